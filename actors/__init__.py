@@ -1,0 +1,1 @@
+"""Ray actors and Serve deployments: thin, they put library objects on a cluster."""

@@ -1,0 +1,184 @@
+"""A fit on a cluster: Ray Train starts the workers, keeps their checkpoints and restarts them when one dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import ray
+from ray import train
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from agentrm.config.schema import Training
+from agentrm.errors import ModelError
+
+if TYPE_CHECKING:
+    from agentrm.training.sequences import Sequences
+
+_MODEL, _VALUES = "model", "values.npy"
+_POLL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished fit: its Hugging Face directory; `progress`, the last entry of `Recorder`; the trained weights'
+    `values` (P,) at the labels of the held-out sequences, if any were given.
+    """
+
+    directory: Path
+    progress: dict[str, float]
+    values: np.ndarray | None
+
+
+def fit(
+    objective: Literal["policy", "reward_model"],
+    base: Path,
+    sequences: Sequences,
+    held_out: Sequences | None,
+    training: Training,
+    seed: int,
+    work: Path,
+    show: Callable[[dict[str, float]], None],
+) -> Trained:
+    """Train the model in `base`: a `policy` by token cross entropy, a `reward_model` by the squared error of its
+    values.
+
+    `work` holds checkpoints, TensorBoard events and the result; a fit that was killed goes on from its last checkpoint
+    there. `work` and `base` must lie on storage that all workers reach. `show` gets the `Recorder`'s progress about
+    every second, from another thread. Raises ModelError when more than `training.max_failures` workers died, or the
+    loss stopped being finite.
+    """
+    gpu = training.gpus_per_worker > 0
+    # Ray Train's controller asks its workers for news only so often, and starting and ending a fit waits for it.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
+    if len(ray.nodes()) == 1:
+        # One node has no other to move to before a preemption, and the watcher's process takes seconds to start.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={
+            "objective": objective,
+            "base": str(base),
+            "sequences": ray.put((sequences, held_out)),
+            "training": training,
+            "seed": seed,
+            "work": str(work),
+        },
+        scaling_config=ScalingConfig(
+            num_workers=training.workers,
+            use_gpu=gpu,
+            resources_per_worker={"CPU": 1, **({"GPU": training.gpus_per_worker} if gpu else {})},
+        ),
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        run_config=RunConfig(
+            name="fit",
+            storage_path=str(work),
+            failure_config=FailureConfig(max_failures=training.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+        ),
+    )
+    try:
+        with _showing(work / "progress.json", show):
+            result = trainer.fit()
+    except train.TrainingFailedError as error:
+        raise ModelError(f"the fit of the {objective} failed: {str(error).strip().splitlines()[-1]}") from error
+    assert result.checkpoint is not None
+    directory = Path(result.checkpoint.path)
+    values = np.load(directory / _VALUES) if held_out is not None else None
+    return Trained(directory / _MODEL, json.loads((work / "progress.json").read_text()), values)
+
+
+@contextmanager
+def _showing(file: Path, show: Callable[[dict[str, float]], None]) -> Iterator[None]:
+    """Hand a file's JSON to `show` whenever it has changed; workers may be on other nodes, their output is on
+    storage.
+    """
+    ended = threading.Event()
+
+    def follow() -> None:
+        shown = ""
+        while True:
+            last = ended.wait(_POLL_S)
+            with suppress(FileNotFoundError):
+                if (text := file.read_text()) != shown:
+                    shown = text
+                    show(json.loads(text))
+            if last:
+                return
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _worker(settings: dict[str, Any]) -> None:
+    """Runs in each worker, whose process group Ray Train has made."""
+    training: Training = settings["training"]
+    on_gpu = training.gpus_per_worker > 0
+    # DeepSpeed reads this when it is imported; on a machine with idle GPUs it would not choose the CPU by itself.
+    os.environ["DS_ACCELERATOR"] = "cuda" if on_gpu else "cpu"
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils import logging
+
+    from agentrm.training.loop import fit as run_loop
+    from agentrm.training.losses import Objective, TokenCrossEntropy, ValueSquaredError
+    from agentrm.training.recorder import Recorder
+
+    logging.disable_progress_bar()
+    rank = train.get_context().get_world_rank()
+    if not on_gpu:
+        torch.set_num_threads(1)
+    latest = train.get_checkpoint()
+    resume = None if latest is None else Path(latest.path)
+    if resume is not None and (resume / _MODEL).is_dir():
+        return
+    if settings["objective"] == "policy":
+        model = AutoModelForCausalLM.from_pretrained(settings["base"], dtype=torch.float32)
+        objective: Objective = TokenCrossEntropy(model)
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(settings["base"], dtype=torch.float32)
+        objective = ValueSquaredError(model)
+
+    def checkpoint(step: int, save: Callable[[Path], None]) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            save(Path(directory))
+            train.report({"step": step}, checkpoint=Checkpoint.from_directory(directory))
+
+    recorder = Recorder(Path(settings["work"]))
+    sequences, held_out = ray.get(settings["sequences"])
+    fitted = run_loop(
+        objective,
+        sequences,
+        held_out,
+        training,
+        seed=settings["seed"],
+        device=torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu"),
+        resume=resume,
+        checkpoint=checkpoint,
+        record=recorder if rank == 0 else lambda progress: None,
+    )
+    recorder.close()
+    if rank > 0:
+        train.report({})
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        target = Path(directory)
+        model.save_pretrained(target / _MODEL, state_dict=fitted.weights)
+        AutoTokenizer.from_pretrained(settings["base"]).save_pretrained(target / _MODEL)
+        if fitted.values is not None:
+            np.save(target / _VALUES, fitted.values)
+        train.report({}, checkpoint=Checkpoint.from_directory(directory))

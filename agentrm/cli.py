@@ -1,0 +1,117 @@
+"""The `agentrm` command: each stage of the pipeline, the whole of it, and a look at the environments."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from agentrm.environments import SPLITS, environment_class, names
+from agentrm.environments.catalogue import describe
+from agentrm.environments.play import play as play_task
+from agentrm.errors import AgentRMError
+
+app = typer.Typer(
+    help="Reward models that make LLM agents better on tasks that nobody trained them for.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+)
+
+Preset = Annotated[str, typer.Option("--preset", "-p", help="A preset's name or a YAML file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the preset, such as clone.epochs=1.")
+]
+
+
+def _job(name: str, preset: str, overrides: list[str] | None) -> None:
+    from jobs.runtime import execute
+
+    # The configuration is checked before the job's own imports (Ray, torch) are paid for.
+    raise typer.Exit(
+        execute(lambda config: importlib.import_module(f"jobs.{name}").run(config), preset, overrides or [])
+    )
+
+
+@app.command(rich_help_panel="Pipeline")
+def pipeline(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
+    """Run all stages, skip what the run directory already holds, print the results."""
+    _job("pipeline", preset, overrides)
+
+
+@app.command(rich_help_panel="Stages")
+def clone(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
+    """Train the policy on the oracle's demonstrations."""
+    _job("clone", preset, overrides)
+
+
+@app.command(rich_help_panel="Stages")
+def trees(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
+    """Grow MCTS trees with the policy in the environments."""
+    _job("trees", preset, overrides)
+
+
+@app.command(rich_help_panel="Stages")
+def train(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
+    """Train the reward model on the trees' values."""
+    _job("train", preset, overrides)
+
+
+@app.command(rich_help_panel="Stages")
+def serve(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
+    """Serve the reward model over HTTP until Ctrl-C."""
+    _job("serve", preset, overrides)
+
+
+@app.command(rich_help_panel="Stages")
+def evaluate(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
+    """Compare test-time searches on held-in and held-out tasks and write the report."""
+    _job("evaluate", preset, overrides)
+
+
+@app.command(rich_help_panel="Environments")
+def play(
+    name: Annotated[str, typer.Argument(help="The environment's name.")],
+    kind: Annotated[str | None, typer.Option(help="The level or task type (default: the first).")] = None,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "train",
+    index: Annotated[int, typer.Option(help="The task's number within kind and split.")] = 0,
+    seed: Annotated[int, typer.Option(help="The universe of generated tasks.")] = 0,
+) -> None:
+    """Play one task in the terminal."""
+    play_task(name, kind or environment_class(name).kinds[0], split, index, seed, Console(highlight=False))
+
+
+@app.command(rich_help_panel="Environments")
+def environments(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    """List the environments, their engines and their tasks."""
+    rows = [describe(name) for name in names()]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table("name", "kinds", *SPLITS, "snapshots", "installed", box=box.SIMPLE_HEAD)
+    for row in rows:
+        tasks = [f"{row['tasks'][split]:,}" for split in SPLITS]
+        flags = ["yes" if flag else "no" for flag in (row["snapshots"], row["installed"])]
+        table.add_row(row["name"], str(len(row["kinds"])), *tasks, *flags)
+    console = Console(highlight=False)
+    console.print(table)
+    for row in rows:
+        console.print(f"{row['name']}: {row['engine']}, licence {row['licence']}", markup=False)
+        if row["problem"]:
+            console.print(f"  not here: {row['problem']}", markup=False)
+
+
+def main() -> None:
+    """The console script; an expected error is one line on stderr."""
+    try:
+        app()
+    except AgentRMError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

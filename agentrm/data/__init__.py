@@ -1,0 +1,1 @@
+"""Arrow datasets: demonstrations, search trees, and the training sequences made of them."""

@@ -1,0 +1,161 @@
+"""Expert demonstrations: collected from the environments' oracles into Parquet, and read as training sequences.
+
+Behaviour cloning (paper.md, method 1) learns from successful episodes only; what was left out is counted by reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from agentrm.config.schema import ActionFormat
+from agentrm.environments.base import Task
+from agentrm.errors import ContextOverflow, EnvironmentFailure, UserError
+from agentrm.models.actions import render
+from agentrm.models.base import Grader, Sessions
+from agentrm.models.rendering import Renderer
+from agentrm.models.state import Message
+from agentrm.training.sequences import Sequences
+
+VERSION = "1"
+SCHEMA = pa.schema(
+    [
+        ("environment", pa.string()),
+        ("kind", pa.string()),
+        ("split", pa.string()),
+        ("index", pa.int32()),
+        ("seed", pa.int32()),
+        ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+    ],
+    metadata={"agentrm.demonstrations": VERSION},
+)
+
+
+class Expert(Protocol):
+    """The oracle of each environment."""
+
+    async def expert_actions(self, task: Task) -> list[str]:
+        """Actions from the first observation to success, or [] when there is no oracle."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """One successful episode as a conversation that ends with the environment's last turn."""
+
+    task: Task
+    messages: list[Message]
+
+
+@dataclass(slots=True)
+class Collection:
+    """`demonstrations` in the order of their tasks; `counts["environment.kind"]` holds `kept` and, where any were left
+    out, `no_oracle`, `unsuccessful` and `environment_failure`.
+    """
+
+    demonstrations: list[Demonstration] = field(default_factory=list)
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+
+
+async def collect(
+    tasks: Sequence[Task],
+    expert: Expert,
+    sessions: Sessions,
+    grader: Grader,
+    opening: Callable[[Task, str], str],
+    action_format: ActionFormat,
+    concurrency: int,
+    advance: Callable[[], None],
+) -> Collection:
+    """Play the oracle's actions of every task, `concurrency` tasks at a time; `advance` is called after each.
+
+    `opening(task, first observation)` is the first user turn.
+    """
+    lanes = asyncio.Semaphore(concurrency)
+
+    async def play(task: Task) -> Demonstration | str:
+        try:
+            actions = tuple(await expert.expert_actions(task))
+            if not actions:
+                return "no_oracle"
+            # The last state first: that executes all steps, and the earlier observations are then read from memory.
+            last = await sessions.observe(task, actions)
+            earlier = await asyncio.gather(*(sessions.observe(task, actions[:t]) for t in range(len(actions))))
+            if not (await grader.grade(task, actions)).success:
+                return "unsuccessful"
+        except EnvironmentFailure:
+            return "environment_failure"
+        messages = [{"role": "user", "content": opening(task, earlier[0].text)}]
+        for action, observation in zip(actions, [*earlier[1:], last], strict=True):
+            messages.append({"role": "assistant", "content": render("", action, action_format)})
+            messages.append({"role": "user", "content": observation.text})
+        return Demonstration(task, messages)
+
+    async def one(task: Task) -> Demonstration | str:
+        async with lanes:
+            result = await play(task)
+        advance()
+        return result
+
+    collection = Collection()
+    for task, result in zip(tasks, await asyncio.gather(*map(one, tasks)), strict=True):
+        counts = collection.counts.setdefault(f"{task.environment}.{task.kind}", Counter())
+        if isinstance(result, Demonstration):
+            collection.demonstrations.append(result)
+            counts["kept"] += 1
+        else:
+            counts[result] += 1
+    return collection
+
+
+def write(demonstrations: Iterable[Demonstration], path: Path) -> None:
+    """One Parquet file, a row per demonstration."""
+    rows = [asdict(each.task) | {"messages": each.messages} for each in demonstrations]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
+
+
+def read(directory: Path) -> list[Demonstration]:
+    """All demonstrations in a directory. Raises UserError when a file has another schema or none is there."""
+    found = []
+    for path in sorted(directory.glob("*.parquet")):
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{path} is not readable as demonstrations: delete {directory} and clone again") from error
+        if (table.schema.metadata or {}).get(b"agentrm.demonstrations") != VERSION.encode():
+            raise UserError(
+                f"{path} holds no demonstrations of schema version {VERSION}: delete {directory} and clone again"
+            )
+        for row in table.to_pylist():
+            messages = row.pop("messages")
+            found.append(Demonstration(Task(**row), messages))
+    if not found:
+        raise UserError(f"{directory} holds no demonstrations: give tasks.demonstrations environments with an oracle")
+    return found
+
+
+def agent_turns(conversations: Iterable[Sequence[Message]], renderer: Renderer) -> tuple[Sequences, int]:
+    """The sequences that cloning trains on, and how many conversations exceed the model's context and were left out.
+
+    A label stands before each token that the agent wrote (end of turn included): the token itself. What follows the
+    agent's last token is cut off.
+    """
+    overflows = 0
+    rows = []
+    for messages in conversations:
+        try:
+            rendered = renderer.render(messages)
+        except ContextOverflow:
+            overflows += 1
+            continue
+        written = np.flatnonzero(rendered.agent)
+        rows.append((rendered.ids[: written[-1]], written - 1, np.asarray(rendered.ids)[written]))
+    return Sequences.of(rows, np.int64), overflows

@@ -1,0 +1,180 @@
+"""ALFWorld: household tasks as text, on TextWorld's PDDL engine."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from agentrm.environments.base import Environment, Grade, Observation, Task
+from agentrm.environments.support import GENERATED_SIZES, check_kind, digest, engine_import
+from agentrm.errors import UserError
+
+if TYPE_CHECKING:
+    from agentrm.environments.alfworld_engine import Engine
+    from agentrm.environments.alfworld_games import Game
+
+TASK_TYPES = (
+    "pick_and_place_simple",
+    "look_at_obj_in_light",
+    "pick_clean_then_place_in_recep",
+    "pick_heat_then_place_in_recep",
+    "pick_cool_then_place_in_recep",
+    "pick_two_obj_and_place",
+)
+DATA_VARIABLE = "ALFWORLD_DATA"
+_undo_speed_up: Callable[[], None] | None = None
+
+
+class ALFWorld(Environment):
+    """The six task types of ALFWorld, and each once more as `..._small`.
+
+    The six are the official games when the environment variable ALFWORLD_DATA names a directory with `json_2.1.1`
+    (train, valid_seen and valid_unseen are train, valid and test), else games generated in official-like rooms of 15
+    to 35 receptacles. The `_small` kinds are always generated: 4 to 7 receptacles and up to 6 objects, for small
+    policies. A generated game belongs to the split that its content hashes to, so that no two splits share one.
+
+    Outcome is 1 when the goal holds. Progress is the share of milestones reached: an object of the goal's type held;
+    one treated as asked (clean, hot, cool); the first of two placed; the goal.
+    """
+
+    name: ClassVar[str] = "alfworld"
+    engine: ClassVar[str] = "alfworld 0.4.2 on textworld 1.7.0"
+    licence: ClassVar[str] = "MIT (its planner library fast-downward-textworld: GPL-3)"
+    kinds: ClassVar[tuple[str, ...]] = TASK_TYPES + tuple(f"{kind}_small" for kind in TASK_TYPES)
+    max_steps: ClassVar[int] = 30
+    snapshots: ClassVar[bool] = True
+    instruction: ClassVar[str] = (
+        "You are in a room and have to fulfil a household task. Actions: go to <receptacle>, open <receptacle>, "
+        "close <receptacle>, take <object> from <receptacle>, move <object> to <receptacle>, examine <something>, "
+        "use <object>, heat <object> with <receptacle>, clean <object> with <receptacle>, cool <object> with "
+        "<receptacle>, look, inventory. Name things with their numbers, for example: go to desk 1."
+    )
+
+    def __init__(self) -> None:
+        global _undo_speed_up
+        with engine_import("ALFWorld", "alfworld"):
+            _import_alfworld()
+            from agentrm.environments import alfworld_engine, alfworld_games
+        if _undo_speed_up is None:
+            _undo_speed_up = alfworld_engine.speed_up()
+        self._games = alfworld_games
+        self._engine: Engine = alfworld_engine.Engine()
+        self._task: Task | None = None
+        self._game: Game | None = None
+        self._goal: alfworld_games.Goal | None = None
+        self._milestones: list[bool] = []
+        self._won = False
+
+    @classmethod
+    def size(cls, kind: str, split: str) -> int:
+        check_kind(cls.name, cls.kinds, kind, split)
+        data = _official_data(kind)
+        if data is None:
+            return GENERATED_SIZES[split]
+        with engine_import("ALFWorld", "alfworld"):
+            _import_alfworld()
+            from agentrm.environments import alfworld_games
+        return len(alfworld_games.official_games(data, kind, split))
+
+    def reset(self, task: Task) -> Observation:
+        self.check(task)
+        data = _official_data(task.kind)
+        if data is None:
+            self._game = self._games.generated_game(task)
+        else:
+            self._game = self._games.read_official(self._games.official_games(data, task.kind, task.split)[task.index])
+        self._task, self._goal = task, self._games.Goal.of(self._game.problem)
+        self._milestones, self._won = [], False
+        state = self._engine.start(self._game)
+        self._observe(state.won)
+        # The first paragraph greets to TextWorld.
+        return Observation(state.feedback.split("\n\n", 1)[1].strip())
+
+    def step(self, action: str) -> Observation:
+        state, _, won = self._engine.step(" ".join(action.split()))
+        self._observe(won)
+        return Observation(state.feedback.strip(), done=won)
+
+    def grade(self) -> Grade:
+        return Grade(
+            outcome=float(self._won),
+            progress=sum(self._milestones) / len(self._milestones),
+            success=self._won,
+        )
+
+    def expert_actions(self) -> list[str]:
+        assert self._task is not None
+        assert self._game is not None
+        self.reset(self._task)
+        actions = list(self._game.walkthrough)
+        actions = actions or self._games.scripted_plan(self._game.problem, self._engine.names)
+        for number, action in enumerate(actions):
+            if self.step(action).done:
+                self.reset(self._task)
+                return actions[: number + 1]
+        self.reset(self._task)
+        return []
+
+    def admissible_actions(self) -> list[str]:
+        return list(self._engine.state.admissible_commands)
+
+    def fingerprint(self) -> str:
+        facts = sorted(str(fact) for fact in self._engine.state["_facts"])
+        return digest(self._task, facts, self._milestones, self._won)
+
+    def snapshot(self) -> Any:
+        return self._task, self._game, self._goal, self._engine.operators, tuple(self._milestones), self._won
+
+    def restore(self, state: Any) -> None:
+        self._task, self._game, self._goal, operators, milestones, self._won = state
+        self._milestones = list(milestones)
+        assert self._game is not None
+        self._engine.restore(self._game, operators)
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def _observe(self, won: bool) -> None:
+        """Take the milestones that hold now into those reached."""
+        assert self._goal is not None
+        goal = self._goal
+        facts = self._engine.facts(("objecttype", "receptacletype", "holds", "inreceptacle", *_STATES))
+        targets = {fact[1] for fact in facts if fact[0] == "objecttype" and fact[2] == f"{goal.target}type"}
+        homes = {fact[1] for fact in facts if fact[0] == "receptacletype" and fact[2] == f"{goal.destination}type"}
+        now = [any(fact[0] == "holds" and fact[2] in targets for fact in facts)]
+        if goal.treatment:
+            now.append(any(fact[0] == goal.treatment and fact[1] in targets for fact in facts))
+        if goal.count > 1:
+            now.append(any(fact[0] == "inreceptacle" and fact[1] in targets and fact[2] in homes for fact in facts))
+        now.append(won)
+        reached = self._milestones or [False] * len(now)
+        self._milestones = [won or old or new for old, new in zip(reached, now, strict=True)]
+        self._won = won
+
+
+_STATES = ("isclean", "ishot", "iscool")
+
+
+def _official_data(kind: str) -> Path | None:
+    """The directory of the official games, if this kind has any. Raises UserError for a directory without them."""
+    path = os.environ.get(DATA_VARIABLE)
+    if not path or kind not in TASK_TYPES:
+        return None
+    if not (Path(path) / "json_2.1.1").is_dir():
+        raise UserError(f"{DATA_VARIABLE}={path} holds no json_2.1.1: run `alfworld-download`, or unset the variable")
+    return Path(path)
+
+
+def _import_alfworld() -> None:
+    """Import the package without its side effects: it sets the data variable and makes that directory."""
+    before = os.environ.get(DATA_VARIABLE)
+    os.environ[DATA_VARIABLE] = tempfile.gettempdir()
+    try:
+        import alfworld  # noqa: F401
+    finally:
+        del os.environ[DATA_VARIABLE]
+        if before is not None:
+            os.environ[DATA_VARIABLE] = before

@@ -1,0 +1,121 @@
+"""The environment contract: what an engine must offer so that any policy can act and any search can branch in it.
+
+An environment is a deterministic function of a task and a sequence of actions. What the policy may see (`reset`,
+`step`) is apart from what only tree building and evaluation may read (`grade`), so that no search can reach the true
+reward.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Task:
+    """One episode, for ever: the same task gives the same first observation on any machine.
+
+    `kind` is the level or task type, the unit of "held-out"; `index` counts within (kind, split); `seed` chooses the
+    universe of generated instances (official data ignores it).
+    """
+
+    environment: str
+    kind: str
+    split: str
+    index: int
+    seed: int = 0
+
+    @property
+    def id(self) -> str:
+        """A name that is safe in a path: `babyai.goto_local.train.12.0`."""
+        return f"{self.environment}.{self.kind}.{self.split}.{self.index}.{self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the agent reads after `reset` or `step`; `done` when the environment ended it (not a step limit)."""
+
+    text: str
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """The hidden truth of a state: `outcome` and `progress`, both in [0, 1]; `success` when the task is solved."""
+
+    outcome: float
+    progress: float
+    success: bool
+
+
+class Environment(ABC):
+    """One live episode at a time on a real engine.
+
+    Contract: `reset` may be called any number of times; `step` takes any text at all and answers in the engine's own
+    words (an unknown action is a normal observation, never an exception); after `done` no further `step` is made;
+    `close` leaves no process, thread or file behind and may be called twice.
+    """
+
+    name: ClassVar[str]
+    engine: ClassVar[str]
+    licence: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]]
+    max_steps: ClassVar[int]
+    instruction: ClassVar[str]
+    snapshots: ClassVar[bool] = False
+    max_live: ClassVar[int] = 8
+    """How many live engines one process holds at most; fewer where an engine is heavy (a JVM)."""
+
+    @classmethod
+    @abstractmethod
+    def size(cls, kind: str, split: str) -> int:
+        """The number of tasks of one kind in one split. Raises UserError for an unknown kind or split."""
+
+    @abstractmethod
+    def reset(self, task: Task) -> Observation:
+        """Start the task; the text holds goal and first observation. Raises UserError for an index out of range."""
+
+    @abstractmethod
+    def step(self, action: str) -> Observation:
+        """Execute one action."""
+
+    @abstractmethod
+    def grade(self) -> Grade:
+        """The true reward of the present state. Only tree building and evaluation call this."""
+
+    @abstractmethod
+    def expert_actions(self) -> list[str]:
+        """Actions of the oracle from the first observation to success, or [] without one. Leaves the episode reset."""
+
+    @abstractmethod
+    def admissible_actions(self) -> list[str]:
+        """Actions that the engine accepts now (for play and tests; policies never see them)."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A digest of the engine's full state: equal states have equal fingerprints."""
+
+    def snapshot(self) -> Any:
+        """The engine's state, where `snapshots` is true; only `restore` of the same process may read it."""
+        raise NotImplementedError(f"{self.name} has no snapshots: replay the actions")
+
+    def restore(self, state: Any) -> None:
+        """Return to a snapshot of the same task."""
+        raise NotImplementedError(f"{self.name} has no snapshots: replay the actions")
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the engine."""
+
+    def check(self, task: Task) -> None:
+        """Raise UserError unless the task exists here."""
+        from agentrm.errors import UserError
+
+        size = self.size(task.kind, task.split)
+        if not 0 <= task.index < size:
+            raise UserError(
+                f"task index {task.index} is out of range: {self.name} {task.kind} has {size} tasks in {task.split}"
+            )

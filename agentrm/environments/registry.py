@@ -1,0 +1,54 @@
+"""Environments by name: the built-in ones, and those that other packages offer as an entry point.
+
+A package adds its own with one line in its pyproject.toml:
+
+    [project.entry-points."agentrm.environments"]
+    chess = "my_package.chess:Chess"
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from agentrm.environments.base import Environment
+from agentrm.errors import UserError
+
+GROUP = "agentrm.environments"
+
+BUILT_IN = {
+    "alfworld": "agentrm.environments.alfworld:ALFWorld",
+    "babyai": "agentrm.environments.babyai:BabyAI",
+    "scienceworld": "agentrm.environments.scienceworld:ScienceWorld",
+}
+
+
+@cache
+def _entries() -> dict[str, EntryPoint]:
+    """Every environment by name; a built-in name cannot be taken by another package."""
+    entries = {entry.name: entry for entry in entry_points(group=GROUP)}
+    return entries | {name: EntryPoint(name, path, GROUP) for name, path in BUILT_IN.items()}
+
+
+def names() -> list[str]:
+    """The names of all environments, sorted; their engines need not be installed."""
+    return sorted(_entries())
+
+
+def environment_class(name: str) -> type[Environment]:
+    """The class of an environment, without its engine. Raises UserError for an unknown name or a broken entry point."""
+    if name not in _entries():
+        raise UserError(f"unknown environment {name!r}: choose one of {', '.join(names())}")
+    entry = _entries()[name]
+    try:
+        found = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"environment {name} cannot be loaded from {entry.value}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Environment)):
+        raise UserError(f"environment {name} ({entry.value}) must be a subclass of {Environment.__qualname__}")
+    return found
+
+
+def make(name: str) -> Environment:
+    """A new environment. Raises UserError when the name is unknown or its engine is not installed."""
+    return environment_class(name)()

@@ -1,0 +1,32 @@
+"""Every failure is attributed to one boundary: the user's input, an environment, or a model.
+
+A failed rollout is data (it is counted under its boundary); a failed command ends with one line and `exit_code`.
+"""
+
+
+class AgentRMError(Exception):
+    """Base of all errors that AgentRM raises on purpose; its text is one line that names the thing and the fix."""
+
+    exit_code = 1
+
+
+class UserError(AgentRMError):
+    """The configuration, a path, a task or a file that the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class EnvironmentFailure(AgentRMError):
+    """An environment crashed, hung past its deadline or could not start: never counted as the policy's reward."""
+
+    exit_code = 3
+
+
+class ModelError(AgentRMError):
+    """A policy or reward model cannot be loaded, or answered with something unusable."""
+
+    exit_code = 4
+
+
+class ContextOverflow(ModelError):
+    """A conversation is longer than the model's context."""

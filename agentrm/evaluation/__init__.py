@@ -1,0 +1,1 @@
+"""What an evaluation says: means with intervals, and the report."""

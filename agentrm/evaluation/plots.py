@@ -1,0 +1,141 @@
+"""The report's figures as inline SVG whose text and lines take the page's colour, so they suit light and dark pages."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from agentrm.evaluation.metrics import CEILING
+
+Row = Mapping[str, object]
+
+# Replaced by the page's own colours once the figure is text.
+_INK, _FAINT = "#010203", "#040506"
+_SCORED, _BASELINE, _CEILING = "#3b82f6", "#94a3b8", "#f59e0b"
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "agentrm",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _FAINT,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "grid.color": _FAINT,
+    "grid.linewidth": 0.6,
+}
+
+
+def uses_reward_model(method: str) -> bool:
+    """Whether the trained reward model chose in this method."""
+    return method.startswith(("best of", "beam")) and "random" not in method
+
+
+def colour(method: str) -> str:
+    """Blue where the reward model chose, amber for the oracle, grey for every baseline."""
+    if uses_reward_model(method):
+        return _SCORED
+    return _CEILING if method.startswith(CEILING) else _BASELINE
+
+
+@mpl.rc_context(_STYLE)
+def outcome_bars(groups: Mapping[str, Sequence[Row]]) -> str:
+    """Mean outcome with its interval, one panel per group and one bar per method."""
+    figure, axes = _panels(groups, height=0.6 + 0.32 * max(len(rows) for rows in groups.values()))
+    for axis, (name, rows) in zip(axes, groups.items(), strict=True):
+        methods = [str(row["method"]) for row in rows]
+        values = [_number(row, "outcome") for row in rows]
+        errors = [
+            [value - _number(row, "outcome_low") for value, row in zip(values, rows, strict=True)],
+            [_number(row, "outcome_high") - value for value, row in zip(values, rows, strict=True)],
+        ]
+        axis.barh(methods, values, color=[colour(method) for method in methods], height=0.62)
+        axis.errorbar(values, methods, xerr=errors, fmt="none", ecolor=_INK, elinewidth=1, capsize=2.5)
+        axis.set_title(f"{name} ({rows[0]['tasks']} tasks)", loc="left")
+        axis.set_xlim(0, 1)
+        axis.set_xlabel("mean outcome")
+        axis.grid(axis="x")
+        axis.set_axisbelow(True)
+        axis.tick_params(left=False)
+    axes[0].invert_yaxis()
+    return _svg(figure)
+
+
+@mpl.rc_context(_STYLE)
+def outcome_against_tokens(groups: Mapping[str, Sequence[Row]]) -> str:
+    """Mean outcome over the policy's tokens per task; further left and higher is better. The oracle is no method."""
+    figure, axes = _panels(groups, height=2.6)
+    for axis, (name, rows) in zip(axes, groups.items(), strict=True):
+        chosen = [row for row in rows if not str(row["method"]).startswith(CEILING)]
+        for row in chosen:
+            method = str(row["method"])
+            point = _number(row, "policy_tokens"), _number(row, "outcome")
+            axis.scatter(*point, color=colour(method), s=36, zorder=3)
+            axis.annotate(method, point, xytext=(6, 0), textcoords="offset points", fontsize=8, va="center")
+        axis.set_title(name, loc="left")
+        axis.set_ylim(0, 1)
+        axis.set_xlim(0, 1.7 * max(_number(row, "policy_tokens") for row in chosen))
+        axis.set_xlabel("policy tokens per task")
+        axis.grid()
+        axis.set_axisbelow(True)
+    axes[0].set_ylabel("mean outcome")
+    return _svg(figure)
+
+
+@mpl.rc_context(_STYLE)
+def loss_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    """One panel per training: the loss of each step, faint, and its running mean."""
+    figure, axes = _panels(curves, height=2.2, shared=False)
+    for axis, (name, points) in zip(axes, curves.items(), strict=True):
+        steps = [step for step, _ in points]
+        losses = [loss for _, loss in points]
+        axis.plot(steps, losses, color=_BASELINE, linewidth=0.8)
+        axis.plot(steps, _running_mean(losses), color=_SCORED, linewidth=1.8)
+        axis.set_title(name, loc="left")
+        axis.set_xlabel("step")
+        axis.set_ylim(bottom=0)
+        axis.grid()
+        axis.set_axisbelow(True)
+    axes[0].set_ylabel("loss")
+    return _svg(figure)
+
+
+def _panels(names: Mapping[str, object], height: float, shared: bool = True) -> tuple[Figure, Sequence[Axes]]:
+    figure = Figure(figsize=(1.6 + 3.0 * len(names), height + 0.5), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.subplots(1, len(names), squeeze=False, sharey=shared)[0]
+    for axis in axes:
+        axis.patch.set_alpha(0)
+    return figure, axes
+
+
+def _number(row: Row, column: str) -> float:
+    value = row[column]
+    assert isinstance(value, float)
+    return value
+
+
+def _running_mean(values: Sequence[float]) -> list[float]:
+    width = max(1, math.ceil(len(values) / 40))
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    bounds = [(max(0, i - width + 1), i + 1) for i in range(len(values))]
+    return [(sums[end] - sums[start]) / (end - start) for start, end in bounds]
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :].replace(_INK, "currentColor").replace(_FAINT, "var(--line)")

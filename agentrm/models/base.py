@@ -1,0 +1,47 @@
+"""The three protocols that every search is written over. None of them can reach the true reward; `Grader` alone can."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from agentrm.environments.base import Grade, Observation, Task
+from agentrm.models.state import Proposal, State
+
+
+class Policy(Protocol):
+    """Proposes turns. Raises ContextOverflow when the state does not fit the model's context."""
+
+    async def propose(self, state: State, n: int, *, seed: int = 0, greedy: bool = False) -> list[Proposal]:
+        """`n` sampled turns in the order of sampling, duplicates kept (`greedy`: temperature 0).
+
+        The same state and `seed` give the same proposals; callers that sample a state again pass another seed.
+        """
+        ...
+
+
+class RewardModel(Protocol):
+    """Scores states: raw values, one per state, independent of the batch."""
+
+    async def score(self, states: Sequence[State]) -> list[float]:
+        """One value per state, higher is better. Raises ContextOverflow."""
+        ...
+
+
+class Sessions(Protocol):
+    """Environments as functions of (task, actions); a host keeps live sessions so that nothing is stepped twice.
+
+    Raises EnvironmentFailure when the engine crashed or passed its deadline.
+    """
+
+    async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
+        """What the agent reads after `actions`; `()` gives the first observation."""
+        ...
+
+
+class Grader(Protocol):
+    """The hidden truth: only tree building and evaluation hold one; no policy, reward model or test-time search does."""
+
+    async def grade(self, task: Task, actions: tuple[str, ...]) -> Grade:
+        """Outcome and progress of the state after `actions`."""
+        ...

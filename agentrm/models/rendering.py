@@ -1,0 +1,133 @@
+"""Conversations to token ids with the model's own chat template; nothing else in AgentRM builds prompts.
+
+Each turn is tokenised on its own and the pieces are joined, so a state's ids are a prefix of its successor's ids and every
+engine can reuse its KV cache. Text inside a turn never becomes a special token, whatever it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from agentrm.errors import ContextOverflow, ModelError
+from agentrm.models.state import Message
+
+_MARKS = [f"mark{i}mark" for i in range(5)]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """`ids` of a conversation; `agent[i]`: token i was written by the agent (end of turn included); `ends[m]`: index of
+    the last token of message m.
+    """
+
+    ids: list[int]
+    agent: list[bool]
+    ends: list[int]
+
+
+class Renderer:
+    """Renders conversations that alternate user and assistant turns, beginning with the user.
+
+    Raises ModelError at once when the tokenizer has no chat template or one that rewrites earlier turns.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
+        if not tokenizer.chat_template:
+            raise ModelError(f"the tokenizer of {tokenizer.name_or_path} has no chat template: save one with it")
+        self.tokenizer = tokenizer
+        self.context = context
+        self._wrap, self._generation = self._split_template()
+        self._turn = lru_cache(maxsize=65536)(self._encode_turn)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, context: int) -> Renderer:
+        """Load the tokenizer that lies in a Hugging Face directory. Raises ModelError when there is none."""
+        try:
+            return cls(AutoTokenizer.from_pretrained(str(path)), context)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"no tokenizer in {path}: {str(error).splitlines()[0]}") from error
+
+    def render(self, messages: Sequence[Message]) -> Rendered:
+        """All turns of a conversation, closed. Raises ContextOverflow."""
+        ids: list[int] = []
+        agent: list[bool] = []
+        ends: list[int] = []
+        for index, message in enumerate(messages):
+            before, content, after = self._turn(message["role"], index == 0, message["content"].strip())
+            written = message["role"] == "assistant"
+            ids += before + content + after
+            agent += [False] * len(before) + [written] * len(content)
+            agent += [written and i == 0 for i in range(len(after))]
+            ends.append(len(ids) - 1)
+        self._fits(len(ids))
+        return Rendered(ids, agent, ends)
+
+    def ids(self, messages: Sequence[Message]) -> list[int]:
+        """The token ids of a state: what a reward model reads, its value at the last one."""
+        return self.render(messages).ids
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The ids of a state and the opening of the agent's turn: what a policy continues."""
+        ids = self.ids(messages) + self._generation
+        self._fits(len(ids) + 1)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of a sampled turn."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """The token that ends an agent's turn."""
+        return self._turn("assistant", False, "")[2][:1]
+
+    def _fits(self, length: int) -> None:
+        if length > self.context:
+            raise ContextOverflow(
+                f"the conversation has {length} tokens, the model's context is {self.context}: raise model.context"
+            )
+
+    def _encode(self, text: str, special: bool) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"]
+
+    def _encode_turn(self, role: str, first: bool, content: str) -> tuple[list[int], list[int], list[int]]:
+        before, after = self._wrap[role, first]
+        return self._encode(before, True), self._encode(content, False), self._encode(after, True)
+
+    def _split_template(self) -> tuple[dict[tuple[str, bool], tuple[str, str]], list[int]]:
+        def render(count: int, generate: bool = False) -> str:
+            roles = ("user", "assistant")
+            turns = [{"role": roles[i % 2], "content": _MARKS[i]} for i in range(count)]
+            return self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate)
+
+        whole, generation = render(5), render(5, True)
+        pieces, rest = [], whole
+        for mark in _MARKS:
+            before, _, rest = rest.partition(mark)
+            pieces.append(before)
+        opening = generation[len(whole) :]
+        user_end, agent_end = rest, render(2).rpartition(_MARKS[1])[2]
+        user_start = pieces[2][len(agent_end) :]
+        stable = (
+            generation.startswith(whole)
+            and all(whole.startswith(render(count)) for count in range(1, 5))
+            and pieces[1] == pieces[3] == user_end + opening
+            and pieces[2] == pieces[4] == agent_end + user_start
+            and bool(agent_end)
+        )
+        if not stable:
+            raise ModelError(
+                f"the chat template of {self.tokenizer.name_or_path} rewrites earlier turns, so a state would not be a "
+                "prefix of its successor: use a template that only appends"
+            )
+        wrap = {
+            ("user", True): (pieces[0], user_end),
+            ("user", False): (user_start, user_end),
+            ("assistant", False): (opening, agent_end),
+        }
+        return wrap, self._encode(opening, True)

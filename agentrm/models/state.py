@@ -1,0 +1,66 @@
+"""A state: the conversation so far. What policies continue, reward models score and trees branch on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from agentrm.environments.base import Observation, Task
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One sampled turn of the policy.
+
+    `text` is the whole turn, `action` what the environment gets; `logprob` sums the natural-log probabilities of the
+    turn's `tokens` tokens. `malformed`: the turn had no action in the asked format (its whole text is the action then).
+    """
+
+    text: str
+    action: str
+    thought: str = ""
+    logprob: float = 0.0
+    tokens: int = 0
+    malformed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One turn of the agent and the environment's answer."""
+
+    proposal: Proposal
+    observation: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """s_t of the paper: the instruction, then all actions and observations so far.
+
+    `done`: the environment ended the episode. `opening` is the first user turn.
+    """
+
+    task: Task
+    opening: str
+    steps: tuple[Step, ...] = ()
+    done: bool = False
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The key of this state for `Sessions`."""
+        return tuple(step.proposal.action for step in self.steps)
+
+    def messages(self) -> list[Message]:
+        """The conversation in chat form; ends with the environment's turn."""
+        return list(self._messages())
+
+    def _messages(self) -> Iterator[Message]:
+        yield {"role": "user", "content": self.opening}
+        for step in self.steps:
+            yield {"role": "assistant", "content": step.proposal.text}
+            yield {"role": "user", "content": step.observation}
+
+    def extend(self, proposal: Proposal, observation: Observation) -> State:
+        """The successor state after the environment answered."""
+        return replace(self, steps=(*self.steps, Step(proposal, observation.text)), done=observation.done)

@@ -1,0 +1,15 @@
+"""Greedy decoding: one episode at temperature 0, the paper's baseline."""
+
+from __future__ import annotations
+
+from agentrm.environments.base import Task
+from agentrm.models.base import Policy, Sessions
+from agentrm.search.episode import begin, rollout
+from agentrm.search.result import Metered, Result
+
+
+async def greedy(task: Task, policy: Policy, sessions: Sessions, *, max_depth: int, instructions: bool) -> Result:
+    """The episode of the most likely actions. Raises EnvironmentFailure."""
+    metered = Metered(policy, sessions)
+    state = await begin(task, metered, instructions)
+    return metered.result(await rollout(state, metered, metered, max_depth, greedy=True), None)

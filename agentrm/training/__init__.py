@@ -1,0 +1,1 @@
+"""Training: packing, losses, and the one DeepSpeed loop of behaviour cloning and reward modelling."""

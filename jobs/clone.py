@@ -1,0 +1,84 @@
+"""Behaviour cloning: the environments' oracles play, and the base model learns their turns; the result is the policy.
+
+    python -m jobs.clone --preset quickstart clone.epochs=1
+
+A fit that was cut goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from actors.environments import RemoteExpert, RemoteGrader, RemoteSessions, start_environments
+from agentrm.config import tasks
+from agentrm.config.schema import Config
+from agentrm.data.demonstrations import Demonstration, agent_turns, collect, read, write
+from agentrm.models.initial import prepare
+from agentrm.models.rendering import Renderer
+from agentrm.run import RunDirectory
+from agentrm.search.episode import opening
+from jobs.fitting import fit_with_progress, starting_model, store_model
+from jobs.runtime import cluster, main, progress
+
+_CONCURRENCY = 64
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Make `demonstrations/` and `policy/`, unless they are there; returns the metrics."""
+    directory = RunDirectory.open(config)
+    if directory.finished("policy"):
+        return directory.metrics("clone")
+    started = time.monotonic()
+    with cluster(config):
+        if not directory.finished("demonstrations"):
+            _collect(config, directory)
+        demonstrations = read(directory.path("demonstrations"))
+        work = directory.work("clone")
+        base = starting_model(work, lambda target: prepare(config.model, _texts(demonstrations), config.seed, target))
+        renderer = Renderer.from_pretrained(base, config.model.context)
+        sequences, overflows = agent_turns((each.messages for each in demonstrations), renderer)
+        trained = fit_with_progress("policy", base, sequences, None, config.clone, config.seed, work)
+    with directory.writing("policy") as output:
+        metrics = store_model(trained, work, output) | {
+            "demonstrations": directory.metrics("demonstrations"),
+            "conversations": len(sequences),
+            "over_context": overflows,
+            "tokens_per_epoch": len(sequences.ids),
+            "agent_tokens_per_epoch": len(sequences.labels),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        directory.write_metrics("clone", metrics)
+    shutil.rmtree(work)
+    return metrics
+
+
+def _collect(config: Config, directory: RunDirectory) -> None:
+    todo = tasks(config.tasks.demonstrations, config.tasks.seed)
+    with start_environments(config) as hosts, progress("demonstrations", len(todo)) as bar:
+        collection = asyncio.run(
+            collect(
+                todo,
+                RemoteExpert(hosts),
+                RemoteSessions(hosts),
+                RemoteGrader(hosts),
+                lambda task, text: opening(task, text, config.model.instructions),
+                config.model.action_format,
+                _CONCURRENCY,
+                bar.advance,
+            )
+        )
+    with directory.writing("demonstrations") as output:
+        write(collection.demonstrations, output / "demonstrations.parquet")
+        directory.write_metrics("demonstrations", collection.counts)
+
+
+def _texts(demonstrations: list[Demonstration]) -> Iterator[str]:
+    return (message["content"] for each in demonstrations for message in each.messages)
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,60 @@
+"""What the two fits share: the model they start from, a progress bar, and the stored result."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from transformers.utils import logging
+
+from actors.trainer import Trained, fit
+from agentrm.config.schema import Training
+from agentrm.training.packing import steps_of
+from agentrm.training.sequences import Sequences
+from jobs.runtime import progress
+
+
+def starting_model(work: Path, make: Callable[[Path], None]) -> Path:
+    """The directory of the untrained model, made by `make` once: a run that was cut keeps the one it began with."""
+    # The driver only copies weights: DeepSpeed need not warn that it finds no GPU, nor
+    # transformers that a new head is new.
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    base = work / "base"
+    if not base.exists():
+        temporary = work / "base.writing"
+        shutil.rmtree(temporary, ignore_errors=True)
+        make(temporary)
+        temporary.rename(base)
+    return base
+
+
+def fit_with_progress(
+    objective: Literal["policy", "reward_model"],
+    base: Path,
+    sequences: Sequences,
+    held_out: Sequences | None,
+    training: Training,
+    seed: int,
+    work: Path,
+) -> Trained:
+    """`actors.trainer.fit` under a progress bar that counts steps."""
+    with progress(f"{objective} steps", steps_of(sequences.lengths, training)) as bar:
+
+        def show(state: dict[str, float]) -> None:
+            bar.advance(
+                int(state["step"]) - bar.done, loss=state["loss"], tokens_per_s=round(state["tokens_per_second"])
+            )
+
+        return fit(objective, base, sequences, held_out, training, seed, work, show)
+
+
+def store_model(trained: Trained, work: Path, output: Path) -> dict[str, float]:
+    """Copy the model and its TensorBoard events to a stage's folder; returns the fit's last figures."""
+    shutil.copytree(trained.directory, output, dirs_exist_ok=True)
+    shutil.copytree(work / "tensorboard", output / "tensorboard")
+    return {name: trained.progress[name] for name in ("steps", "loss", "tokens_per_second")}

@@ -1,0 +1,124 @@
+"""What every job shares: the Ray cluster it runs on, and the way from command-line arguments to an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from agentrm.config import load
+from agentrm.config.schema import Config
+from agentrm.errors import AgentRMError, UserError
+from jobs.progress import progress
+
+__all__ = ["cluster", "execute", "main", "progress"]
+
+_INTERRUPTED = 130
+_KNOCK_S = 10
+
+
+@contextmanager
+def cluster(config: Config) -> Iterator[None]:
+    """Connect to a Ray cluster for the block: `cluster.address`, else RAY_ADDRESS, else a local one that ends with it.
+
+    A cluster that this process is already connected to is used as it is. Raises UserError when the address does not
+    answer.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    environment = {"env_vars": _worker_environment(config)}
+    address = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
+    try:
+        if address:
+            _knock(address)
+            ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="error")
+        else:
+            _use_private_token()
+            ray.init(
+                "local",
+                num_cpus=config.cluster.cpus,
+                object_store_memory=int(config.cluster.object_store_gib * 2**30),
+                runtime_env=environment,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="error",
+            )
+    except OSError as error:
+        raise UserError(
+            f"no Ray cluster answers at {address}: set cluster.address or RAY_ADDRESS, or leave both empty"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def execute(run: Callable[[Config], Any], preset: str, overrides: Sequence[str] = ()) -> int:
+    """Load the configuration, run the job and return its exit code; an expected error is one line on stderr."""
+    try:
+        run(load(preset, overrides))
+    except KeyboardInterrupt:
+        print("interrupted: the same command continues where this one stopped", file=sys.stderr)
+        return _INTERRUPTED
+    except AgentRMError as error:
+        # Ray hands over an actor's error with the remote traceback as its text; the cause has the line that was meant.
+        cause = getattr(error, "cause", error)
+        print(f"error: {cause}", file=sys.stderr)
+        return cause.exit_code
+    return 0
+
+
+def main(run: Callable[[Config], Any]) -> None:
+    """`python -m jobs.X [--preset NAME_OR_FILE] [key=value ...]`, for `ray job submit`."""
+    parser = argparse.ArgumentParser(description=sys.modules[run.__module__].__doc__)
+    parser.add_argument("--preset", default="quickstart", help="a preset's name or a YAML file (default: %(default)s)")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="changes to the preset, such as clone.epochs=1"
+    )
+    arguments = parser.parse_intermixed_args()
+    sys.exit(execute(run, arguments.preset, arguments.overrides))
+
+
+def _knock(address: str) -> None:
+    """Raise OSError at once when nothing listens at `host:port` or `ray://host:port`: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()
+
+
+def _use_private_token() -> None:
+    """Give a local cluster a token of its own, in memory, unless the user has one: its ports face the network."""
+    named = any(key in os.environ for key in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if not named and not (Path.home() / ".ray" / "auth_token").exists():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _worker_environment(config: Config) -> dict[str, str]:
+    """Variables that the libraries read when a worker imports them; what the user has set wins."""
+    variables = {
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    if not any(
+        (
+            config.policy_engine.gpus,
+            config.reward_engine.gpus,
+            config.clone.gpus_per_worker,
+            config.train.gpus_per_worker,
+        )
+    ):
+        variables["OMP_NUM_THREADS"] = "1"
+    variables = {key: os.environ.get(key, value) for key, value in variables.items()}
+    return variables | {key: os.environ[key] for key in ("HF_HUB_OFFLINE",) if key in os.environ}

@@ -1,0 +1,101 @@
+"""Demonstrations are collected from an oracle, kept in Parquet and labelled on the agent's tokens only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from agentrm.config.schema import ActionFormat, Model, Scratch
+from agentrm.data.demonstrations import Collection, agent_turns, collect, read, write
+from agentrm.environments.base import Grade, Observation, Task
+from agentrm.errors import EnvironmentFailure, UserError
+from agentrm.models.initial import prepare
+from agentrm.models.rendering import Renderer
+
+TASKS = [Task("toy", "count", "train", index) for index in range(5)]
+
+
+class Counting:
+    """A counter that must reach the task's index; task 0 has no oracle, task 3 fails, task 4's engine crashes."""
+
+    async def expert_actions(self, task: Task) -> list[str]:
+        return ["up"] * task.index
+
+    async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
+        if task.index == 4:
+            raise EnvironmentFailure("crashed")
+        return Observation(f"at {len(actions)}", len(actions) == task.index)
+
+    async def grade(self, task: Task, actions: tuple[str, ...]) -> Grade:
+        solved = len(actions) == task.index and task.index != 3
+        return Grade(float(solved), 1.0, solved)
+
+
+async def collected(form: ActionFormat) -> Collection:
+    world = Counting()
+    advanced: list[None] = []
+    collection = await collect(
+        TASKS,
+        world,
+        world,
+        world,
+        lambda task, text: f"count to {task.index}, {text}",
+        form,
+        2,
+        lambda: advanced.append(None),
+    )
+    assert len(advanced) == len(TASKS)
+    return collection
+
+
+async def test_successes_are_kept_and_the_rest_is_counted() -> None:
+    collection = await collected(ActionFormat.bare)
+    assert [each.task.index for each in collection.demonstrations] == [1, 2]
+    assert collection.counts == {"toy.count": {"kept": 2, "no_oracle": 1, "unsuccessful": 1, "environment_failure": 1}}
+    assert collection.demonstrations[1].messages == [
+        {"role": "user", "content": "count to 2, at 0"},
+        {"role": "assistant", "content": "up"},
+        {"role": "user", "content": "at 1"},
+        {"role": "assistant", "content": "up"},
+        {"role": "user", "content": "at 2"},
+    ]
+
+
+async def test_react_turns_name_the_action() -> None:
+    collection = await collected(ActionFormat.react)
+    assert collection.demonstrations[0].messages[1]["content"] == "Action: up"
+
+
+async def test_parquet_round_trip(tmp_path: Path) -> None:
+    demonstrations = (await collected(ActionFormat.bare)).demonstrations
+    write(demonstrations, tmp_path / "demonstrations.parquet")
+    assert read(tmp_path) == demonstrations
+
+
+def test_a_foreign_file_and_an_empty_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no demonstrations: give"):
+        read(tmp_path)
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "foreign.parquet")
+    with pytest.raises(UserError, match=r"foreign\.parquet holds no demonstrations of schema version"):
+        read(tmp_path)
+
+
+def test_labels_stand_before_the_agents_tokens(tmp_path: Path) -> None:
+    scratch = Scratch(vocabulary=300, hidden=64, layers=1, heads=2)
+    prepare(Model(source="scratch", scratch=scratch), ["see a room"] * 9, 0, tmp_path)
+    renderer = Renderer.from_pretrained(tmp_path, 40)
+    conversation = [
+        {"role": "user", "content": "see"},
+        {"role": "assistant", "content": "up"},
+        {"role": "user", "content": "a room"},
+    ]
+    too_long = [{"role": "user", "content": "z" * 50}, *conversation[1:]]
+    sequences, overflows = agent_turns([conversation, too_long], renderer)
+    assert (len(sequences), overflows) == (1, 1)
+    assert renderer.tokenizer.decode(sequences.labels) == "up<|end|>"
+    assert renderer.tokenizer.decode(sequences.ids) == "<|user|>see<|end|><|assistant|>up"
+    whole = renderer.ids(conversation)
+    assert [whole[position + 1] for position in sequences.positions] == sequences.labels.tolist()

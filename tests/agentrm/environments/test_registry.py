@@ -1,0 +1,36 @@
+import pytest
+
+from agentrm.environments import environment_class, make, names
+from agentrm.errors import UserError
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"unknown environment 'chess'.*alfworld, babyai, scienceworld"):
+        environment_class("chess")
+
+
+@pytest.mark.usefixtures("tricky")
+def test_an_entry_point_adds_an_environment() -> None:
+    assert "tricky" in names()
+    assert make("tricky").name == "tricky"
+    assert {"alfworld", "babyai", "scienceworld"} < set(names())
+
+
+def test_an_absent_engine_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "scienceworld", None)
+    with pytest.raises(UserError, match=r"ScienceWorld needs `pip install agentrm\[scienceworld\]`"):
+        make("scienceworld")
+
+
+def test_an_absent_java_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("scienceworld")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match=r"Java 17.*apt install"):
+        make("scienceworld")
+
+
+def test_official_data_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path))
+    with pytest.raises(UserError, match=r"holds no json_2\.1\.1"):
+        environment_class("alfworld").size("look_at_obj_in_light", "train")
+    assert environment_class("alfworld").size("look_at_obj_in_light_small", "train") > 0

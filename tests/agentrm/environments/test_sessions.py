@@ -1,0 +1,119 @@
+import random
+
+import pytest
+
+from agentrm.environments import Task, make
+from agentrm.environments.sessions import LRU, SessionPool
+from agentrm.errors import EnvironmentFailure, UserError
+
+pytestmark = pytest.mark.usefixtures("tricky")
+TASK = Task("tricky", "count", "train", 1)
+
+
+def replayed_alone(task: Task, actions: tuple[str, ...]):
+    """The observation and grade after these actions, without any pool."""
+    environment = make(task.environment)
+    observation = environment.reset(task)
+    for action in actions:
+        observation = environment.step(action)
+    grade = environment.grade()
+    environment.close()
+    return observation, grade
+
+
+def test_any_order_of_visits_gives_what_a_replay_gives() -> None:
+    """A random walk over the trees of three BabyAI tasks, in a pool too small to hold it."""
+    pytest.importorskip("minigrid")
+    rng = random.Random(0)
+    vocabulary = ["turn left", "turn right", "move forward", "toggle", "drop", "nonsense"]
+    pool = SessionPool(max_sessions=2, max_snapshots=4, max_memories=8)
+    states = [(Task("babyai", "goto_local", "train", index), ()) for index in range(3)]
+    for _ in range(60):
+        task, actions = rng.choice(states)
+        actions = (*actions, rng.choice(vocabulary))
+        observation, grade = replayed_alone(task, actions)
+        assert pool.observe(task, actions) == observation
+        assert pool.grade(task, actions) == grade
+        if not observation.done:
+            states.append((task, actions))
+    pool.close()
+
+
+def test_a_tree_with_snapshots_executes_each_edge_once() -> None:
+    pytest.importorskip("minigrid")
+    pool = SessionPool()
+    task = Task("babyai", "goto_local", "train", 0)
+    vocabulary = ["turn left", "turn right", "move forward"]
+    edges = 0
+    for first in vocabulary:
+        for second in vocabulary:
+            for third in vocabulary:
+                pool.observe(task, (first, second, third))
+    edges = 3 + 9 + 27
+    assert pool.counters["steps"] == edges
+    assert pool.counters["replayed"] == 0
+    assert pool.counters["resets"] == 1
+    pool.close()
+
+
+def test_memory_and_the_live_engine_are_used_before_a_replay() -> None:
+    pool = SessionPool()
+    pool.observe(TASK, ())
+    pool.observe(TASK, ("add",))
+    pool.observe(TASK, ("add", "wait"))
+    assert pool.counters == {
+        "steps": 2, "replayed": 0, "resets": 1, "restores": 0, "live_hits": 2, "memory_hits": 0,
+    }  # fmt: skip
+    pool.observe(TASK, ("add",))
+    assert pool.counters["memory_hits"] == 1
+    # A sibling: tricky has no snapshots, so one known step is executed again in a second engine.
+    pool.observe(TASK, ("add", "add"))
+    assert pool.counters["steps"] == 4
+    assert pool.counters["replayed"] == 1
+    assert pool.counters["resets"] == 2
+
+
+def test_live_engines_are_bounded() -> None:
+    pytest.importorskip("minigrid")
+    pool = SessionPool(max_sessions=3)
+    for index in range(5):
+        pool.observe(Task("tricky", "count", "train", index), ())
+        pool.observe(Task("babyai", "goto_obj", "train", index), ())
+    live = [session.environment.name for session in pool._sessions]
+    assert len(live) == 3
+    assert live.count("tricky") <= 2  # its max_live
+    pool.close()
+    assert pool._sessions == []
+
+
+def test_an_ended_episode_takes_no_more_actions() -> None:
+    pool = SessionPool()
+    assert pool.observe(TASK, ("add",) * 3).done
+    with pytest.raises(UserError, match=r"ended after 3 of 4 actions: task tricky.count.train.1.0, action 'add'"):
+        pool.observe(TASK, ("add",) * 4)
+    assert pool.grade(TASK, ("add",) * 3).success
+
+
+def test_a_failing_engine_is_replaced() -> None:
+    pool = SessionPool()
+    pool.observe(TASK, ("add",))
+    with pytest.raises(EnvironmentFailure, match=r"out of order.*task tricky.count.train.1.0, action 'raise'"):
+        pool.observe(TASK, ("add", "raise"))
+    assert pool._sessions == []
+    assert pool.observe(TASK, ("add", "add")).text == "2"
+
+
+def test_the_oracle_of_a_task() -> None:
+    pool = SessionPool()
+    assert pool.expert_actions(TASK) == ["add"] * 3
+    assert pool.observe(TASK, ("add",)).text == "1"
+
+
+def test_lru_keeps_what_was_used_last() -> None:
+    lru: LRU[str, int] = LRU(2)
+    lru.put("a", 1)
+    lru.put("b", 2)
+    assert lru.use("a") == 1
+    lru.put("c", 3)
+    assert list(lru) == ["a", "c"]
+    assert lru.use("b") is None

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification
+
+from agentrm.config.schema import Model, Scratch
+from agentrm.errors import ModelError, UserError
+from agentrm.models.explicit import build, check, score, verify
+from agentrm.models.initial import prepare
+
+STATES = [[1, 40, 41, 3], [1, 40, 41, 3, 2, 50, 3, 1, 60, 61, 62, 3]]
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    model = Model(source="scratch", context=64, scratch=Scratch(vocabulary=300, hidden=64, layers=1, heads=2))
+    prepare(model, ["go to the ball"] * 9, 0, tmp_path / "policy")
+    return tmp_path / "policy"
+
+
+@pytest.fixture
+def untrained(policy: Path, tmp_path: Path) -> Path:
+    build(policy, tmp_path / "untrained")
+    return tmp_path / "untrained"
+
+
+@pytest.fixture
+def trained(untrained: Path) -> Path:
+    weights = load_file(untrained / "model.safetensors")
+    weights["score.weight"] = torch.linspace(-1, 1, 64)[None]
+    save_file(weights, untrained / "model.safetensors", {"format": "pt"})
+    return untrained
+
+
+def scores(directory: Path) -> list[float]:
+    return score(AutoModelForSequenceClassification.from_pretrained(directory).eval(), STATES)
+
+
+def test_build_keeps_the_backbone_and_adds_a_head_that_answers_zero(policy: Path, untrained: Path) -> None:
+    before, after = load_file(policy / "model.safetensors"), load_file(untrained / "model.safetensors")
+    head = after.pop("score.weight")
+    assert head.shape == (1, 64)
+    assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
+    assert scores(untrained) == [0.0, 0.0]
+
+
+def test_the_export_loads_as_a_regression_with_one_label(untrained: Path) -> None:
+    config = AutoModelForSequenceClassification.from_pretrained(untrained).config
+    assert (config.num_labels, config.problem_type, config.pad_token_id) == (1, "regression", 0)
+    assert config.architectures == ["LlamaForSequenceClassification"]
+    check(untrained)
+
+
+def test_verify_accepts_the_scores_of_the_weights(trained: Path) -> None:
+    assert verify(trained, STATES, scores(trained)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_verify_refuses_other_scores(trained: Path) -> None:
+    with pytest.raises(ModelError, match="differ from those in training by"):
+        verify(trained, STATES, [value + 1e-3 for value in scores(trained)])
+
+
+def test_verify_refuses_constant_scores(untrained: Path) -> None:
+    with pytest.raises(ModelError, match="gives every state the same score"):
+        verify(untrained, STATES, [0.0, 0.0])
+
+
+def test_check_misses_the_head(trained: Path) -> None:
+    weights = load_file(trained / "model.safetensors")
+    del weights["score.weight"]
+    save_file(weights, trained / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match="holds no scalar head"):
+        check(trained)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["model.safetensors"], "there are no safetensors"),
+        (["tokenizer.json", "tokenizer_config.json"], "holds no tokenizer"),
+        (["chat_template.jinja"], "holds no chat template"),
+    ],
+)
+def test_check_misses_files(trained: Path, files: list[str], message: str) -> None:
+    for name in files:
+        (trained / name).unlink()
+    with pytest.raises(ModelError, match=message):
+        check(trained)
+
+
+def test_build_names_an_absent_base(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"train\.base is .*absent"):
+        build(tmp_path / "absent", tmp_path / "out")

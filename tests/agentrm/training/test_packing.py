@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from agentrm.errors import UserError
+from agentrm.training.packing import plan_epoch
+
+
+def test_every_sequence_comes_once_and_every_step_is_full() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 157)
+    plan = plan_epoch(lengths, budget=256, ranks=3, accumulate=2, seed=1, epoch=0)
+    assert all(len(step) == 6 for step in plan)
+    assert sorted(index for step in plan for batch in step for index in batch) == list(range(157))
+
+
+def test_a_micro_batch_stays_within_the_budget_padding_included() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 157)
+    for step in plan_epoch(lengths, budget=256, ranks=2, accumulate=1, seed=1, epoch=0):
+        assert all(len(batch) * lengths[batch].max() <= 256 for batch in step)
+
+
+def test_a_sequence_longer_than_the_budget_is_alone() -> None:
+    plan = plan_epoch(np.array([500, 10, 10]), budget=40, ranks=1, accumulate=1, seed=0, epoch=0)
+    assert sorted(sorted(batch) for step in plan for batch in step) == [[0], [1, 2]]
+
+
+def test_the_plan_depends_on_seed_and_epoch_alone() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 60)
+
+    def plan(seed: int, epoch: int) -> list[list[list[int]]]:
+        return plan_epoch(lengths, 256, 2, 1, seed, epoch)
+
+    assert plan(3, 1) == plan(3, 1)
+    assert plan(3, 1) != plan(3, 2)
+    assert plan(3, 1) != plan(4, 1)
+    assert len({len(plan(seed, epoch)) for seed in range(5) for epoch in range(5)}) == 1
+
+
+def test_batches_of_one_step_are_of_like_size_but_for_the_remainder() -> None:
+    lengths = np.random.default_rng(0).integers(20, 400, 400)
+    uneven = 0
+    for step in plan_epoch(lengths, 4096, 2, 1, 0, 0):
+        sizes = [len(batch) * lengths[batch].max() for batch in step]
+        uneven += max(sizes) > 1.2 * min(sizes)
+    assert uneven <= 1
+
+
+def test_fewer_sequences_than_workers_is_named() -> None:
+    with pytest.raises(UserError, match=r"3 training sequences, fewer than workers \* accumulate = 4"):
+        plan_epoch(np.array([5, 5, 5]), 100, 2, 2, 0, 0)

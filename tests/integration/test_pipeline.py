@@ -1,0 +1,106 @@
+"""The whole pipeline on real engines at tiny size: every stage's output is usable, resumes, and refuses what is not its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from agentrm.config import load, tasks
+from agentrm.config.schema import Config
+from agentrm.data.trees import TreeStore
+from agentrm.errors import UserError
+from jobs import clone, pipeline, train, trees
+
+TINY = str(Path(__file__).with_name("tiny.yaml"))
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return load(TINY, [f"run={tmp_path_factory.mktemp('pipeline') / 'run'}"])
+
+
+@pytest.fixture(scope="module")
+def run(config: Config) -> Path:
+    """A finished run whose tree stage was killed twice on the way."""
+    directory = Path(config.run)
+    clone.run(config)
+    store = TreeStore(directory / "trees")
+    command = [sys.executable, "-m", "jobs.trees", "--preset", TINY, f"run={config.run}", "trees.concurrency=1"]
+    process = subprocess.Popen(command, start_new_session=True)
+    deadline = time.monotonic() + 180
+    while len(store.finished()) < 2 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.poll() is None, "the tree stage ended before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 2 <= len(store.finished()) < 8
+    pipeline.run(config)
+    return directory
+
+
+def test_a_killed_tree_stage_resumes_to_the_same_tasks(run: Path, config: Config):
+    wanted = {task.id for task in tasks(config.tasks.trees, config.tasks.seed)}
+    found = list(TreeStore(run / "trees").trees())
+    assert {tree.task.id for tree in found} == wanted and len(found) == len(wanted)
+    assert all(tree.nodes[0].visits >= 1 for tree in found)
+
+
+def test_models_load_in_plain_transformers(run: Path):
+    tokenizer = AutoTokenizer.from_pretrained(run / "reward_model")
+    assert tokenizer.chat_template
+    model = AutoModelForSequenceClassification.from_pretrained(run / "reward_model")
+    assert model.config.num_labels == 1 and model.score.weight.shape[0] == 1 and model.score.bias is None
+    AutoModelForCausalLM.from_pretrained(run / "policy")
+    assert not list(run.rglob("policy/*.bin")) and not list(run.rglob("reward_model/*.bin"))
+
+
+def test_the_table_holds_every_method(run: Path, config: Config):
+    rows = pq.read_table(run / "evaluation" / "episodes.parquet").to_pandas()
+    methods = {
+        "greedy",
+        "sampled mean",
+        "best of 2",
+        "shortest of 2",
+        "oracle best of 2",
+        "beam 2x2",
+        "beam 2x2, random scores",
+    }
+    assert set(rows["method"]) == methods
+    assert set(rows["group"]) == {"held-in", "held-out kinds"}
+    assert (rows.groupby("method")["task"].nunique() == 5).all()
+    wide = rows.pivot(index="task", columns="method", values="outcome")
+    assert (wide["oracle best of 2"] >= wide["best of 2"]).all()
+    assert (run / "evaluation" / "report.html").read_text().count("<table") >= 1
+
+
+def test_a_second_run_changes_nothing(run: Path, config: Config):
+    before = {path: path.stat().st_mtime_ns for stage in ("policy", "trees", "reward_model", "evaluation") for path in (run / stage).rglob("*")}
+    pipeline.run(config)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_another_config_is_refused(run: Path):
+    with pytest.raises(UserError, match=r"trees\.iterations=2, not 3"):
+        pipeline.run(load(TINY, [f"run={run}", "trees.iterations=3"]))
+
+
+def test_versions_and_config_are_stored(run: Path, config: Config):
+    assert load(str(run / "config.yaml")) == config
+    assert "ray" in json.loads((run / "metrics" / "versions.json").read_text())
+
+
+def test_stages_name_the_command_that_is_missing(tmp_path: Path):
+    config = load(TINY, [f"run={tmp_path / 'fresh'}"])
+    with pytest.raises(UserError, match="agentrm clone"):
+        trees.run(config)
+    with pytest.raises(UserError, match="agentrm (clone|trees)"):
+        train.run(config)

@@ -1,0 +1,168 @@
+"""The reward model behind a real Ray Serve with a real vLLM engine: same values as transformers, refusals, the key."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from actors.serving import ServedRewardModel, deploy, withdraw
+from agentrm.config.schema import Cluster, Config, Engine, Model, Scratch, Serve
+from agentrm.environments.base import Observation, Task
+from agentrm.errors import ContextOverflow, ModelError
+from agentrm.models.initial import prepare
+from agentrm.models.rendering import Renderer
+from agentrm.models.state import Proposal, State
+from jobs.runtime import cluster
+
+CONTEXT = 256
+KEY = {"Authorization": "Bearer right-key"}
+CONVERSATIONS = [
+    [{"role": "user", "content": "Your task: go to the red ball."}],
+    [
+        {"role": "user", "content": "Your task: open the box. You see a box."},
+        {"role": "assistant", "content": "Thought: it is near.\nAction: open box"},
+        {"role": "user", "content": "The box is open. " * 4},
+    ],
+    [
+        {"role": "user", "content": "Your task: open the box. You see a box."},
+        {"role": "assistant", "content": "turn left"},
+    ],
+]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base, path = tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("reward")
+    texts = [message["content"] for each in CONVERSATIONS for message in each]
+    model = Model(source="scratch", scratch=Scratch(vocabulary=320, hidden=64, layers=2, heads=2), context=CONTEXT)
+    prepare(model, texts, 0, base)
+    torch.manual_seed(0)
+    reward = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    # The head's initial weights are so small that all values would agree by chance.
+    torch.nn.init.normal_(reward.score.weight, std=1.0)
+    reward.save_pretrained(path)
+    Renderer.from_pretrained(base, CONTEXT).tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return Config(
+        run=str(tmp_path_factory.mktemp("run")),
+        model=Model(context=CONTEXT),
+        reward_engine=Engine(kv_cache_gib=0.05),
+        serve=Serve(port=port, api_key="right-key", max_conversations=4),
+        cluster=Cluster(cpus=4, object_store_gib=0.1),
+    )
+
+
+@pytest.fixture(scope="module")
+def served(config: Config, directory: Path) -> Iterator[ServedRewardModel]:
+    with cluster(config):
+        yield ServedRewardModel(deploy(config, directory, http=True))
+        withdraw(config)
+
+
+@pytest.fixture
+def client(served: ServedRewardModel, config: Config) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"http://127.0.0.1:{config.serve.port}", headers=KEY, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def expected(directory: Path) -> list[float]:
+    model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
+    renderer = Renderer.from_pretrained(directory, CONTEXT)
+    with torch.inference_mode():
+        return [model(torch.tensor([renderer.ids(each)])).logits.item() for each in CONVERSATIONS]
+
+
+def post(client: httpx.Client, conversations: object) -> httpx.Response:
+    return client.post("/v1/score", json={"conversations": conversations})
+
+
+def test_scores_equal_transformers(client: httpx.Client, expected: list[float]) -> None:
+    assert max(expected) - min(expected) > 0.1
+    response = post(client, CONVERSATIONS)
+    assert response.status_code == 200
+    assert response.json()["scores"] == pytest.approx(expected, abs=1e-3)
+    alone = [post(client, [each]).json()["scores"][0] for each in reversed(CONVERSATIONS)]
+    assert alone == pytest.approx(expected[::-1], abs=1e-3)
+
+
+def test_models_and_health(client: httpx.Client, config: Config) -> None:
+    model = client.get("/v1/models").json()["data"][0]
+    assert model == {"id": f"agentrm-{Path(config.run).name}", "object": "model", "context": CONTEXT}
+    assert post(client, CONVERSATIONS).json()["model"] == model["id"]
+    assert httpx.get(f"{client.base_url}/healthz").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "right-key"}])
+def test_the_key_is_required(served: ServedRewardModel, config: Config, headers: dict[str, str]) -> None:
+    url = f"http://127.0.0.1:{config.serve.port}"
+    assert httpx.get(f"{url}/v1/models", headers=headers).status_code == 401
+    assert httpx.post(f"{url}/v1/score", content=b"not json", headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("conversations", "status", "told"),
+    [
+        ([], 422, "conversations"),
+        ([[]], 422, "conversations.0"),
+        ("text", 422, "conversations"),
+        ([[{"role": "assistant", "content": "hi"}]], 422, "conversation 0: roles must alternate"),
+        ([[{"role": "user", "content": "hi"}] * 2], 422, "conversation 0: roles must alternate"),
+        ([[{"role": "system", "content": "hi"}]], 422, "conversations.0.0.role"),
+        ([[{"role": "user"}]], 422, "conversations.0.0.content"),
+        ([[{"role": "user", "content": "hi", "name": "x"}]], 422, "conversations.0.0.name"),
+        ([[{"role": "user", "content": "ball " * 400}]], 422, f"the model's context is {CONTEXT}"),
+        ([CONVERSATIONS[0]] * 5, 413, "at most 4"),
+        ([[{"role": "user", "content": "x" * 20_000}]], 413, "larger than 16384 bytes"),
+    ],
+)
+def test_bad_requests_are_named(client: httpx.Client, conversations: object, status: int, told: str) -> None:
+    response = post(client, conversations)
+    assert response.status_code == status
+    assert told in json.dumps(response.json()["error"])
+
+
+def test_unknown_paths_and_methods_are_json(client: httpx.Client) -> None:
+    assert client.get("/v2").status_code == 404
+    assert client.get("/v1/score").status_code == 405
+    assert client.get("/v1/score").json()["error"]["message"]
+
+
+async def test_the_handle_scores_states(served: ServedRewardModel, expected: list[float]) -> None:
+    task = Task("toy", "any", "train", 0)
+    first = State(task, CONVERSATIONS[0][0]["content"])
+    start = State(task, CONVERSATIONS[1][0]["content"])
+    second = start.extend(
+        Proposal(CONVERSATIONS[1][1]["content"], "open box"), Observation(CONVERSATIONS[1][2]["content"])
+    )
+    assert await served.score([]) == []
+    values = await served.score([first, second] * 70)
+    assert values == pytest.approx(expected[:2] * 70, abs=1e-3)
+
+
+async def test_a_long_state_is_one_clear_line(served: ServedRewardModel) -> None:
+    with pytest.raises(ContextOverflow) as caught:
+        await served.score([State(Task("toy", "any", "train", 0), "ball " * 400)])
+    assert "\n" not in str(caught.value)
+    assert f"context is {CONTEXT}" in str(caught.value)
+
+
+def test_a_policy_is_no_reward_model(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
+    with pytest.raises(ModelError, match="LlamaForCausalLM, not a reward model"):
+        deploy(config, tmp_path, http=False)
+    with pytest.raises(ModelError, match=r"config\.json"):
+        deploy(config, tmp_path / "absent", http=False)
