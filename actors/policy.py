@@ -29,6 +29,7 @@ class PolicyReplica:
         """See `agentrm.models.policy.Generator`."""
         return await self._engine.generate(ids, n, greedy, seed)
 
+
 class RemoteGenerator:
     """A `Generator` over replicas; prompts of one episode stay on one replica."""
 

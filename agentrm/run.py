@@ -1,5 +1,6 @@
-"""The run directory: resolved config, metrics and each stage's output; a killed run never leaves half a stage that reads
-as whole.
+"""The run directory: resolved config, metrics and each stage's output.
+
+A killed run never leaves half a stage that reads as whole.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _FREE = ("run", "cluster.", "serve.", "hosts.", "policy_engine.", "reward_engine
 
 
 class RunDirectory:
-    """`<run>/config.yaml`, `<run>/metrics/<stage>.json`, one folder per finished stage, `<run>/work` for what resumes."""
+    """`config.yaml`, `metrics/<stage>.json`, one folder per finished stage, and `work` for what resumes."""
 
     def __init__(self, root: Path, config: Config) -> None:
         self.root = root
@@ -38,7 +39,8 @@ class RunDirectory:
             if changed:
                 key = changed[0]
                 raise UserError(
-                    f"{root} was made with {key}={before.get(key)}, not {now[key]}: choose another run=... or set it back"
+                    f"{root} was made with {key}={before.get(key)}, not {now[key]}: "
+                    "choose another run=... or set it back"
                 )
         elif root.exists() and any(root.iterdir()):
             raise UserError(f"{root} is not empty and no run of AgentRM: choose another run=...")

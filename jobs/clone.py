@@ -24,7 +24,8 @@ from agentrm.search.episode import opening
 from jobs.fitting import fit_with_progress, starting_model, store_model
 from jobs.runtime import cluster, main, progress
 
-_CONCURRENCY = 64
+# Environments keep what they have prepared for this many tasks at least, so that no task is prepared twice.
+_CONCURRENCY = 16
 
 
 def run(config: Config) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     python -m jobs.evaluate --preset quickstart evaluate.n=5
 
-The searches never see the true reward; it is read once an episode has been chosen. Finished tasks are kept over a crash.
+The searches never see the true reward; it is read once an episode has been chosen. Finished tasks outlive a crash.
 """
 
 from __future__ import annotations
@@ -51,13 +51,12 @@ def run(config: Config) -> dict[str, Any]:
     done = directory.work("evaluation")
     missing = [(group, task) for group, task in todo if not (done / f"{task.id}.json").exists()]
     if missing:
-        with cluster(config):
-            with start_policy(config, policy) as replicas, start_environments(config) as hosts:
-                scorer = ServedRewardModel(deploy(config, reward_model, http=False))
-                generator = connect_policy(config, policy, replicas)
-                evaluator = Evaluator(config, generator, RemoteSessions(hosts), RemoteGrader(hosts), scorer)
-                asyncio.run(_evaluate(evaluator, missing, done, config.evaluate.concurrency))
-                withdraw(config)
+        with cluster(config), start_policy(config, policy) as replicas, start_environments(config) as hosts:
+            scorer = ServedRewardModel(deploy(config, reward_model, http=False))
+            generator = connect_policy(config, policy, replicas)
+            evaluator = Evaluator(config, generator, RemoteSessions(hosts), RemoteGrader(hosts), scorer)
+            asyncio.run(_evaluate(evaluator, missing, done, config.evaluate.concurrency))
+            withdraw(config)
     rows = [row for _, task in todo for row in json.loads((done / f"{task.id}.json").read_text())]
     with directory.writing("evaluation") as output:
         metrics = write_report(pa.Table.from_pylist(rows), output, config, directory)
@@ -72,7 +71,10 @@ class Evaluator:
         self, config: Config, policy: Policy, sessions: Sessions, grader: Grader, reward_model: RewardModel
     ) -> None:
         self._settings = config.evaluate
-        self._limits = {"max_depth": config.evaluate.max_depth, "instructions": config.model.instructions}
+        self._limits: dict[str, Any] = {
+            "max_depth": config.evaluate.max_depth,
+            "instructions": config.model.instructions,
+        }
         self._policy = policy
         self._sessions = sessions
         self._grader = grader
@@ -111,9 +113,7 @@ class Evaluator:
 
     async def _beam(self, task: Task, reward_model: RewardModel, suffix: str) -> list[Row]:
         width, branches = self._settings.width, self._settings.branches
-        result = await beam_search(
-            task, self._policy, self._sessions, reward_model, width, branches, **self._limits
-        )
+        result = await beam_search(task, self._policy, self._sessions, reward_model, width, branches, **self._limits)
         return [await self._row(f"beam {width}x{branches}{suffix}", task, result)]
 
     async def _row(self, method: str, task: Task, result: Result) -> Row:

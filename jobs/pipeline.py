@@ -1,6 +1,6 @@
 """The whole pipeline: clone, trees, train, evaluate; stages that the run directory already holds are skipped.
 
-    python -m jobs.pipeline --preset quickstart
+python -m jobs.pipeline --preset quickstart
 """
 
 from __future__ import annotations

@@ -37,11 +37,10 @@ def run(config: Config) -> dict[str, Any]:
     if not todo:
         return directory.metrics("trees")
     started = time.monotonic()
-    with cluster(config):
-        with start_policy(config, policy) as replicas, start_environments(config) as hosts:
-            arguments = (config, str(policy), str(store.root), replicas, hosts)
-            with Fleet.start(Builder, config.trees.builders, {"num_cpus": 1}, *arguments) as builders:
-                counts = asyncio.run(_build(config, builders, hosts, todo))
+    with cluster(config), start_policy(config, policy) as replicas, start_environments(config) as hosts:
+        arguments = (config, str(policy), str(store.root), replicas, hosts)
+        with Fleet.start(Builder, config.trees.builders, {"num_cpus": 1}, *arguments) as builders:
+            counts = asyncio.run(_build(config, builders, hosts, todo))
     counts["seconds"] = round(time.monotonic() - started, 1)
     counts["trees"] = len(store.finished())
     directory.write_metrics("trees", counts)
@@ -66,7 +65,7 @@ async def _build(config: Config, builders: Fleet, hosts: Fleet, todo: list[Task]
         lanes = config.trees.concurrency
         await asyncio.gather(*(feed(builder) for builder in builders.handles for _ in range(lanes)))
     grown = max(len(todo) - total["failed"], 1)
-    summed = dict(total)
+    summed: dict[str, float] = dict(total)
     summed["root_value"] = summed.get("root_value", 0.0) / grown
     return summed | {f"environment_{name}": count for name, count in (await environment_counters(hosts)).items()}
 

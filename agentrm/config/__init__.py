@@ -65,7 +65,7 @@ def flatten(config: Config) -> dict[str, object]:
     def walk(node: object, key: str) -> Iterable[tuple[str, object]]:
         if isinstance(node, DictConfig):
             for name in node:
-                yield from walk(node[name], f"{key}.{name}" if key else str(name))
+                yield from walk(node[name], ".".join(filter(None, (key, str(name)))))
         else:
             yield key, OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
 
@@ -73,21 +73,23 @@ def flatten(config: Config) -> dict[str, object]:
 
 
 def tasks(sets: Sequence[TaskSet], seed: int) -> list[Task]:
-    """The tasks of some task sets, kinds interleaved. Raises UserError when a kind has too few."""
+    """The tasks of some task sets: each kind's in turn, as long as it has more. Raises UserError for too few tasks."""
     chosen: list[Task] = []
     for each in sets:
         cls = environment_class(each.environment)
-        kinds = each.kinds or list(cls.kinds)
-        for position in range(each.count):
-            kind = kinds[position % len(kinds)]
-            index = each.offset + position // len(kinds)
-            task = Task(each.environment, kind, each.split, index, seed)
-            if index >= cls.size(kind, each.split):
-                raise UserError(
-                    f"{each.environment} {kind} has {cls.size(kind, each.split)} tasks in {each.split}, "
-                    f"index {index} was asked for: lower count or offset, or add kinds"
-                )
-            chosen.append(task)
+        sizes = {kind: cls.size(kind, each.split) for kind in each.kinds or cls.kinds}
+        found = [
+            Task(each.environment, kind, each.split, index, seed)
+            for index in range(each.offset, min(max(sizes.values()), each.offset + each.count))
+            for kind, size in sizes.items()
+            if index < size
+        ]
+        if len(found) < each.count:
+            raise UserError(
+                f"{each.environment} has {len(found)} tasks of these kinds in {each.split} from index {each.offset}, "
+                f"not {each.count}: lower count or offset, or add kinds"
+            )
+        chosen += found[: each.count]
     return chosen
 
 
@@ -107,9 +109,14 @@ def _check(config: Config) -> None:
                 raise UserError(f"the key {key}.split is {each.split}: it must be one of {', '.join(SPLITS)}")
             unknown = [kind for kind in each.kinds if kind not in cls.kinds]
             if unknown:
-                raise UserError(f"the key {key}.kinds holds {unknown[0]}: {each.environment} has {', '.join(cls.kinds)}")
+                raise UserError(
+                    f"the key {key}.kinds holds {unknown[0]}: {each.environment} has {', '.join(cls.kinds)}"
+                )
             _positive(f"{key}.count", each.count)
-    kinds = {(s.environment, kind) for s in config.tasks.trees for kind in s.kinds or environment_class(s.environment).kinds}
+        tasks(sets, config.tasks.seed)
+    kinds = {
+        (s.environment, kind) for s in config.tasks.trees for kind in s.kinds or environment_class(s.environment).kinds
+    }
     for each in config.tasks.held_out_kinds:
         for kind in each.kinds or environment_class(each.environment).kinds:
             if (each.environment, kind) in kinds:
@@ -117,9 +124,9 @@ def _check(config: Config) -> None:
     for each in config.tasks.held_out_environments:
         if each.environment in {name for name, _ in kinds}:
             raise UserError(f"tasks.held_out_environments holds {each.environment}, which tasks.trees trains on")
-    for key, training in (("clone", config.clone), ("train", config.train)):
-        _check_training(key, training)
-    for key, number in (
+    for name, training in (("clone", config.clone), ("train", config.train)):
+        _check_training(name, training)
+    positive: tuple[tuple[str, float], ...] = (
         ("model.context", config.model.context),
         ("sampling.max_tokens", config.sampling.max_tokens),
         ("trees.iterations", config.trees.iterations),
@@ -137,8 +144,9 @@ def _check(config: Config) -> None:
         ("hosts.workers", config.hosts.workers),
         ("hosts.deadline_s", config.hosts.deadline_s),
         ("serve.max_conversations", config.serve.max_conversations),
-    ):
-        _positive(key, number)
+    )
+    for name, value in positive:
+        _positive(name, value)
     if config.sampling.temperature < 0:
         raise UserError(f"the key sampling.temperature is {config.sampling.temperature}: it must be 0 or more")
     if not 0 < config.sampling.top_p <= 1:

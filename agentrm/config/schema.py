@@ -61,7 +61,7 @@ class Model:
 
 @dataclass
 class Training:
-    """One DeepSpeed fit. `tokens_per_batch` is the packed micro-batch of one worker; the schedule is cosine with warm-up."""
+    """One DeepSpeed fit; `tokens_per_batch` is the micro-batch of one worker. Cosine schedule with warm-up."""
 
     epochs: int = 3
     learning_rate: float = 2e-5

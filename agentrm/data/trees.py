@@ -106,7 +106,9 @@ class TreeStore:
             except (pa.ArrowInvalid, OSError) as error:
                 raise UserError(f"{path} is not readable as a tree: delete it and run `agentrm trees` again") from error
             if (table.schema.metadata or {}).get(b"agentrm.trees") != VERSION.encode() or not table.num_rows:
-                raise UserError(f"{path} is no tree of schema version {VERSION}: delete it and run `agentrm trees` again")
+                raise UserError(
+                    f"{path} is no tree of schema version {VERSION}: delete it and run `agentrm trees` again"
+                )
             yield from_table(table)
 
     def _paths(self) -> list[Path]:

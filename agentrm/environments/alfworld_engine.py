@@ -22,7 +22,7 @@ from agentrm.environments.alfworld_games import Game
 
 _DATA = Path(alfworld.__file__).parent / "data"
 _GOAL_SLOT = "UNKNOWN GOAL"
-TRANSLATIONS = 32
+TRANSLATIONS = 128
 _idle_libraries: list[Any] = []
 Operators = tuple[tuple[int, int], ...]
 

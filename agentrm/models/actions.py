@@ -8,8 +8,8 @@ from agentrm.config.schema import ActionFormat
 def parse(text: str, form: ActionFormat) -> tuple[str, str, bool]:
     """(thought, action, malformed) of one turn.
 
-    `bare`: the whole turn is the action, which must be one line. `react`: the text after the last "Action:". A turn that
-    holds no action in its form is malformed, and its whole text is the action, so that the environment answers it.
+    `bare`: the whole turn is the action, which must be one line. `react`: the text after the last "Action:". A turn
+    that holds no action in its form is malformed, and its whole text is the action, so that the environment answers it.
     """
     text = text.strip()
     if form is ActionFormat.bare:

@@ -40,7 +40,7 @@ class Sessions(Protocol):
 
 
 class Grader(Protocol):
-    """The hidden truth: only tree building and evaluation hold one; no policy, reward model or test-time search does."""
+    """The hidden truth: only tree building and evaluation hold one; no policy, scorer or test-time search does."""
 
     async def grade(self, task: Task, actions: tuple[str, ...]) -> Grade:
         """Outcome and progress of the state after `actions`."""

@@ -1,4 +1,4 @@
-"""vLLM engines that live in this process: one loop thread steps the engine, any number of coroutines share its batches."""
+"""vLLM engines that live in this process: one loop thread steps the engine, many coroutines share its batches."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 
+_BATCHED_TOKENS = 4096
+
 
 class EngineLoop:
     """Steps one vLLM `LLM` in a thread of its own and resolves each request's future when it has finished.
@@ -36,11 +38,19 @@ class EngineLoop:
 
         if not Path(directory, "config.json").is_file():
             raise ModelError(f"{directory} holds no model (config.json is missing)")
-        device: dict[str, Any] = (
-            {"gpu_memory_utilization": engine.gpu_memory_utilization, "tensor_parallel_size": engine.tensor_parallel}
-            if engine.gpus
-            else {"kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30)}
-        )
+        device: dict[str, Any]
+        if engine.gpus:
+            device = {
+                "gpu_memory_utilization": engine.gpu_memory_utilization,
+                "tensor_parallel_size": engine.tensor_parallel,
+            }
+        else:
+            # A prompt in two chunks rewinds its request's random generator, which torch's CPU generator cannot do.
+            device = {
+                "kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30),
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": max(context, _BATCHED_TOKENS),
+            }
         self._llm = LLM(
             model=str(directory),
             runner=runner,

@@ -38,7 +38,13 @@ class GenerationEngine:
     """A policy on vLLM in this process. A completion ends at a stop token or after `sampling.max_tokens`."""
 
     def __init__(
-        self, directory: str | Path, engine: Engine, sampling: Sampling, context: int, stop_ids: Sequence[int], seed: int
+        self,
+        directory: str | Path,
+        engine: Engine,
+        sampling: Sampling,
+        context: int,
+        stop_ids: Sequence[int],
+        seed: int,
     ) -> None:
         self._loop = EngineLoop(directory, engine, context, "generate", seed)
         self._sampling = sampling

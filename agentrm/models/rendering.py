@@ -1,7 +1,7 @@
 """Conversations to token ids with the model's own chat template; nothing else in AgentRM builds prompts.
 
-Each turn is tokenised on its own and the pieces are joined, so a state's ids are a prefix of its successor's ids and every
-engine can reuse its KV cache. Text inside a turn never becomes a special token, whatever it says.
+Each turn is tokenised on its own and the pieces are joined, so a state's ids are a prefix of its successor's ids and
+every engine can reuse its KV cache. Text inside a turn never becomes a special token, whatever it says.
 """
 
 from __future__ import annotations

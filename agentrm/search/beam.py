@@ -1,4 +1,4 @@
-"""Step-level beam search (paper, section 3): keep the W1 best states, expand each by W2 actions, until all have ended."""
+"""Step-level beam search (paper, section 3): keep the W1 best states, expand each by W2 actions, until all end."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ async def beam_search(
     max_depth: int,
     instructions: bool,
 ) -> Result:
-    """The highest-scoring final state. The first step samples `width * branches` actions; states that have ended stay in
-    the beam and compete by score with those that go on. Raises EnvironmentFailure.
+    """The highest-scoring final state. The first step samples `width * branches` actions; states that have ended stay
+    in the beam and compete by score with those that go on. Raises EnvironmentFailure.
     """
     metered = Metered(policy, sessions, reward_model)
     beam: list[tuple[float, State]] = [(0.0, await begin(task, metered, instructions))]

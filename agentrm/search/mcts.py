@@ -23,7 +23,7 @@ _FAILURES = 5
 
 
 class TreeSearch:
-    """Grows the tree of one task. The only search that holds a `Grader`: its trees are what reward models learn from."""
+    """Grows the tree of one task: the only search that holds a `Grader`, for reward models learn from its trees."""
 
     def __init__(self, policy: Policy, sessions: Sessions, grader: Grader, search: Search, instructions: bool) -> None:
         self._policy = policy
@@ -119,7 +119,7 @@ class TreeSearch:
                 tree.nodes[i].virtual -= 1
 
     async def _roll_out(self, tree: Tree, index: int, limit: int) -> None:
-        """Sample one action at a time below a new node until the episode ends; every state on the way becomes a node."""
+        """Sample one action at a time below a new node until the episode ends; every state on the way is a node."""
         tree.nodes[index].busy = True
         passed = [index]
         try:

@@ -14,11 +14,13 @@ class Node:
     """One state s_t of a tree.
 
     `parent`: index of the parent, -1 at the root; `action`, `thought`, `text`, `logprob` (natural log, summed over
-    `tokens`) and `malformed`: the turn that led here, as sampled; `observation`: what the environment answered (at the
-    root: the opening of the conversation). `visits` N and `value` V: number and mean of the outcomes backed up through the
-    node. `outcome`, `progress`: the true reward, where an episode ended here, else None. `terminal`: the environment ended
-    the episode. `merged`: how many sampled turns had this action. `children`, `expanded`, `busy` and `virtual` serve the
-    search and are not stored: `busy` counts simulations that stand at the node, `virtual` those that pass through it.
+    `tokens`) and `malformed`: the turn that led here, as sampled; `observation`: what the environment answered (at
+    the root: the opening of the conversation). `visits` N and `value` V: number and mean of the outcomes backed up
+    through the node. `outcome`, `progress`: the true reward, where an episode ended here, else None. `terminal`: the
+    environment ended the episode. `merged`: how many sampled turns had this action.
+
+    `children`, `expanded`, `busy`, `closed` and `virtual` serve the search and are not stored: a simulation stands at a
+    `busy` node, `virtual` of them pass through it, and below a `closed` one there is nothing left to simulate.
     """
 
     parent: int
@@ -109,7 +111,7 @@ class Tree:
             node.value += (outcome - node.value) / node.visits
 
     def ucb(self, index: int, exploration: float, virtual_loss: float) -> float:
-        """V + c * sqrt(2 ln N_parent / N) of a child; each simulation under way counts as `virtual_loss` visits of outcome 0."""
+        """V + c sqrt(2 ln N_parent / N); each simulation under way counts as `virtual_loss` visits of outcome 0."""
         node, parent = self.nodes[index], self.nodes[self.nodes[index].parent]
         visits = node.visits + virtual_loss * node.virtual
         if visits == 0:
@@ -121,7 +123,11 @@ class Tree:
         """Mark a node whose subtree holds nothing more to simulate, and every ancestor that this completes."""
         self.nodes[index].closed = True
         parent = self.nodes[index].parent
-        if parent >= 0 and self.nodes[parent].expanded and all(self.nodes[i].closed for i in self.nodes[parent].children):
+        if (
+            parent >= 0
+            and self.nodes[parent].expanded
+            and all(self.nodes[i].closed for i in self.nodes[parent].children)
+        ):
             self.close(parent)
 
 

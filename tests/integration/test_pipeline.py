@@ -1,4 +1,4 @@
-"""The whole pipeline on real engines at tiny size: every stage's output is usable, resumes, and refuses what is not its own."""
+"""The whole pipeline on real engines at tiny size: stages resume, and refuse what is not their own."""
 
 from __future__ import annotations
 
@@ -83,7 +83,11 @@ def test_the_table_holds_every_method(run: Path, config: Config):
 
 
 def test_a_second_run_changes_nothing(run: Path, config: Config):
-    before = {path: path.stat().st_mtime_ns for stage in ("policy", "trees", "reward_model", "evaluation") for path in (run / stage).rglob("*")}
+    before = {
+        path: path.stat().st_mtime_ns
+        for stage in ("policy", "trees", "reward_model", "evaluation")
+        for path in (run / stage).rglob("*")
+    }
     pipeline.run(config)
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
@@ -102,5 +106,5 @@ def test_stages_name_the_command_that_is_missing(tmp_path: Path):
     config = load(TINY, [f"run={tmp_path / 'fresh'}"])
     with pytest.raises(UserError, match="agentrm clone"):
         trees.run(config)
-    with pytest.raises(UserError, match="agentrm (clone|trees)"):
+    with pytest.raises(UserError, match=r"agentrm (clone|trees)"):
         train.run(config)

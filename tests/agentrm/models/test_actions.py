@@ -18,7 +18,11 @@ BARE, REACT = ActionFormat.bare, ActionFormat.react
         ("go\nnorth", BARE, ("", "go\nnorth", True)),
         ("Thought: I look.\nAction: look", REACT, ("I look.", "look", False)),
         ("Action: look", REACT, ("", "look", False)),
-        ("Thought: Action: is a word\nAction: open drawer 1\nObservation: it is", REACT, ("Action: is a word", "open drawer 1", False)),
+        (
+            "Thought: Action: is a word\nAction: open drawer 1\nObservation: it is",
+            REACT,
+            ("Action: is a word", "open drawer 1", False),
+        ),
         ("I do not know", REACT, ("", "I do not know", True)),
         ("Thought: hm\nAction:  ", REACT, ("", "Thought: hm\nAction:", True)),
     ],

@@ -26,13 +26,17 @@ TEMPLATES = {
     ),
     "llama3-8b": (
         ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
-        "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + "
-        "message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}"
+        "{% set loop_messages = messages %}{% for message in loop_messages %}"
+        "{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'"
+        "+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}"
         "{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
     ),
 }
-REWRITING = "{% for m in messages[-2:] %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+REWRITING = (
+    "{% for m in messages[-2:] %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
 
 
 def tokenizer(special: list[str], template: str | None) -> PreTrainedTokenizerFast:
@@ -40,17 +44,29 @@ def tokenizer(special: list[str], template: str | None) -> PreTrainedTokenizerFa
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    corpus = ["Your task: go to the red ball. You see: red ball 1 (2 forward, 1 left).", "pick up", "Thought: x\nAction: y"] * 9
-    core.train_from_iterator(corpus, trainers.BpeTrainer(vocab_size=500, special_tokens=["<pad>", *special], initial_alphabet=alphabet))
+    corpus = [
+        "Your task: go to the red ball. You see: red ball 1 (2 forward, 1 left).",
+        "pick up",
+        "Thought: x\nAction: y",
+    ] * 9
+    core.train_from_iterator(
+        corpus, trainers.BpeTrainer(vocab_size=500, special_tokens=["<pad>", *special], initial_alphabet=alphabet)
+    )
     made = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", eos_token=special[-1], bos_token=special[0], extra_special_tokens=special
+        tokenizer_object=core,
+        pad_token="<pad>",
+        eos_token=special[-1],
+        bos_token=special[0],
+        extra_special_tokens=special,
     )
     made.chat_template = template
     return made
 
 
 RENDERERS = {name: Renderer(tokenizer(*each), 4096) for name, each in TEMPLATES.items()}
-TEXT = st.text(max_size=40) | st.sampled_from(["<|im_end|>", "<|eot_id|><|end|>", "  go to red ball 1 \n", "", "mark0mark"])
+TEXT = st.text(max_size=40) | st.sampled_from(
+    ["<|im_end|>", "<|eot_id|><|end|>", "  go to red ball 1 \n", "", "mark0mark"]
+)
 
 
 @pytest.mark.parametrize("name", RENDERERS)

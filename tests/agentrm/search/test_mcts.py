@@ -28,9 +28,9 @@ def by_actions(tree: Tree) -> dict[tuple[str, ...], int]:
 
 
 def test_two_iterations_by_hand():
-    # Iteration 1 expands the root: left, right, left (merged). Rollouts: left-left-left = 0/7, right-right-left = 6/7.
-    # V(root) = 3/7 with N = 2. UCB favours right (equal N, higher V). Iteration 2 expands `right`: its child right-right is
-    # known, right-left is new and rolls out to right-left-right = 5/7.
+    # Iteration 1 expands the root: left, right, left (merged). Rollouts: left-left-left = 0, right-right-left = 6/7.
+    # V(root) = 3/7 with N = 2. UCB favours right (equal N, higher V). Iteration 2 expands `right`: its child
+    # right-right is known, right-left is new and rolls out to right-left-right = 5/7.
     policy = ScriptedPolicy(
         {
             (): ["left", "right", "LEFT "],
@@ -59,17 +59,26 @@ def test_ucb_is_the_papers_formula():
     expected = node.value + 0.7 * math.sqrt(2 * math.log(root.visits) / node.visits)
     assert tree.ucb(child, 0.7, 1.0) == pytest.approx(expected)
     node.virtual = 2
-    expected = node.value * node.visits / (node.visits + 2) + 0.7 * math.sqrt(2 * math.log(root.visits) / (node.visits + 2))
+    expected = node.value * node.visits / (node.visits + 2) + 0.7 * math.sqrt(
+        2 * math.log(root.visits) / (node.visits + 2)
+    )
     assert tree.ucb(child, 0.7, 1.0) == pytest.approx(expected)
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    seed=st.integers(0, 10**6), iterations=st.integers(1, 20), expansions=st.integers(1, 4), simulations=st.integers(1, 6)
+    seed=st.integers(0, 10**6),
+    iterations=st.integers(1, 20),
+    expansions=st.integers(1, 4),
+    simulations=st.integers(1, 6),
 )
 def test_whole_trees_are_consistent(seed: int, iterations: int, expansions: int, simulations: int):
     sessions = ToySessions()
-    tree = grow(EvenPolicy(seed), Search(iterations=iterations, expansions=expansions, simulations=simulations, max_depth=9), sessions)
+    tree = grow(
+        EvenPolicy(seed),
+        Search(iterations=iterations, expansions=expansions, simulations=simulations, max_depth=9),
+        sessions,
+    )
     assert len(set(sessions.asked)) == len(sessions.asked), "an environment step was paid twice"
     outcomes = {i: node.outcome for i, node in enumerate(tree.nodes) if node.outcome is not None}
     for index, node in enumerate(tree.nodes):
@@ -84,7 +93,9 @@ def test_whole_trees_are_consistent(seed: int, iterations: int, expansions: int,
 
 
 def test_search_prefers_the_better_side():
-    trees = [grow(EvenPolicy(seed), Search(iterations=6, expansions=3, simulations=1, max_depth=9)) for seed in range(60)]
+    trees = [
+        grow(EvenPolicy(seed), Search(iterations=6, expansions=3, simulations=1, max_depth=9)) for seed in range(60)
+    ]
     shares = []
     for tree in trees:
         visits = {tree.nodes[i].action: tree.nodes[i].visits for i in tree.nodes[0].children}

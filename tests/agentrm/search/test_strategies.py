@@ -42,7 +42,9 @@ def test_beam_by_hand():
     assert result.state.actions == ("right", "left", "right")
     assert result.score == pytest.approx(5 / 7)
     assert result.cost.policy_tokens == 6
-    assert result.cost.scored_states == result.cost.environment_steps == 5, "equal candidates are merged before they run"
+    assert result.cost.scored_states == result.cost.environment_steps == 5, (
+        "equal candidates are merged before they run"
+    )
 
 
 def test_beam_finds_the_best_leaf_when_the_reward_model_is_right():
@@ -51,7 +53,9 @@ def test_beam_finds_the_best_leaf_when_the_reward_model_is_right():
 
 
 def test_a_cut_search_says_that_it_did_not_finish():
-    result = asyncio.run(beam_search(TASK, EvenPolicy(), ToySessions(), TrueValue(), 2, 2, max_depth=2, instructions=False))
+    result = asyncio.run(
+        beam_search(TASK, EvenPolicy(), ToySessions(), TrueValue(), 2, 2, max_depth=2, instructions=False)
+    )
     assert not result.finished and len(result.state.steps) == 2
 
 

@@ -1,4 +1,4 @@
-"""A binary tree of depth 3 as an environment, and a policy that draws its actions evenly: small enough to solve by hand.
+"""A binary tree of depth 3 as an environment, and policies for it: small enough to solve by hand.
 
 An action is `left` or `right`; the outcome is the leaf's number (0 to 7, left first) over 7.
 """
