@@ -41,7 +41,9 @@ def run(config: Config) -> dict[str, Any]:
         work = directory.work("clone")
         base = starting_model(work, lambda target: prepare(config.model, _texts(demonstrations), config.seed, target))
         renderer = Renderer.from_pretrained(base, config.model.context)
-        sequences, overflows = agent_turns((each.messages for each in demonstrations), renderer)
+        sequences, overflows = agent_turns(
+            (each.messages for each in demonstrations), renderer, config.clone.observation_share, config.seed
+        )
         trained = fit_with_progress("policy", base, sequences, None, config.clone, config.seed, work)
     with directory.writing("policy") as output:
         metrics = store_model(trained, work, output) | {
@@ -49,7 +51,7 @@ def run(config: Config) -> dict[str, Any]:
             "conversations": len(sequences),
             "over_context": overflows,
             "tokens_per_epoch": len(sequences.ids),
-            "agent_tokens_per_epoch": len(sequences.labels),
+            "learned_tokens_per_epoch": len(sequences.labels),
             "seconds": round(time.monotonic() - started, 1),
         }
         directory.write_metrics("clone", metrics)

@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any
 
 import pyarrow as pa
+from rich.console import Console
 
 from actors.environments import RemoteGrader, RemoteSessions, start_environments
 from actors.policy import connect_policy, start_policy
@@ -22,7 +23,7 @@ from agentrm.config import tasks
 from agentrm.config.schema import Config
 from agentrm.environments.base import Task
 from agentrm.errors import EnvironmentFailure
-from agentrm.evaluation.report import write_report
+from agentrm.evaluation.report import print_results, write_report
 from agentrm.models.base import Grader, Policy, RewardModel, Sessions
 from agentrm.models.reward import RandomScores, ShortestFirst
 from agentrm.run import RunDirectory
@@ -36,10 +37,17 @@ Row = dict[str, Any]
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Run every method on every task that has no result yet, then write the report."""
+    """Run every method on every task that has no result yet, then write the report and show its table."""
     directory = RunDirectory.open(config)
-    if directory.finished("evaluation"):
-        return directory.metrics("evaluate")
+    if not directory.finished("evaluation"):
+        _run(config, directory)
+    metrics = directory.metrics("evaluate")
+    print_results(metrics, Console())
+    print(f"report: {directory.path('evaluation') / 'report.html'}")
+    return metrics
+
+
+def _run(config: Config, directory: RunDirectory) -> None:
     policy = directory.require("policy", "clone")
     reward_model = directory.require("reward_model", "train")
     groups = {
@@ -60,8 +68,7 @@ def run(config: Config) -> dict[str, Any]:
     rows = [row for _, task in todo for row in json.loads((done / f"{task.id}.json").read_text())]
     with directory.writing("evaluation") as output:
         metrics = write_report(pa.Table.from_pylist(rows), output, config, directory)
-    directory.write_metrics("evaluate", metrics)
-    return metrics
+        directory.write_metrics("evaluate", metrics)
 
 
 class Evaluator:

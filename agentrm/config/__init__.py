@@ -147,6 +147,8 @@ def _check(config: Config) -> None:
     )
     for name, value in positive:
         _positive(name, value)
+    if not 0 <= config.clone.observation_share <= 1:
+        raise UserError(f"the key clone.observation_share is {config.clone.observation_share}: it must be from 0 to 1")
     if config.sampling.temperature < 0:
         raise UserError(f"the key sampling.temperature is {config.sampling.temperature}: it must be 0 or more")
     if not 0 < config.sampling.top_p <= 1:

@@ -80,6 +80,15 @@ class Training:
 
 
 @dataclass
+class Cloning(Training):
+    """The policy's fit: cross entropy on the agent's tokens. `observation_share` of the environment's tokens is learned
+    as well: 0 is the paper's; a model from scratch learns to read by it.
+    """
+
+    observation_share: float = 0.0
+
+
+@dataclass
 class RewardTraining(Training):
     """The explicit reward model's fit: MSE on tree values; `base` is `policy` or a Hugging Face directory."""
 
@@ -178,7 +187,7 @@ class Config:
     tasks: Tasks = field(default_factory=Tasks)
     model: Model = field(default_factory=Model)
     sampling: Sampling = field(default_factory=Sampling)
-    clone: Training = field(default_factory=Training)
+    clone: Cloning = field(default_factory=Cloning)
     trees: Search = field(default_factory=Search)
     train: RewardTraining = field(default_factory=RewardTraining)
     policy_engine: Engine = field(default_factory=Engine)

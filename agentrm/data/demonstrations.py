@@ -142,13 +142,16 @@ def read(directory: Path) -> list[Demonstration]:
     return found
 
 
-def agent_turns(conversations: Iterable[Sequence[Message]], renderer: Renderer) -> tuple[Sequences, int]:
+def agent_turns(
+    conversations: Iterable[Sequence[Message]], renderer: Renderer, observation_share: float, seed: int
+) -> tuple[Sequences, int]:
     """The sequences that cloning trains on, and how many conversations exceed the model's context and were left out.
 
-    A label stands before each token that the agent wrote (end of turn included): the token itself. What follows the
-    agent's last token is cut off.
+    A label stands before each token that the agent wrote (end of turn included): the token itself; and before a random
+    `observation_share` of the others. What follows the agent's last token is cut off.
     """
     overflows = 0
+    rng = np.random.default_rng(seed)
     rows = []
     for messages in conversations:
         try:
@@ -156,6 +159,8 @@ def agent_turns(conversations: Iterable[Sequence[Message]], renderer: Renderer) 
         except ContextOverflow:
             overflows += 1
             continue
-        written = np.flatnonzero(rendered.agent)
-        rows.append((rendered.ids[: written[-1]], written - 1, np.asarray(rendered.ids)[written]))
+        last = int(np.flatnonzero(rendered.agent)[-1])
+        chosen = np.asarray(rendered.agent) | (rng.random(len(rendered.ids)) < observation_share)
+        learned = 1 + np.flatnonzero(chosen[1 : last + 1])
+        rows.append((rendered.ids[:last], learned - 1, np.asarray(rendered.ids)[learned]))
     return Sequences.of(rows, np.int64), overflows

@@ -66,7 +66,7 @@ class Environment(ABC):
     max_steps: ClassVar[int]
     instruction: ClassVar[str]
     snapshots: ClassVar[bool] = False
-    max_live: ClassVar[int] = 8
+    max_live: ClassVar[int] = 64
     """How many live engines one process holds at most; fewer where an engine is heavy (a JVM)."""
 
     @classmethod

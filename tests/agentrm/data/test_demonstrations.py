@@ -93,9 +93,14 @@ def test_labels_stand_before_the_agents_tokens(tmp_path: Path) -> None:
         {"role": "user", "content": "a room"},
     ]
     too_long = [{"role": "user", "content": "z" * 50}, *conversation[1:]]
-    sequences, overflows = agent_turns([conversation, too_long], renderer)
+    sequences, overflows = agent_turns([conversation, too_long], renderer, 0.0, 0)
     assert (len(sequences), overflows) == (1, 1)
     assert renderer.tokenizer.decode(sequences.labels) == "up<|end|>"
     assert renderer.tokenizer.decode(sequences.ids) == "<|user|>see<|end|><|assistant|>up"
+    everything, _ = agent_turns([conversation], renderer, 1.0, 0)
+    assert renderer.tokenizer.decode(everything.labels) == "see<|end|><|assistant|>up<|end|>"
+    halves = [agent_turns([conversation], renderer, 0.5, seed)[0] for seed in range(40)]
+    assert len({len(each.labels) for each in halves}) > 1
+    assert all(renderer.tokenizer.decode(each.labels).endswith("up<|end|>") for each in halves)
     whole = renderer.ids(conversation)
     assert [whole[position + 1] for position in sequences.positions] == sequences.labels.tolist()
