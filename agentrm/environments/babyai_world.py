@@ -146,14 +146,17 @@ class World:
         for cell in path:
             self._face(cell)
             self._run(Actions.forward)
-        self._face(next(cell for cell in neighbours(self.position) if cell in spots))
-        self._run(Actions.drop)
+        if not self.status:
+            self._face(next(cell for cell in neighbours(self.position) if cell in spots))
+            self._run(Actions.drop)
         return None
 
     def _empty(self, cell: Cell) -> bool:
         return cell in self.seen and self.engine.grid.get(*cell) is None
 
     def _face(self, cell: Cell) -> None:
+        if self.status:  # the episode ended on the way, and with it the walk
+            return
         wanted = neighbours(self.position).index(cell)
         turns = (wanted - self.engine.agent_dir) % len(DIR_TO_VEC)
         for primitive in [Actions.left] if turns == 3 else [Actions.right] * turns:

@@ -1,3 +1,5 @@
+from random import Random
+
 import pytest
 
 from agentrm.environments import Task, make
@@ -81,3 +83,22 @@ def test_observations_are_short(environment) -> None:
         words.append(len(environment.reset(Task("babyai", kind, "train", 0)).text.split()))
         words += [len(environment.step(action).text.split()) for action in environment.expert_actions()]
     assert sum(words) / len(words) < 40
+
+
+def test_a_walk_that_ends_the_episode_on_its_way_is_an_observation(environment) -> None:
+    # `go to X` may face the target of the mission before it reaches X: the engine then ends the episode in mid-walk.
+    rng = Random(0)
+    verbs, colours, things = (
+        ("go to", "pick up", "put next to"),
+        ("red", "green", "purple", "grey"),
+        ("ball", "box", "key"),
+    )
+    ended = 0
+    for index in range(60):
+        environment.reset(Task("babyai", "goto_local", "train", index))
+        for _ in range(15):
+            action = f"{rng.choice(verbs)} {rng.choice(colours)} {rng.choice(things)} 1"
+            if environment.step(rng.choice([action, action, "turn left"])).done:
+                ended += 1
+                break
+    assert ended
