@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-from agentrm.config import flatten, load, save
+from agentrm.config import flatten, save, stored
 from agentrm.config.schema import Config
 from agentrm.errors import UserError
 
@@ -32,9 +32,9 @@ class RunDirectory:
     def open(cls, config: Config) -> RunDirectory:
         """Create the run directory, or continue it. Raises UserError when it was made with another configuration."""
         root = Path(config.run).expanduser().absolute()
-        stored = root / "config.yaml"
-        if stored.exists():
-            before, now = flatten(load(str(stored))), flatten(config)
+        path = root / "config.yaml"
+        if path.exists():
+            before, now = flatten(stored(path)), flatten(config)
             changed = [key for key in now if before.get(key) != now[key] and not key.startswith(_FREE)]
             if changed:
                 key = changed[0]
@@ -48,7 +48,7 @@ class RunDirectory:
             root.mkdir(parents=True, exist_ok=True)
             temporary = root / "config.yaml.writing"
             save(config, temporary)
-            temporary.rename(stored)
+            temporary.rename(path)
         run = cls(root, config)
         run.write_metrics("versions", _versions())
         return run

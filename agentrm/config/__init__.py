@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -34,6 +35,19 @@ def load(source: str, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         if "=" not in override:
             raise UserError(f"cannot read the override {override!r}: write key=value, such as clone.epochs=1")
+        if override.partition("=")[2].strip() == "???":
+            raise UserError(f"the override {override} gives no value: write key=value, such as clone.epochs=1")
+    config = _merge(path, overrides)
+    _check(config)
+    return config
+
+
+def stored(path: Path) -> Config:
+    """The configuration that `save` wrote; what `load` checks against this machine's environments is taken as it is."""
+    return _merge(path, ())
+
+
+def _merge(path: Path, overrides: Sequence[str]) -> Config:
     try:
         merged = OmegaConf.merge(
             OmegaConf.structured(Config), OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
@@ -50,13 +64,12 @@ def load(source: str, overrides: Sequence[str] = ()) -> Config:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     assert isinstance(config, Config)
-    _check(config)
     return config
 
 
 def save(config: Config, path: Path) -> None:
-    """Write the resolved configuration as YAML that `load` reads back equal."""
-    OmegaConf.save(OmegaConf.structured(config), path)
+    """Write the resolved configuration as YAML that `stored` reads back equal, but for the API key."""
+    OmegaConf.save(OmegaConf.structured(replace(config, serve=replace(config.serve, api_key=""))), path)
 
 
 def flatten(config: Config) -> dict[str, object]:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agentrm.config import PRESETS, flatten, load, presets, save
+from agentrm.config import PRESETS, flatten, load, presets, save, stored, tasks
+from agentrm.config.schema import TaskSet
+from agentrm.environments import environment_class
 from agentrm.errors import UserError
 
 
@@ -50,6 +52,7 @@ def test_overrides_win_and_change_nothing_else() -> None:
         ("evaluate.n=0", "evaluate.n"),
         ("serve.host=0.0.0.0", "serve.host"),
         ("epochs", "key=value"),
+        ("run=???", "run=???"),
     ],
 )
 def test_what_cannot_be_used_is_named(override: str, told: str) -> None:
@@ -106,3 +109,20 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
     path.write_text("run: [1, 2\n")
     with pytest.raises(UserError, match=r"broken\.yaml"):
         load(str(path))
+
+
+def test_the_api_key_is_not_written_to_the_run_directory(tmp_path: Path) -> None:
+    config = load("quickstart", ["serve.api_key=hush-hush"])
+    save(config, tmp_path / "config.yaml")
+    assert "hush" not in (tmp_path / "config.yaml").read_text()
+    assert config.serve.api_key == "hush-hush"
+    open_to_all = load("quickstart", ["serve.host=0.0.0.0", "serve.api_key=hush-hush"])
+    save(open_to_all, tmp_path / "config.yaml")
+    assert stored(tmp_path / "config.yaml").serve.host == "0.0.0.0"
+
+
+def test_task_sets_take_what_each_kind_has() -> None:
+    few, many = "identify-life-stages-2", "find-plant"
+    found = tasks([TaskSet("scienceworld", [few, many], "train", 12)], 0)
+    assert len(found) == len(set(found)) == 12
+    assert sum(task.kind == few for task in found) == environment_class("scienceworld").size(few, "train") < 6
