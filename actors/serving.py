@@ -18,6 +18,7 @@ from agentrm.config.schema import Config, Engine
 from agentrm.errors import ContextOverflow, ModelError
 from agentrm.models.engine import ScoringEngine
 from agentrm.models.rendering import Renderer
+from agentrm.models.reward import score_what_fits
 from agentrm.models.state import Message, State
 from agentrm.scoring_api import Busy, create_app
 
@@ -37,6 +38,10 @@ class Scorer:
         """Raw values, one per conversation. Raises ContextOverflow."""
         ids = await asyncio.to_thread(lambda: [self._renderer.ids(each) for each in conversations])
         return await self._engine.score_ids(ids)
+
+    async def rank(self, conversations: list[list[Message]]) -> list[float]:
+        """Raw values for a search: -inf for a conversation that exceeds the context."""
+        return await score_what_fits(self._engine, self._renderer, conversations)
 
     def alive(self) -> bool:
         """Whether the engine still runs."""
@@ -59,10 +64,10 @@ class ServedRewardModel:
         self._handle = handle
 
     async def score(self, states: Sequence[State]) -> list[float]:
-        """One raw value per state. Raises ContextOverflow, and ModelError when the engine cannot answer."""
+        """One raw value per state, -inf for one that exceeds the context. Raises ModelError without an answer."""
         conversations = [state.messages() for state in states]
         chunks = [conversations[start : start + _CHUNK] for start in range(0, len(conversations), _CHUNK)]
-        scored = await asyncio.gather(*(_score(self._handle, chunk) for chunk in chunks))
+        scored = await asyncio.gather(*(_answer(self._handle.rank, chunk) for chunk in chunks))
         return [value for chunk in scored for value in chunk]
 
 
@@ -93,7 +98,7 @@ def deploy(config: Config, directory: Path, http: bool) -> DeploymentHandle:
             except RayError:
                 return False
 
-        return create_app(lambda conversations: _score(handle, conversations), healthy, settings, name, context)
+        return create_app(lambda conversations: _answer(handle.score, conversations), healthy, settings, name, context)
 
     api = serve.deployment(
         serve.ingress(build)(),
@@ -129,9 +134,9 @@ def withdraw(config: Config) -> None:
     serve.delete(application(config))
 
 
-async def _score(handle: DeploymentHandle, conversations: list[list[Message]]) -> list[float]:
+async def _answer(method: DeploymentHandle, conversations: list[list[Message]]) -> list[float]:
     try:
-        return await handle.score.remote(conversations)
+        return await method.remote(conversations)
     except ContextOverflow as error:
         # Ray adds the remote traceback to the text; its cause is the error as it was raised.
         raise getattr(error, "cause", error) from None

@@ -24,7 +24,7 @@ class RewardModel(Protocol):
     """Scores states: raw values, one per state, independent of the batch."""
 
     async def score(self, states: Sequence[State]) -> list[float]:
-        """One value per state, higher is better. Raises ContextOverflow."""
+        """One value per state, higher is better; -inf for a state that exceeds the model's context."""
         ...
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import blake2b
+from math import inf
 from typing import Protocol
 
+from agentrm.errors import ContextOverflow
 from agentrm.models.rendering import Renderer
-from agentrm.models.state import State
+from agentrm.models.state import Message, State
 
 
 class Scorer(Protocol):
@@ -26,8 +29,20 @@ class ExplicitRewardModel:
         self._renderer = renderer
 
     async def score(self, states: Sequence[State]) -> list[float]:
-        """One raw value per state. Raises ContextOverflow."""
-        return await self._scorer.score_ids([self._renderer.ids(state.messages()) for state in states])
+        """One raw value per state, -inf for one that exceeds the context: a search never prefers it."""
+        return await score_what_fits(self._scorer, self._renderer, [state.messages() for state in states])
+
+
+async def score_what_fits(
+    scorer: Scorer, renderer: Renderer, conversations: Sequence[Sequence[Message]]
+) -> list[float]:
+    """One raw value per conversation, -inf for one that exceeds the context."""
+    fitting: dict[int, list[int]] = {}
+    for number, conversation in enumerate(conversations):
+        with suppress(ContextOverflow):
+            fitting[number] = renderer.ids(conversation)
+    scores = dict(zip(fitting, await scorer.score_ids(list(fitting.values())), strict=True))
+    return [scores.get(number, -inf) for number in range(len(conversations))]
 
 
 class ShortestFirst:

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification
 from actors.serving import ServedRewardModel, deploy, withdraw
 from agentrm.config.schema import Cluster, Config, Engine, Model, Scratch, Serve
 from agentrm.environments.base import Observation, Task
-from agentrm.errors import ContextOverflow, ModelError
+from agentrm.errors import ModelError
 from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
 from agentrm.models.state import Proposal, State
@@ -153,11 +153,11 @@ async def test_the_handle_scores_states(served: ServedRewardModel, expected: lis
     assert values == pytest.approx(expected[:2] * 70, abs=1e-3)
 
 
-async def test_a_long_state_is_one_clear_line(served: ServedRewardModel) -> None:
-    with pytest.raises(ContextOverflow) as caught:
-        await served.score([State(Task("toy", "any", "train", 0), "ball " * 400)])
-    assert "\n" not in str(caught.value)
-    assert f"context is {CONTEXT}" in str(caught.value)
+async def test_a_state_that_does_not_fit_is_never_preferred(served: ServedRewardModel) -> None:
+    task = Task("toy", "any", "train", 0)
+    short, long = State(task, "ball"), State(task, "ball " * 400)
+    fits, overflow, again = await served.score([short, long, short])
+    assert fits == again > overflow == float("-inf")
 
 
 def test_a_policy_is_no_reward_model(config: Config, tmp_path: Path) -> None:
