@@ -18,7 +18,17 @@ from agentrm.config.schema import Config
 from agentrm.errors import UserError
 
 # Where a stage runs and how a server listens never change what it writes, so a resumed run may change these.
-_FREE = ("run", "cluster.", "serve.", "hosts.", "policy_engine.", "reward_engine.", "evaluate.")
+_FREE = (
+    "run",
+    "cluster.",
+    "serve.",
+    "hosts.",
+    "policy_engine.",
+    "reward_engine.",
+    "evaluate.",
+    "trees.concurrency",
+    "trees.builders",
+)
 
 
 class RunDirectory:

@@ -30,7 +30,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="module")
 def run(config: Config) -> Path:
-    """A finished run whose tree stage was killed twice on the way."""
+    """A finished run whose tree stage was killed on the way."""
     directory = Path(config.run)
     clone.run(config)
     store = TreeStore(directory / "trees")
