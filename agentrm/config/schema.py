@@ -40,7 +40,7 @@ class Tasks:
 
 @dataclass
 class Scratch:
-    """A Llama of a few million parameters and its own BPE tokenizer, both made from the demonstrations."""
+    """A small Llama and its own BPE tokenizer, both made from the demonstrations."""
 
     vocabulary: int = 1024
     hidden: int = 192
