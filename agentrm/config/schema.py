@@ -118,7 +118,6 @@ class Hosts:
     workers: int = 1
     sessions: int = 64
     deadline_s: float = 30.0
-    startup_s: float = 120.0
 
 
 @dataclass
