@@ -14,6 +14,7 @@ from agentrm.config.schema import Config
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Task
 from agentrm.errors import EnvironmentFailure
+from agentrm.search.episode import Opening
 from agentrm.search.mcts import TreeSearch
 
 
@@ -34,7 +35,7 @@ class Builder:
             RemoteSessions(environments),
             RemoteGrader(environments),
             config.trees,
-            config.model.instructions,
+            Opening(config.model.instructions, config.model.action_format),
         )
         self._store = TreeStore(store)
 

@@ -20,7 +20,7 @@ from agentrm.data.demonstrations import Demonstration, agent_turns, collect, rea
 from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
 from agentrm.run import RunDirectory
-from agentrm.search.episode import opening
+from agentrm.search.episode import Opening
 from jobs.fitting import fit_with_progress, starting_model, store_model
 from jobs.runtime import cluster, main, progress
 
@@ -68,7 +68,7 @@ def _collect(config: Config, directory: RunDirectory) -> None:
                 RemoteExpert(hosts),
                 RemoteSessions(hosts),
                 RemoteGrader(hosts),
-                lambda task, text: opening(task, text, config.model.instructions),
+                Opening(config.model.instructions, config.model.action_format),
                 config.model.action_format,
                 _CONCURRENCY,
                 bar.advance,

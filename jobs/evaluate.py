@@ -29,6 +29,7 @@ from agentrm.models.reward import RandomScores, ShortestFirst
 from agentrm.run import RunDirectory
 from agentrm.search.beam import beam_search
 from agentrm.search.best_of_n import best_of, sample
+from agentrm.search.episode import Opening
 from agentrm.search.greedy import greedy
 from agentrm.search.result import Result
 from jobs.runtime import cluster, main, progress
@@ -80,7 +81,7 @@ class Evaluator:
         self._settings = config.evaluate
         self._limits: dict[str, Any] = {
             "max_depth": config.evaluate.max_depth,
-            "instructions": config.model.instructions,
+            "opening": Opening(config.model.instructions, config.model.action_format),
         }
         self._policy = policy
         self._sessions = sessions

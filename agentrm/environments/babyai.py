@@ -54,8 +54,8 @@ class BabyAI(Environment):
 
     The agent sees a 7 by 7 view ahead of it and may act on all that it has seen, which the observations number:
     `go to`, `pick up`, `put next to`, `go through` and `toggle and go through` plan over the known part of the grid.
-    An instance belongs to the split that its content hashes to, so that no two splits share one. Outcome is 1 for
-    the engine's own success; progress is the share of the mission's subgoals (targets found, reached, carried, done).
+    An instance belongs to the split that its content hashes to, so that no two splits share one. Outcome
+    and progress are the share of the mission's subgoals (targets found, reached, carried, done), as in AgentBoard.
     """
 
     name: ClassVar[str] = "babyai"
@@ -95,8 +95,8 @@ class BabyAI(Environment):
         return Observation(text, done=bool(self._live.status))
 
     def grade(self) -> Grade:
-        success = self._live.status == "success"
-        return Grade(outcome=float(success), progress=self._live.progress(), success=success)
+        progress = self._live.progress()
+        return Grade(outcome=progress, progress=progress, success=self._live.status == "success")
 
     def expert_actions(self) -> list[str]:
         assert self._task is not None

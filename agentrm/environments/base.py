@@ -43,8 +43,19 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """One step of an in-context example: what the agent read, what it thought and what it did."""
+
+    observation: str
+    thought: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
 class Grade:
-    """The hidden truth of a state: `outcome` and `progress`, both in [0, 1]; `success` when the task is solved."""
+    """The hidden truth of a state, in [0, 1]: `outcome` is the reward in the metric that the paper reports for this
+    environment, `progress` the share of subgoals reached so far; `success` when the task is solved.
+    """
 
     outcome: float
     progress: float
@@ -65,6 +76,8 @@ class Environment(ABC):
     kinds: ClassVar[tuple[str, ...]]
     max_steps: ClassVar[int]
     instruction: ClassVar[str]
+    example: ClassVar[tuple[Turn, ...]] = ()
+    """One solved episode in our own words, shown after the instruction; its last action solves it."""
     snapshots: ClassVar[bool] = False
     max_live: ClassVar[int] = 64
     """How many live engines one process holds at most; fewer where an engine is heavy (a JVM)."""

@@ -8,7 +8,7 @@ from agentrm.environments.base import Task
 from agentrm.errors import ContextOverflow
 from agentrm.models.base import Policy, RewardModel, Sessions
 from agentrm.models.state import Proposal, State
-from agentrm.search.episode import advance, begin, step_limit
+from agentrm.search.episode import Opening, advance, begin, step_limit
 from agentrm.search.result import Metered, Result
 from agentrm.search.tree import normalise
 
@@ -22,13 +22,13 @@ async def beam_search(
     branches: int,
     *,
     max_depth: int,
-    instructions: bool,
+    opening: Opening,
 ) -> Result:
     """The highest-scoring final state. The first step samples `width * branches` actions; states that have ended stay
     in the beam and compete by score with those that go on. Raises EnvironmentFailure.
     """
     metered = Metered(policy, sessions, reward_model)
-    beam: list[tuple[float, State]] = [(0.0, await begin(task, metered, instructions))]
+    beam: list[tuple[float, State]] = [(0.0, await begin(task, metered, opening))]
     cut: list[tuple[float, State]] = []
     for depth in range(step_limit(task, max_depth)):
         open_pairs = [pair for pair in beam if not pair[1].done]

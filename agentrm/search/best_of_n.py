@@ -7,18 +7,18 @@ from collections.abc import Sequence
 
 from agentrm.environments.base import Task
 from agentrm.models.base import Policy, RewardModel, Sessions
-from agentrm.search.episode import begin, rollout
+from agentrm.search.episode import Opening, begin, rollout
 from agentrm.search.result import Cost, Metered, Result
 
 
 async def sample(
-    task: Task, policy: Policy, sessions: Sessions, n: int, *, max_depth: int, instructions: bool
+    task: Task, policy: Policy, sessions: Sessions, n: int, *, max_depth: int, opening: Opening
 ) -> list[Result]:
     """`n` independently sampled episodes. Raises EnvironmentFailure."""
 
     async def one(number: int) -> Result:
         metered = Metered(policy, sessions)
-        state = await begin(task, metered, instructions)
+        state = await begin(task, metered, opening)
         return metered.result(await rollout(state, metered, metered, max_depth, seed=number), None)
 
     return list(await asyncio.gather(*(one(number) for number in range(n))))
@@ -42,8 +42,8 @@ async def best_of_n(
     n: int,
     *,
     max_depth: int,
-    instructions: bool,
+    opening: Opening,
 ) -> Result:
     """Sample and choose."""
-    candidates = await sample(task, policy, sessions, n, max_depth=max_depth, instructions=instructions)
+    candidates = await sample(task, policy, sessions, n, max_depth=max_depth, opening=opening)
     return await best_of(candidates, reward_model)

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from agentrm.config.schema import ActionFormat
 from agentrm.environments import environment_class
 from agentrm.environments.base import Task
 from agentrm.errors import ContextOverflow
+from agentrm.models.actions import render
 from agentrm.models.base import Policy, Sessions
 from agentrm.models.state import Proposal, State
 
 
-def opening(task: Task, observation: str, instructions: bool) -> str:
-    """The first user turn: the environment's instruction, where asked for, and the first observation."""
-    return f"{environment_class(task.environment).instruction}\n\n{observation}" if instructions else observation
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Writes the first user turn: the environment's instruction and example, where asked for, and the observation."""
+
+    instructions: bool
+    action_format: ActionFormat
+
+    def __call__(self, task: Task, observation: str) -> str:
+        if not self.instructions:
+            return observation
+        environment = environment_class(task.environment)
+        parts = [environment.instruction]
+        if environment.example:
+            turns = [
+                f"{turn.observation}\n{render(turn.thought, turn.action, self.action_format)}"
+                for turn in environment.example
+            ]
+            parts += ["An example:", *turns, "Now it is your turn."]
+        return "\n\n".join([*parts, observation])
 
 
-async def begin(task: Task, sessions: Sessions, instructions: bool) -> State:
+async def begin(task: Task, sessions: Sessions, opening: Opening) -> State:
     """The state before the first action."""
     first = await sessions.observe(task, ())
-    return State(task, opening(task, first.text, instructions), done=first.done)
+    return State(task, opening(task, first.text), done=first.done)
 
 
 async def advance(state: State, proposal: Proposal, sessions: Sessions) -> State:

@@ -16,7 +16,7 @@ from agentrm.environments.base import Task
 from agentrm.errors import ContextOverflow, EnvironmentFailure
 from agentrm.models.base import Grader, Policy, Sessions
 from agentrm.models.state import Proposal
-from agentrm.search.episode import begin, step_limit
+from agentrm.search.episode import Opening, begin, step_limit
 from agentrm.search.tree import Node, Tree, normalise
 
 _FAILURES = 5
@@ -25,17 +25,17 @@ _FAILURES = 5
 class TreeSearch:
     """Grows the tree of one task: the only search that holds a `Grader`, for reward models learn from its trees."""
 
-    def __init__(self, policy: Policy, sessions: Sessions, grader: Grader, search: Search, instructions: bool) -> None:
+    def __init__(self, policy: Policy, sessions: Sessions, grader: Grader, search: Search, opening: Opening) -> None:
         self._policy = policy
         self._sessions = sessions
         self._grader = grader
         self._search = search
-        self._instructions = instructions
+        self._opening = opening
 
     async def grow(self, task: Task) -> Tree:
         """The finished tree. Raises EnvironmentFailure when the task cannot even start."""
         started = time.monotonic()
-        root = await begin(task, self._sessions, self._instructions)
+        root = await begin(task, self._sessions, self._opening)
         tree = Tree(task, [Node(parent=-1, depth=0, observation=root.opening, terminal=root.done)])
         limit = step_limit(task, self._search.max_depth)
         running: set[asyncio.Task] = set()

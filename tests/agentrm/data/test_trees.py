@@ -14,12 +14,12 @@ from agentrm.data.trees import SCHEMA, TreeStore, to_table
 from agentrm.errors import UserError
 from agentrm.search.mcts import TreeSearch
 from agentrm.search.tree import Tree
-from tests.agentrm.search.toy import TASK, EvenPolicy, ToyGrader, ToySessions
+from tests.agentrm.search.toy import BARE, TASK, EvenPolicy, ToyGrader, ToySessions
 
 
 @pytest.fixture
 def tree() -> Tree:
-    search = TreeSearch(EvenPolicy(), ToySessions(), ToyGrader(), Search(iterations=5, max_depth=9), False)
+    search = TreeSearch(EvenPolicy(), ToySessions(), ToyGrader(), Search(iterations=5, max_depth=9), BARE)
     return asyncio.run(search.grow(TASK))
 
 

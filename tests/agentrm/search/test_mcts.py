@@ -15,12 +15,12 @@ from agentrm.environments.base import Grade, Observation, Task
 from agentrm.errors import EnvironmentFailure
 from agentrm.search.mcts import TreeSearch
 from agentrm.search.tree import Tree
-from tests.agentrm.search.toy import DEPTH, TASK, EvenPolicy, ScriptedPolicy, ToyGrader, ToySessions
+from tests.agentrm.search.toy import BARE, DEPTH, TASK, EvenPolicy, ScriptedPolicy, ToyGrader, ToySessions
 
 
 def grow(policy, search: Search, sessions=None, grader=None) -> Tree:
     sessions = sessions or ToySessions()
-    return asyncio.run(TreeSearch(policy, sessions, grader or ToyGrader(), search, False).grow(TASK))
+    return asyncio.run(TreeSearch(policy, sessions, grader or ToyGrader(), search, BARE).grow(TASK))
 
 
 def by_actions(tree: Tree) -> dict[tuple[str, ...], int]:

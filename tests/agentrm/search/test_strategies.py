@@ -13,9 +13,9 @@ from agentrm.models.reward import RandomScores, ShortestFirst
 from agentrm.search.beam import beam_search
 from agentrm.search.best_of_n import best_of, best_of_n, sample
 from agentrm.search.greedy import greedy
-from tests.agentrm.search.toy import TASK, EvenPolicy, ScriptedPolicy, ToySessions, TrueValue, leaf_value
+from tests.agentrm.search.toy import BARE, TASK, EvenPolicy, ScriptedPolicy, ToySessions, TrueValue, leaf_value
 
-LIMITS = {"max_depth": 9, "instructions": False}
+LIMITS = {"max_depth": 9, "opening": BARE}
 
 
 def test_greedy_takes_the_most_likely_action():
@@ -53,9 +53,7 @@ def test_beam_finds_the_best_leaf_when_the_reward_model_is_right():
 
 
 def test_a_cut_search_says_that_it_did_not_finish():
-    result = asyncio.run(
-        beam_search(TASK, EvenPolicy(), ToySessions(), TrueValue(), 2, 2, max_depth=2, instructions=False)
-    )
+    result = asyncio.run(beam_search(TASK, EvenPolicy(), ToySessions(), TrueValue(), 2, 2, max_depth=2, opening=BARE))
     assert not result.finished and len(result.state.steps) == 2
 
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from random import Random
 
+from agentrm.config.schema import ActionFormat
 from agentrm.environments.base import Grade, Observation, Task
 from agentrm.models.state import Proposal, State
+from agentrm.search.episode import Opening
 
 DEPTH = 3
+BARE = Opening(instructions=False, action_format=ActionFormat.bare)
 TASK = Task("babyai", "goto_obj", "train", 0)
 
 
