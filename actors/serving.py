@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -58,7 +59,7 @@ class Scorer:
 
 
 class ServedRewardModel:
-    """A `RewardModel` over a handle from `deploy`; replicas share the work in chunks."""
+    """A `RewardModel` over a handle from `deployed`; replicas share the work in chunks."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
@@ -71,10 +72,11 @@ class ServedRewardModel:
         return [value for chunk in scored for value in chunk]
 
 
-def deploy(config: Config, directory: Path, http: bool) -> DeploymentHandle:
-    """Serve the reward model that lies in `directory` on the connected cluster and wait until it is ready.
+@contextmanager
+def deployed(config: Config, directory: Path, http: bool) -> Iterator[DeploymentHandle]:
+    """Serve the reward model that lies in `directory` on the connected cluster for the block, from when it is ready.
 
-    Returns the handle of the scorers; with `http` the API listens on `serve.host` and `serve.port` as well. Raises
+    Yields the handle of the scorers; with `http` the API listens on `serve.host` and `serve.port` as well. Raises
     ModelError when the directory holds no reward model or the engine does not start.
     """
     _check(directory)
@@ -121,17 +123,15 @@ def deploy(config: Config, directory: Path, http: bool) -> DeploymentHandle:
         serve.delete(name)
         reason = str(error).strip().splitlines()[-1]
         raise ModelError(f"the reward model in {directory} could not be served: {reason}") from error
-    return serve.get_deployment_handle("Scorer", app_name=name)
+    try:
+        yield serve.get_deployment_handle("Scorer", app_name=name)
+    finally:
+        serve.delete(name)
 
 
 def application(config: Config) -> str:
     """The name of a run's Serve application, which is the model's name in the API."""
     return f"agentrm-{Path(config.run).name}"
-
-
-def withdraw(config: Config) -> None:
-    """Stop serving a run's reward model."""
-    serve.delete(application(config))
 
 
 async def _answer(method: DeploymentHandle, conversations: list[list[Message]]) -> list[float]:

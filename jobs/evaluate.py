@@ -18,7 +18,7 @@ from rich.console import Console
 
 from actors.environments import RemoteGrader, RemoteSessions, start_environments
 from actors.policy import connect_policy, start_policy
-from actors.serving import ServedRewardModel, deploy, withdraw
+from actors.serving import ServedRewardModel, deployed
 from agentrm.config import tasks
 from agentrm.config.schema import Config
 from agentrm.environments.base import Task
@@ -60,12 +60,15 @@ def _run(config: Config, directory: RunDirectory) -> None:
     done = directory.work("evaluation")
     missing = [(group, task) for group, task in todo if not (done / f"{task.id}.json").exists()]
     if missing:
-        with cluster(config), start_policy(config, policy) as replicas, start_environments(config) as hosts:
-            scorer = ServedRewardModel(deploy(config, reward_model, http=False))
-            generator = connect_policy(config, policy, replicas)
+        with (
+            cluster(config),
+            start_policy(config, policy) as replicas,
+            start_environments(config) as hosts,
+            deployed(config, reward_model, http=False) as handle,
+        ):
+            generator, scorer = connect_policy(config, policy, replicas), ServedRewardModel(handle)
             evaluator = Evaluator(config, generator, RemoteSessions(hosts), RemoteGrader(hosts), scorer)
             asyncio.run(_evaluate(evaluator, missing, done, config.evaluate.concurrency))
-            withdraw(config)
     rows = [row for _, task in todo for row in json.loads((done / f"{task.id}.json").read_text())]
     with directory.writing("evaluation") as output:
         metrics = write_report(pa.Table.from_pylist(rows), output, config, directory)

@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 
-from actors.serving import deploy, withdraw
+from actors.serving import deployed
 from agentrm.config.schema import Config
 from agentrm.errors import UserError
 from agentrm.run import RunDirectory
@@ -21,15 +21,12 @@ def run(config: Config) -> None:
     directory = RunDirectory.open(config).require("reward_model", "train")
     if not (config.cluster.address or os.environ.get("RAY_ADDRESS")):
         _check_port(config.serve.host, config.serve.port)
-    with cluster(config):
-        deploy(config, directory, http=True)
+    with cluster(config), deployed(config, directory, http=True):
+        print(_usage(config), flush=True)
         try:
-            print(_usage(config), flush=True)
             threading.Event().wait()
         except KeyboardInterrupt:
             print("stopping")
-        finally:
-            withdraw(config)
 
 
 def _usage(config: Config) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import blake2b
@@ -37,10 +38,15 @@ async def score_what_fits(
     scorer: Scorer, renderer: Renderer, conversations: Sequence[Sequence[Message]]
 ) -> list[float]:
     """One raw value per conversation, -inf for one that exceeds the context."""
-    fitting: dict[int, list[int]] = {}
-    for number, conversation in enumerate(conversations):
-        with suppress(ContextOverflow):
-            fitting[number] = renderer.ids(conversation)
+
+    def render() -> dict[int, list[int]]:
+        fitting: dict[int, list[int]] = {}
+        for number, conversation in enumerate(conversations):
+            with suppress(ContextOverflow):
+                fitting[number] = renderer.ids(conversation)
+        return fitting
+
+    fitting = await asyncio.to_thread(render)
     scores = dict(zip(fitting, await scorer.score_ids(list(fitting.values())), strict=True))
     return [scores.get(number, -inf) for number in range(len(conversations))]
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from actors.serving import ServedRewardModel, deploy, withdraw
+from actors.serving import ServedRewardModel, deployed
 from agentrm.config.schema import Cluster, Config, Engine, Model, Scratch, Serve
 from agentrm.environments.base import Observation, Task
 from agentrm.errors import ModelError
@@ -67,9 +67,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="module")
 def served(config: Config, directory: Path) -> Iterator[ServedRewardModel]:
-    with cluster(config):
-        yield ServedRewardModel(deploy(config, directory, http=True))
-        withdraw(config)
+    with cluster(config), deployed(config, directory, http=True) as handle:
+        yield ServedRewardModel(handle)
 
 
 @pytest.fixture
@@ -162,7 +161,10 @@ async def test_a_state_that_does_not_fit_is_never_preferred(served: ServedReward
 
 def test_a_policy_is_no_reward_model(config: Config, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
-    with pytest.raises(ModelError, match="LlamaForCausalLM, not a reward model"):
-        deploy(config, tmp_path, http=False)
-    with pytest.raises(ModelError, match=r"config\.json"):
-        deploy(config, tmp_path / "absent", http=False)
+    with (
+        pytest.raises(ModelError, match="LlamaForCausalLM, not a reward model"),
+        deployed(config, tmp_path, http=False),
+    ):
+        pass
+    with pytest.raises(ModelError, match=r"config\.json"), deployed(config, tmp_path / "absent", http=False):
+        pass

@@ -1,0 +1,61 @@
+"""The local reward model on a real pooling engine against plain transformers, and the baselines."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification
+
+from agentrm.config.schema import Engine, Model, Scratch
+from agentrm.environments.base import Observation, Task
+from agentrm.models.engine import ScoringEngine
+from agentrm.models.explicit import build, score
+from agentrm.models.initial import prepare
+from agentrm.models.rendering import Renderer
+from agentrm.models.reward import ExplicitRewardModel, RandomScores, ShortestFirst
+from agentrm.models.state import Proposal, State
+
+CONTEXT = 128
+START = State(Task("toy", "any", "train", 0), "go to the ball")
+LATER = START.extend(Proposal("go to ball", "go to ball", "", -1.0, 3, False), Observation("the ball is near"))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    model = Model(source="scratch", context=CONTEXT, scratch=Scratch(vocabulary=300, hidden=64, layers=1, heads=2))
+    prepare(model, ["go to the ball"] * 9, 0, tmp_path / "policy")
+    build(tmp_path / "policy", tmp_path / "reward_model")
+    weights = load_file(tmp_path / "reward_model" / "model.safetensors")
+    weights["score.weight"] = torch.linspace(-1, 1, 64)[None]
+    save_file(weights, tmp_path / "reward_model" / "model.safetensors", {"format": "pt"})
+    return tmp_path / "reward_model"
+
+
+def test_scores_are_those_of_transformers_and_what_does_not_fit_ranks_last(directory: Path) -> None:
+    renderer = Renderer.from_pretrained(directory, CONTEXT)
+    engine = ScoringEngine(directory, Engine(kv_cache_gib=0.05), CONTEXT)
+    try:
+        too_long = State(START.task, "ball " * CONTEXT)
+        found = asyncio.run(ExplicitRewardModel(engine, renderer).score([START, too_long, LATER]))
+    finally:
+        engine.close()
+    model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
+    first, last = score(model, [renderer.ids(state.messages()) for state in (START, LATER)])
+    assert found == [pytest.approx(first, abs=1e-4), -math.inf, pytest.approx(last, abs=1e-4)]
+    assert abs(first - last) > 1e-3
+
+
+def test_shorter_episodes_score_higher() -> None:
+    assert asyncio.run(ShortestFirst().score([START, LATER])) == [0, -1]
+
+
+def test_random_scores_depend_on_the_seed_and_the_state_alone() -> None:
+    first, last = asyncio.run(RandomScores(0).score([START, LATER]))
+    assert asyncio.run(RandomScores(0).score([LATER, START])) == [last, first]
+    assert asyncio.run(RandomScores(1).score([START])) != [first]
+    assert 0 <= first < 1 and 0 <= last < 1 and first != last
