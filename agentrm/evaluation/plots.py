@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -61,7 +62,7 @@ def outcome_bars(groups: Mapping[str, Sequence[Row]]) -> str:
         ]
         axis.barh(methods, values, color=[colour(method) for method in methods], height=0.62)
         axis.errorbar(values, methods, xerr=errors, fmt="none", ecolor=_INK, elinewidth=1, capsize=2.5)
-        axis.set_title(f"{name} ({rows[0]['tasks']} tasks)", loc="left")
+        axis.set_title(f"{name}\n({rows[0]['tasks']} tasks)", loc="left")
         axis.set_xlim(0, 1)
         axis.set_xlabel("mean outcome")
         axis.grid(axis="x")
@@ -77,14 +78,16 @@ def outcome_against_tokens(groups: Mapping[str, Sequence[Row]]) -> str:
     figure, axes = _panels(groups, height=2.6)
     for axis, (name, rows) in zip(axes, groups.items(), strict=True):
         chosen = [row for row in rows if not str(row["method"]).startswith(CEILING)]
-        for row in chosen:
+        reach = max(_number(row, "policy_tokens") for row in chosen)
+        heights = _apart([_number(row, "outcome") for row in chosen], 0.055)
+        for row, height in zip(chosen, heights, strict=True):
             method = str(row["method"])
-            point = _number(row, "policy_tokens"), _number(row, "outcome")
-            axis.scatter(*point, color=colour(method), s=36, zorder=3)
-            axis.annotate(method, point, xytext=(6, 0), textcoords="offset points", fontsize=8, va="center")
+            tokens, outcome = _number(row, "policy_tokens"), _number(row, "outcome")
+            axis.scatter(tokens, outcome, color=colour(method), s=36, zorder=3)
+            axis.annotate(method, (tokens + 0.04 * reach, height), fontsize=8, va="center")
         axis.set_title(name, loc="left")
         axis.set_ylim(0, 1)
-        axis.set_xlim(0, 1.7 * max(_number(row, "policy_tokens") for row in chosen))
+        axis.set_xlim(0, 1.9 * reach)
         axis.set_xlabel("policy tokens per task")
         axis.grid()
         axis.set_axisbelow(True)
@@ -123,6 +126,15 @@ def _number(row: Row, column: str) -> float:
     value = row[column]
     assert isinstance(value, float)
     return value
+
+
+def _apart(values: Sequence[float], gap: float) -> list[float]:
+    """The values, moved up where needed so that no two labels at them are closer than `gap`."""
+    places = list(values)
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    for lower, upper in pairwise(order):
+        places[upper] = max(places[upper], places[lower] + gap)
+    return places
 
 
 def _running_mean(values: Sequence[float]) -> list[float]:

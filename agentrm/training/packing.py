@@ -18,9 +18,10 @@ def plan_epoch(lengths: np.ndarray, budget: int, ranks: int, accumulate: int, se
     """The micro-batches of one epoch: `plan[step][micro * ranks + rank]` lists the sequences of one micro-batch.
 
     `lengths` (S,) tokens per sequence; a micro-batch holds at most `budget` tokens, padding included, or one longer
-    sequence. Every sequence comes exactly once and every step has `ranks * accumulate` micro-batches of like size, so
-    no worker waits long for another. Depends on (seed, epoch) and the sizes alone. Raises UserError when there are
-    fewer sequences than one step needs.
+    sequence. Every sequence comes exactly once. What the ranks work on at a time is of like size, so no worker waits
+    long for another; the micro-batches that one step accumulates are of any, so that a step does not see a single
+    length. Depends on (seed, epoch) and the sizes alone. Raises UserError when there are fewer sequences than one step
+    needs.
     """
     width = ranks * accumulate
     if len(lengths) < width:
@@ -46,8 +47,9 @@ def plan_epoch(lengths: np.ndarray, budget: int, ranks: int, accumulate: int, se
         batch = batches.pop(largest)
         batches += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
     batches.sort(key=lambda batch: (padded(batch), batch[0]))
-    steps = [[batch.tolist() for batch in batches[i : i + width]] for i in range(0, len(batches), width)]
-    return [steps[i] for i in random.permutation(len(steps))]
+    together = [[batch.tolist() for batch in batches[i : i + ranks]] for i in range(0, len(batches), ranks)]
+    order = random.permutation(len(together)).reshape(-1, accumulate)
+    return [[batch for group in step for batch in together[group]] for step in order]
 
 
 def steps_of(lengths: np.ndarray, training: Training) -> int:

@@ -37,13 +37,20 @@ def test_the_plan_depends_on_seed_and_epoch_alone() -> None:
     assert len({len(plan(seed, epoch)) for seed in range(5) for epoch in range(5)}) == 1
 
 
-def test_batches_of_one_step_are_of_like_size_but_for_the_remainder() -> None:
+def test_what_the_workers_do_at_a_time_is_of_like_size_but_for_the_remainder() -> None:
     lengths = np.random.default_rng(0).integers(20, 400, 400)
     uneven = 0
     for step in plan_epoch(lengths, 4096, 2, 1, 0, 0):
         sizes = [len(batch) * lengths[batch].max() for batch in step]
         uneven += max(sizes) > 1.2 * min(sizes)
     assert uneven <= 1
+
+
+def test_the_micro_batches_that_a_step_accumulates_are_of_unlike_lengths() -> None:
+    lengths = np.random.default_rng(0).integers(20, 400, 400)
+    steps = plan_epoch(lengths, 1024, 2, 4, 0, 0)
+    spread = [np.ptp([lengths[batch].mean() for batch in step[::2]]) for step in steps]
+    assert np.mean(spread) > 100
 
 
 def test_fewer_sequences_than_workers_is_named() -> None:
