@@ -47,6 +47,12 @@ def pipeline(overrides: Overrides = None, preset: Preset = "quickstart") -> None
 
 
 @app.command(rich_help_panel="Stages")
+def demonstrations(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
+    """Let the environments' oracles play, and keep their successes as a dataset."""
+    _job("demonstrations", preset, overrides)
+
+
+@app.command(rich_help_panel="Stages")
 def clone(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
     """Train the policy on the oracle's demonstrations."""
     _job("clone", preset, overrides)
@@ -78,7 +84,7 @@ def evaluate(overrides: Overrides = None, preset: Preset = "quickstart") -> None
 
 @app.command(rich_help_panel="Environments")
 def play(
-    name: Annotated[str, typer.Argument(help="The environment's name.")],
+    name: Annotated[str, typer.Argument(help="The environment's name, or NAME+PERTURBATION.")],
     kind: Annotated[str | None, typer.Option(help="The level or task type (default: the first).")] = None,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "train",
     index: Annotated[int, typer.Option(help="The task's number within kind and split.")] = 0,

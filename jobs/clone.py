@@ -7,25 +7,19 @@ A fit that was cut goes on from its last checkpoint.
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from actors.environments import RemoteExpert, RemoteGrader, RemoteSessions, start_environments
-from agentrm.config import tasks
 from agentrm.config.schema import Config
-from agentrm.data.demonstrations import Demonstration, agent_turns, collect, read, write
+from agentrm.data.demonstrations import Demonstration, agent_turns, read
 from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
 from agentrm.run import RunDirectory
-from agentrm.search.episode import Opening
+from jobs import demonstrations
 from jobs.fitting import fit_with_progress, starting_model, store_model
-from jobs.runtime import cluster, main, progress
-
-# Environments keep what they have prepared for this many tasks at least, so that no task is prepared twice.
-_CONCURRENCY = 16
+from jobs.runtime import cluster, main
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -35,19 +29,18 @@ def run(config: Config) -> dict[str, Any]:
         return directory.metrics("clone")
     started = time.monotonic()
     with cluster(config):
-        if not directory.finished("demonstrations"):
-            _collect(config, directory)
-        demonstrations = read(directory.path("demonstrations"))
+        counts = demonstrations.run(config)
+        experts = read(directory.path("demonstrations"))
         work = directory.work("clone")
-        base = starting_model(work, lambda target: prepare(config.model, _texts(demonstrations), config.seed, target))
+        base = starting_model(work, lambda target: prepare(config.model, _texts(experts), config.seed, target))
         renderer = Renderer.from_pretrained(base, config.model.context)
         sequences, overflows = agent_turns(
-            (each.messages for each in demonstrations), renderer, config.clone.observation_share, config.seed
+            (each.messages for each in experts), renderer, config.clone.observation_share, config.seed
         )
         trained = fit_with_progress("policy", base, sequences, None, config.clone, config.seed, work)
     with directory.writing("policy") as output:
         metrics = store_model(trained, work, output) | {
-            "demonstrations": directory.metrics("demonstrations"),
+            "demonstrations": counts,
             "conversations": len(sequences),
             "over_context": overflows,
             "tokens_per_epoch": len(sequences.ids),
@@ -59,28 +52,8 @@ def run(config: Config) -> dict[str, Any]:
     return metrics
 
 
-def _collect(config: Config, directory: RunDirectory) -> None:
-    todo = tasks(config.tasks.demonstrations, config.tasks.seed)
-    with start_environments(config) as hosts, progress("demonstrations", len(todo)) as bar:
-        collection = asyncio.run(
-            collect(
-                todo,
-                RemoteExpert(hosts),
-                RemoteSessions(hosts),
-                RemoteGrader(hosts),
-                Opening(config.model.instructions, config.model.action_format),
-                config.model.action_format,
-                _CONCURRENCY,
-                bar.advance,
-            )
-        )
-    with directory.writing("demonstrations") as output:
-        write(collection.demonstrations, output / "demonstrations.parquet")
-        directory.write_metrics("demonstrations", collection.counts)
-
-
-def _texts(demonstrations: list[Demonstration]) -> Iterator[str]:
-    return (message["content"] for each in demonstrations for message in each.messages)
+def _texts(experts: list[Demonstration]) -> Iterator[str]:
+    return (message["content"] for each in experts for message in each.messages)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from agentrm.environments.base import Environment, Grade, Observation, Task
+from agentrm.environments.base import Environment, Grade, Observation, Task, Turn
+from agentrm.environments.rewriting import Rewriting
 from agentrm.environments.support import GENERATED_SIZES, check_kind, digest, engine_import
 from agentrm.errors import UserError
 
@@ -25,6 +26,17 @@ TASK_TYPES = (
     "pick_two_obj_and_place",
 )
 DATA_VARIABLE = "ALFWORLD_DATA"
+_NAMES = dict.fromkeys(("object", "receptacle"), r"(?:[a-z]+ ?[0-9]+|<[a-z]+>|\([a-z]+\))")
+_USING = Rewriting(
+    *[
+        (f"{verb} {{object}} with {{receptacle}}", f"{verb} {{object}} using {{receptacle}}")
+        for verb in ("clean", "cool", "heat")
+    ],
+    slots=_NAMES,
+)
+_MOVE = Rewriting(("go to {receptacle}", "move to {receptacle}"), slots=_NAMES)
+_FROM = Rewriting(("take {object} from {receptacle}", "from {receptacle} take {object}"), slots=_NAMES)
+_NOSPACE = Rewriting(("{name} {number}", "{name}{number}"), slots={"name": "[a-z]+", "number": "[0-9]+"})
 _undo_speed_up: Callable[[], None] | None = None
 
 
@@ -52,6 +64,51 @@ class ALFWorld(Environment):
         "use <object>, heat <object> with <receptacle>, clean <object> with <receptacle>, cool <object> with "
         "<receptacle>, look, inventory. Name things with their numbers, for example: go to desk 1."
     )
+    example: ClassVar[tuple[Turn, ...]] = (
+        Turn(
+            "You are in the middle of a room. Looking quickly around you, you see a countertop 1, a diningtable 1, a "
+            "fridge 1, a microwave 1, and a sinkbasin 1.\n\nYour task is to: heat some egg and put it in diningtable.",
+            "First I have to find an egg. It may lie on the countertop.",
+            "go to countertop 1",
+        ),
+        Turn(
+            "You arrive at countertop 1. On the countertop 1, you see a spoon 1.",
+            "There is no egg here. I will have to heat it anyway, so I look in the microwave next.",
+            "go to microwave 1",
+        ),
+        Turn(
+            "You arrive at microwave 1. The microwave 1 is closed.",
+            "I cannot see into it while it is closed.",
+            "open microwave 1",
+        ),
+        Turn(
+            "You open the microwave 1. The microwave 1 is open. In it, you see a egg 1.",
+            "Here is the egg. I take it.",
+            "take egg 1 from microwave 1",
+        ),
+        Turn(
+            "You pick up the egg 1 from the microwave 1.",
+            "I hold the egg and stand at the microwave, so I can heat it now.",
+            "heat egg 1 with microwave 1",
+        ),
+        Turn(
+            "You heat the egg 1 using the microwave 1.",
+            "The egg is hot. It belongs on the diningtable.",
+            "go to diningtable 1",
+        ),
+        Turn(
+            "You arrive at diningtable 1. On the diningtable 1, you see a knife 1.",
+            "I am there. Putting the egg down fulfils the task.",
+            "move egg 1 to diningtable 1",
+        ),
+    )
+    perturbations: ClassVar[Mapping[str, tuple[Rewriting, ...]]] = {
+        "using": (_USING,),
+        "move": (_MOVE,),
+        "from": (_FROM,),
+        "nospace": (_NOSPACE,),
+        "all": (_USING, _MOVE, _FROM, _NOSPACE),
+    }
 
     def __init__(self) -> None:
         global _undo_speed_up

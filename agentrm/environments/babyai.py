@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import io
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from agentrm.environments.base import Environment, Grade, Observation, Task
+from agentrm.environments.base import Environment, Grade, Observation, Task, Turn
+from agentrm.environments.rewriting import Rewriting
 from agentrm.environments.support import GENERATED_SIZES, check_kind, derive_seed, digest, engine_import, split_of
 
 if TYPE_CHECKING:
@@ -47,6 +49,10 @@ LEVELS = {
     "key_corridor": "BabyAI-KeyCorridorS3R1-v0",
     "one_room": "BabyAI-OneRoomS8-v0",
 }
+_WALK = Rewriting(("go to", "walk to"), slots={}, ignore_case=True)
+_NOSPACE = Rewriting(
+    ("{type} {number}", "{type}{number}"), slots={"type": "ball|box|door|key", "number": "[0-9]+"}, ignore_case=True
+)
 
 
 class BabyAI(Environment):
@@ -69,6 +75,35 @@ class BabyAI(Environment):
         "go to <object>, pick up <object>, put next to <object>, go through <door>, toggle and go through <door>, "
         "toggle, drop. Name objects as you see them, for example: go to red ball 1."
     )
+    example: ClassVar[tuple[Turn, ...]] = (
+        Turn(
+            "Your task: open the door. You see: purple box 1 (3 right), purple door 1 (locked, 1 forward, 2 left). "
+            "Wall 3 forward, 2 left.",
+            "The door is locked, so I need a key of its colour. I see none; one may be hidden in the box.",
+            "go to purple box 1",
+        ),
+        Turn("You see: purple box 1 (1 forward). Wall 3 forward, 3 left.", "I face the box and open it.", "toggle"),
+        Turn(
+            "You see: purple key 1 (1 forward). Wall 3 forward, 3 left.",
+            "The key was in the box. I take it.",
+            "pick up purple key 1",
+        ),
+        Turn(
+            "You see nothing. Wall 3 forward, 3 left. You carry purple key 1.",
+            "With the key I return to the door that I saw at first.",
+            "go to purple door 1",
+        ),
+        Turn(
+            "You see: purple door 1 (locked, 1 forward). Wall 2 right. You carry purple key 1.",
+            "I face the locked door and carry its key, so toggle opens it.",
+            "toggle",
+        ),
+    )
+    perturbations: ClassVar[Mapping[str, tuple[Rewriting, ...]]] = {
+        "walk": (_WALK,),
+        "nospace": (_NOSPACE,),
+        "all": (_WALK, _NOSPACE),
+    }
 
     def __init__(self) -> None:
         with engine_import("BabyAI", "babyai"):

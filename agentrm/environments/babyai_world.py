@@ -63,6 +63,7 @@ class World:
         self.status = ""
         self._look(view)
         self.milestones = self._milestones()
+        self._given = sum(self.milestones)
 
     # --- acting
 
@@ -247,8 +248,8 @@ class World:
         return of(self.engine.instrs, ready=True, done=self.status == "success")
 
     def progress(self) -> float:
-        """The share of subgoals reached so far; 1 on success."""
-        return sum(self.milestones) / len(self.milestones)
+        """The share of subgoals reached so far among those that the start leaves open; 1 on success."""
+        return (sum(self.milestones) - self._given) / (len(self.milestones) - self._given)
 
 
 def _details(thing: Any, forward: int, side: int) -> str:

@@ -8,8 +8,12 @@ reward.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
+
+from agentrm.environments.rewriting import Rewriting
 
 SPLITS = ("train", "valid", "test")
 
@@ -78,6 +82,8 @@ class Environment(ABC):
     instruction: ClassVar[str]
     example: ClassVar[tuple[Turn, ...]] = ()
     """One solved episode in our own words, shown after the instruction; its last action solves it."""
+    perturbations: ClassVar[Mapping[str, tuple[Rewriting, ...]]] = MappingProxyType({})
+    """Other wordings by name, each some rewritings one after the other: `NAME+using` is this environment in `using`."""
     snapshots: ClassVar[bool] = False
     max_live: ClassVar[int] = 64
     """How many live engines one process holds at most; fewer where an engine is heavy (a JVM)."""

@@ -12,6 +12,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from agentrm.environments.base import Environment
+from agentrm.environments.perturbations import MARK, perturbed
 from agentrm.errors import UserError
 
 GROUP = "agentrm.environments"
@@ -19,7 +20,13 @@ GROUP = "agentrm.environments"
 BUILT_IN = {
     "alfworld": "agentrm.environments.alfworld:ALFWorld",
     "babyai": "agentrm.environments.babyai:BabyAI",
+    "jericho": "agentrm.environments.jericho:Jericho",
+    "maze": "agentrm.environments.maze:Maze",
+    "pddl": "agentrm.environments.pddl:PDDL",
     "scienceworld": "agentrm.environments.scienceworld:ScienceWorld",
+    "tooloperation": "agentrm.environments.tooloperation:ToolOperation",
+    "toolquery": "agentrm.environments.toolquery:ToolQuery",
+    "webshop": "agentrm.environments.webshop:WebShop",
 }
 
 
@@ -31,12 +38,20 @@ def _entries() -> dict[str, EntryPoint]:
 
 
 def names() -> list[str]:
-    """The names of all environments, sorted; their engines need not be installed."""
+    """The names of all environments, sorted, without their perturbations; their engines need not be installed."""
     return sorted(_entries())
 
 
 def environment_class(name: str) -> type[Environment]:
-    """The class of an environment, without its engine. Raises UserError for an unknown name or a broken entry point."""
+    """The class of an environment, without its engine; `name+perturbation` is the environment in another wording.
+
+    Raises UserError for an unknown name or perturbation and for a broken entry point.
+    """
+    base, mark, perturbation = name.partition(MARK)
+    return perturbed(_base_class(base), perturbation) if mark else _base_class(base)
+
+
+def _base_class(name: str) -> type[Environment]:
     if name not in _entries():
         raise UserError(f"unknown environment {name!r}: choose one of {', '.join(names())}")
     entry = _entries()[name]

@@ -94,6 +94,10 @@ class SessionPool:
         """The oracle's actions from the first observation to success, or []."""
         return self._at(task, (), lambda session: session.environment.expert_actions())
 
+    def admissible_actions(self, task: Task, actions: Actions) -> list[str]:
+        """What the engine accepts in the state after `actions`, for people and tests."""
+        return self._at(task, actions, lambda session: session.environment.admissible_actions())
+
     def close(self) -> None:
         """Close every engine; the pool can be used again."""
         while self._sessions:

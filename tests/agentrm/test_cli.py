@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from agentrm.cli import app
 from agentrm.environments import SPLITS, Task, make, names
 
-STAGES = ("clone", "trees", "train", "serve", "evaluate", "pipeline")
+STAGES = ("demonstrations", "clone", "trees", "train", "serve", "evaluate", "pipeline")
 AGENTRM = Path(sys.executable).with_name("agentrm")
 
 
@@ -107,8 +107,8 @@ def test_play_to_the_end_with_hints() -> None:
 
 def test_play_that_ends_early_is_not_solved() -> None:
     result = agentrm("play", "babyai", "--kind", "goto_local", "--index", "3", typed="turn left\nhint\n")
-    assert "not solved in 1 actions: outcome 0.00" in result.stdout
-    assert "oracle's path" in result.stdout
+    assert "> go to green box 1\n" in result.stdout
+    assert "not solved in 1 actions: outcome 0.50" in result.stdout  # the box is found, not reached
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,98 @@
+"""What ToolQuery and ToolOperation share: an episode of typed calls on a toolkit."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from agentrm.environments.base import Environment, Observation, Task
+from agentrm.environments.support import GENERATED_SIZES, check_kind
+from agentrm.environments.tools.toolkit import ToolError, Toolkit, write_result
+
+
+class Drawn(Protocol):
+    """A drawn task: what is asked for and the reference calls that do it."""
+
+    @property
+    def goal(self) -> str: ...
+
+    @property
+    def actions(self) -> tuple[str, ...]: ...
+
+
+Episode = TypeVar("Episode", bound=Drawn)
+Kit = TypeVar("Kit", bound=Toolkit)
+
+
+def first_text(toolkit: type[Toolkit], goal: str) -> str:
+    """What the agent reads first."""
+    return f"Tools:\n{toolkit.manual()}\n\nGoal: {goal}"
+
+
+class ToolEnvironment(Environment, Generic[Episode, Kit]):
+    """An agent that calls tools. The first observation lists the tools of the kind and the goal.
+
+    Subclasses draw an episode, put its toolkit up, and take note of every call that went well.
+    """
+
+    kinds: ClassVar[tuple[str, ...]]
+    max_steps: ClassVar[int] = 20
+    snapshots: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self._task: Task | None = None
+        self._episode: Episode | None = None
+        self._kit: Kit | None = None
+
+    @classmethod
+    def size(cls, kind: str, split: str) -> int:
+        check_kind(cls.name, cls.kinds, kind, split)
+        return GENERATED_SIZES[split]
+
+    def reset(self, task: Task) -> Observation:
+        self.check(task)
+        self._task = task
+        self._episode = self._draw(task)
+        self._begin(self._episode)
+        return Observation(first_text(type(self._toolkit), self._drawn.goal))
+
+    def step(self, action: str) -> Observation:
+        # Lone surrogates are no text to a database or a workbook.
+        action = action.encode("utf-8", "replace").decode()
+        try:
+            name, arguments = self._toolkit.parse(action)
+            result = self._toolkit.run(name, arguments)
+        except ToolError as error:
+            return Observation(f"ERROR | {error}")
+        text = write_result(result)
+        return Observation(text, done=self._note(name, arguments, text))
+
+    def expert_actions(self) -> list[str]:
+        assert self._task is not None
+        self.reset(self._task)
+        return list(self._drawn.actions)
+
+    def admissible_actions(self) -> list[str]:
+        return self._toolkit.calls()
+
+    @abstractmethod
+    def _draw(self, task: Task) -> Episode:
+        """The episode of a task, always the same."""
+
+    @abstractmethod
+    def _begin(self, episode: Episode) -> None:
+        """Put the toolkit of an episode into its first state."""
+
+    @abstractmethod
+    def _note(self, name: str, arguments: dict[str, Any], text: str) -> bool:
+        """Take note of a call and what it returned; true when the episode has ended."""
+
+    @property
+    def _drawn(self) -> Episode:
+        assert self._episode is not None, "reset(task) comes first"
+        return self._episode
+
+    @property
+    def _toolkit(self) -> Kit:
+        assert self._kit is not None, "reset(task) comes first"
+        return self._kit

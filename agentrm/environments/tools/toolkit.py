@@ -1,0 +1,153 @@
+"""Typed tools: methods that an agent calls as `tool_name with Action Input: {json arguments}`."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+ACTION_FORM = "tool_name with Action Input: {json arguments}"
+_ACTION = re.compile(r"\s*(\S+)\s+with\s+Action\s+Input:\s*(.*)", re.DOTALL)
+_QUOTED_CHARACTERS = 80
+_ERRORS_SHOWN = 3
+_JSON_INVALID = "json_invalid"
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+_tools: set[Callable[..., Any]] = set()
+
+
+class ToolError(Exception):
+    """A call that a tool refuses; its text is for the agent."""
+
+
+def tool(function: Function) -> Function:
+    """Make a method a tool: its annotations are the types of the arguments, its docstring is what the agent reads."""
+    _tools.add(function)
+    return function
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One tool: `arguments` validates them, `signature` and `meaning` tell the agent about them."""
+
+    name: str
+    signature: str
+    meaning: str
+    arguments: type[BaseModel]
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> Tool:
+        hints = get_type_hints(function, include_extras=True)
+        parameters = list(inspect.signature(function).parameters.values())[1:]
+        fields: dict[str, Any] = {
+            each.name: (hints[each.name], ... if each.default is each.empty else each.default) for each in parameters
+        }
+        config = ConfigDict(extra="forbid", allow_inf_nan=False)
+        model = create_model(function.__name__, __config__=config, **fields)
+        properties = model.model_json_schema().get("properties", {})
+        texts = [f"{name}: {_type_text(schema)}" for name, schema in properties.items()]
+        signature = f"{function.__name__}({', '.join(texts)})"
+        return cls(function.__name__, signature, inspect.getdoc(function) or "", model)
+
+    def parse(self, text: str) -> dict[str, Any]:
+        """The validated arguments in a JSON text. Raises ToolError."""
+        try:
+            return dict(self.arguments.model_validate_json(text))
+        except ValidationError as error:
+            raise ToolError(f"{self.name}: {_validation_text(error)}") from error
+
+
+class Toolkit:
+    """Tools over one world. Subclasses add methods marked with `@tool`, among them `finish`."""
+
+    tools: ClassVar[dict[str, Tool]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        functions = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+        own_first = [name for base in cls.__mro__ for name in vars(base)]
+        cls.tools = {name: Tool.of(functions[name]) for name in own_first if _is_tool(functions[name])}
+
+    @tool
+    def check_valid_actions(self) -> list[str]:
+        """the names of all tools"""
+        return list(self.tools)
+
+    @classmethod
+    def manual(cls) -> str:
+        """All tools, one line each."""
+        return "\n".join(f"- {each.signature}: {each.meaning}" for each in cls.tools.values())
+
+    def values(self) -> dict[str, list[Any]]:
+        """Values that arguments may have in this world; equal positions belong together."""
+        raise NotImplementedError
+
+    def parse(self, action: str) -> tuple[str, dict[str, Any]]:
+        """The name of the tool and its arguments. Raises ToolError."""
+        match = _ACTION.fullmatch(action)
+        if match is None:
+            raise ToolError(f"an action has the form: {ACTION_FORM}")
+        name, arguments = match.groups()
+        if name not in self.tools:
+            known = ", ".join(self.tools)
+            raise ToolError(f"there is no tool {name[:_QUOTED_CHARACTERS]}: choose one of {known}")
+        return name, self.tools[name].parse(arguments)
+
+    def run(self, name: str, arguments: dict[str, Any]) -> Any:
+        """Call a tool with validated arguments; what it returns is plain JSON. Raises ToolError."""
+        return getattr(self, name)(**arguments)
+
+    def calls(self) -> list[str]:
+        """Calls of every tool with the values of this world."""
+        values = self.values()
+        found = []
+        for each in self.tools.values():
+            names = list(each.arguments.model_fields)
+            if all(name in values for name in names):
+                rows = zip(*(values[name] for name in names), strict=False) if names else [()]
+                found += [write_action(each.name, dict(zip(names, row, strict=True))) for row in rows]
+        return found
+
+
+def write_action(name: str, arguments: dict[str, Any]) -> str:
+    """The action that calls a tool."""
+    return f"{name} with Action Input: {json.dumps(arguments, ensure_ascii=False)}"
+
+
+def write_result(result: Any) -> str:
+    """What the agent reads after a call."""
+    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+
+
+def _is_tool(value: Any) -> bool:
+    return inspect.isfunction(value) and value in _tools
+
+
+def _type_text(schema: dict[str, Any]) -> str:
+    """A JSON schema in a few words, with the default where there is one."""
+    if "default" in schema:
+        kinds = _type_text({key: value for key, value in schema.items() if key != "default"})
+        return f"{kinds} = {json.dumps(schema['default'])}"
+    if "anyOf" in schema:
+        return " or ".join(_type_text(each) for each in schema["anyOf"] if each.get("type") != "null")
+    if "enum" in schema:
+        return " or ".join(json.dumps(each) for each in schema["enum"])
+    if schema["type"] == "array":
+        items = schema["items"]
+        return f"list of ({_type_text(items)})" if "anyOf" in items else f"list of {_type_text(items)}"
+    return schema.get("format") or schema["type"]
+
+
+def _validation_text(error: ValidationError) -> str:
+    """The first errors in pydantic's own words, each after the argument that it is about."""
+    texts = []
+    for each in error.errors(include_url=False, include_input=False, include_context=False)[:_ERRORS_SHOWN]:
+        where = ".".join(str(part) for part in each["loc"])[:_QUOTED_CHARACTERS]
+        message = "the arguments must be a JSON object" if each["type"] == "model_type" else each["msg"]
+        texts.append(f"{where}: {message}" if where and each["type"] != _JSON_INVALID else message)
+    return "; ".join(texts)

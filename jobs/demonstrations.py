@@ -1,0 +1,64 @@
+"""Demonstrations: the environments' oracles play the tasks of `tasks.demonstrations`; successes become a dataset.
+
+    python -m jobs.demonstrations --preset quickstart
+
+What was left out is counted by reason for every kind, in `metrics/demonstrations.json` and on the screen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+from actors.environments import RemoteExpert, RemoteGrader, RemoteSessions, start_environments
+from agentrm.config import tasks
+from agentrm.config.schema import Config
+from agentrm.data.demonstrations import collect, write
+from agentrm.errors import UserError
+from agentrm.run import RunDirectory
+from agentrm.search.episode import Opening
+from jobs.runtime import cluster, main, progress
+
+# Environments keep what they have prepared for this many tasks at least, so that no task is prepared twice.
+_CONCURRENCY = 16
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Make `demonstrations/`, unless it is there; returns the counts by "environment.kind".
+
+    Raises UserError when not one task could be demonstrated.
+    """
+    directory = RunDirectory.open(config)
+    if directory.finished("demonstrations"):
+        return directory.metrics("demonstrations")
+    todo = tasks(config.tasks.demonstrations, config.tasks.seed)
+    with cluster(config), start_environments(config) as hosts, progress("demonstrations", len(todo)) as bar:
+        collection = asyncio.run(
+            collect(
+                todo,
+                RemoteExpert(hosts),
+                RemoteSessions(hosts),
+                RemoteGrader(hosts),
+                Opening(config.model.instructions, config.model.action_format),
+                config.model.action_format,
+                _CONCURRENCY,
+                bar.advance,
+            )
+        )
+    for kind, counts in collection.counts.items():
+        left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()) if reason != "kept")
+        if left_out:
+            print(f"{kind}: {counts['kept']} demonstrations, left out: {left_out}", file=sys.stderr)
+    if not collection.demonstrations:
+        raise UserError("no task could be demonstrated: give tasks.demonstrations environments with an oracle")
+    with directory.writing("demonstrations") as output:
+        write(collection.demonstrations, output / "demonstrations.parquet")
+        directory.write_metrics("demonstrations", collection.counts)
+    kept = f"{len(collection.demonstrations)} demonstrations of {len(todo)} tasks"
+    print(f"{kept} are in {directory.path('demonstrations')}", file=sys.stderr)
+    return directory.metrics("demonstrations")
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,43 @@
+"""Every environment tells its policy what to do, with one solved episode."""
+
+import pytest
+
+from agentrm.environments import Task, environment_class, make, names
+from agentrm.errors import UserError
+
+PLAYED = {
+    "alfworld": Task("alfworld", "pick_heat_then_place_in_recep_small", "train", 2),
+    "babyai": Task("babyai", "key_in_box", "train", 1),
+    "scienceworld": Task("scienceworld", "find-animal", "train", 1),
+}
+
+
+@pytest.mark.parametrize("name", names())
+def test_instruction_and_example_are_complete(name: str) -> None:
+    environment = environment_class(name)
+    assert len(environment.instruction.split()) >= 10
+    assert len(environment.example) >= 2
+    for turn in environment.example:
+        for text in (turn.observation, turn.thought, turn.action):
+            assert text
+            assert text == text.strip()
+        assert "\n" not in turn.thought + turn.action
+        assert "Action:" not in turn.thought + turn.action
+    assert len({turn.observation for turn in environment.example}) == len(environment.example)
+
+
+@pytest.mark.parametrize("name", sorted(PLAYED))
+def test_the_example_is_an_episode_of_the_engine(name: str) -> None:
+    """Word for word, so that an example cannot teach what the engine no longer says."""
+    try:
+        environment = make(name)
+    except UserError as error:
+        pytest.skip(str(error))
+    observation = environment.reset(PLAYED[name])
+    for turn in environment.example:
+        assert not observation.done
+        assert observation.text == turn.observation
+        observation = environment.step(turn.action)
+    assert observation.done
+    assert environment.grade().success
+    environment.close()

@@ -1,0 +1,34 @@
+"""The first user turn: bare, or with instruction and example, in the action format of the policy."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentrm.config.schema import ActionFormat
+from agentrm.environments import environment_class
+from agentrm.environments.base import Task
+from agentrm.search.episode import Opening, step_limit
+
+TASK = Task("maze", "double_t", "train", 0)
+
+
+def test_without_instructions_the_first_turn_is_the_observation() -> None:
+    assert Opening(instructions=False, action_format=ActionFormat.react)(TASK, "the goal is near") == "the goal is near"
+
+
+@pytest.mark.parametrize(
+    ("form", "first_turn"),
+    [(ActionFormat.bare, "\nmove right\n\n"), (ActionFormat.react, "\nAction: move right\n\n")],
+)
+def test_the_example_is_written_in_the_policy_s_own_format(form: ActionFormat, first_turn: str) -> None:
+    environment = environment_class("maze")
+    text = Opening(instructions=True, action_format=form)(TASK, "the goal is near")
+    assert text.startswith(environment.instruction) and text.endswith("\n\nthe goal is near")
+    assert first_turn in text
+    assert ("Thought: " in text) == (form is ActionFormat.react)
+    assert all(turn.observation in text for turn in environment.example)
+
+
+def test_an_episode_is_cut_at_the_lower_of_both_limits() -> None:
+    assert step_limit(TASK, 7) == 7
+    assert step_limit(TASK, 1000) == environment_class("maze").max_steps
