@@ -51,7 +51,7 @@ class World:
     """One episode of a BabyAI level.
 
     `names` gives every object that was seen a name, numbered by first sight; `seen` holds the cells that were in view.
-    High-level actions know no more than that. The whole object can be deep-copied, which is the snapshot.
+    High-level actions know no more than that. The whole object can be pickled, which is the snapshot.
     """
 
     def __init__(self, engine: Any, view: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from agentrm.environments.base import Observation, Task
@@ -24,6 +23,11 @@ class Proposal:
     logprob: float = 0.0
     tokens: int = 0
     malformed: bool = False
+
+
+ENDED = "The episode has ended."
+"""Closes the last turn of a state that the environment ended: engines say so apart from their text, but a reward model
+reads text alone, and success or failure is not in these words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +56,14 @@ class State:
         return tuple(step.proposal.action for step in self.steps)
 
     def messages(self) -> list[Message]:
-        """The conversation in chat form; ends with the environment's turn."""
-        return list(self._messages())
-
-    def _messages(self) -> Iterator[Message]:
-        yield {"role": "user", "content": self.opening}
+        """The conversation in chat form; ends with the environment's turn, and that with `ENDED` when it is done."""
+        messages: list[Message] = [{"role": "user", "content": self.opening}]
         for step in self.steps:
-            yield {"role": "assistant", "content": step.proposal.text}
-            yield {"role": "user", "content": step.observation}
+            messages.append({"role": "assistant", "content": step.proposal.text})
+            messages.append({"role": "user", "content": step.observation})
+        if self.done:
+            messages[-1]["content"] = f"{messages[-1]['content']}\n{ENDED}".strip()
+        return messages
 
     def extend(self, proposal: Proposal, observation: Observation) -> State:
         """The successor state after the environment answered."""
