@@ -23,7 +23,7 @@ from agentrm.environments.base import Task
 from agentrm.environments.jericho_story import Script, walk
 from agentrm.environments.support import derive_seed, digest, split_of
 
-# A change of what is drawn needs another number, so that no cached file of before is taken for it.
+# A change of how games are made, other than of their style, needs another number: no cached file may pass for it.
 RECIPE = 1
 SEED = 1
 _SERIAL = slice(0x12, 0x18)
@@ -32,7 +32,7 @@ _SERIAL = slice(0x12, 0x18)
 def generated_script(task: Task) -> Script:
     """The story of a task, from the cache or made now (one to a few seconds)."""
     folder = user_cache_path("agentrm") / "stories"
-    key = digest(RECIPE, version("textworld"), task)
+    key = digest(RECIPE, version("textworld"), STYLES[task.kind], task)
     story, script = folder / f"{key}.z8", folder / f"{key}.json"
     if not (story.is_file() and script.is_file()):
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,11 +62,15 @@ def _make(task: Task, directory: Path) -> Script:
 
 def draws(task: Task) -> Iterator[tuple[GameOptions, Any]]:
     """Games of the task's kind, one after another, whose walkthroughs belong to the task's split."""
+    style = STYLES[task.kind]
     for number in count():
         seed = derive_seed(task.seed, task.kind, task.split, task.index, number)
         with suppress(QuestGenerationError):
-            options, game = STYLES[task.kind].draw(seed)
-            if split_of(repr((task.kind, game.metadata["walkthrough"]))) == task.split:
+            options, game = style.draw(seed)
+            walkthrough = game.metadata["walkthrough"]
+            # TextWorld shortens a walkthrough where it sees how.
+            is_long_enough = len(walkthrough) >= style.actions[0]
+            if is_long_enough and split_of(repr((task.kind, walkthrough))) == task.split:
                 yield options, game
 
 

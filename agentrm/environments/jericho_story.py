@@ -28,7 +28,7 @@ _OUTSIDE = frozenset(
 )
 _CLAUSES = re.compile(r"[.,;!?\"]|\bthen\b|\band\b")
 _WIN = re.compile(r"\*\*\*[^*]*(the end|you (have )?won)[^*]*\*\*\*", re.IGNORECASE)
-_OVER = re.compile(r"would you like to restart|\*\*\*[^*]*you (have )?(lost|died)[^*]*\*\*\*", re.IGNORECASE)
+_OVER = re.compile(r"would you like to restart", re.IGNORECASE)
 # A flag that one action sets on so many things is the story's bookkeeping.
 _MANY = 6
 _NO_TITLE = re.compile(r"[.!?:\"]$")

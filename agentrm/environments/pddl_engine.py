@@ -17,7 +17,7 @@ from pyperplan.pddl.parser import Parser
 from pyperplan.task import Operator
 from pyperplan.task import Task as PlanningTask
 
-EVALUATIONS = 2_000
+EVALUATIONS = 600
 WEIGHT = 3
 
 State = frozenset[int]
@@ -48,6 +48,8 @@ class Problem:
         parser.probInput = re.sub(r"\)\s*$", "", text) if text.count(")") > text.count("(") else text
         try:
             problem = parser.parse_problem(_domain(domain), read_from_file=False)
+            if unknown := {atom.name for atom in problem.initial_state + problem.goal} - set(problem.domain.predicates):
+                raise ValueError(f"it has no {', '.join(sorted(unknown))}")
             task = ground(problem, remove_statics_from_initial_state=False, remove_irrelevant_operators=False)
         except Exception as error:
             raise ValueError(f"no problem of the domain {domain}: {error}") from error

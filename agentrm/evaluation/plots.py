@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -110,6 +111,22 @@ def loss_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         axis.grid()
         axis.set_axisbelow(True)
     axes[0].set_ylabel("loss")
+    return _svg(figure)
+
+
+@mpl.rc_context(_STYLE)
+def calibration_curves(quality: Mapping[str, Mapping[str, Any]]) -> str:
+    """One panel per environment of `quality.quality`: mean label over mean prediction of each tenth of the states."""
+    groups = {name: group["calibration"] for name, group in quality.items() if "." not in name and name != "all"}
+    figure, axes = _panels(groups, height=2.6)
+    for axis, (name, points) in zip(axes, groups.items(), strict=True):
+        axis.axline((0, 0), slope=1, color=_FAINT, linewidth=1)
+        axis.plot([p["predicted"] for p in points], [p["label"] for p in points], color=_SCORED, marker="o")
+        axis.set_title(name, loc="left")
+        axis.set_xlabel("predicted value")
+        axis.grid()
+        axis.set_axisbelow(True)
+    axes[0].set_ylabel("value in the tree")
     return _svg(figure)
 
 
