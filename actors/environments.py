@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import asyncio
+from collections import Counter, deque
+from typing import Any
 
 import ray
+from ray.actor import ActorHandle
 
 from actors.fleet import Fleet
 from agentrm.config.schema import Config, Hosts
 from agentrm.environments.base import Grade, Observation, Task
 from agentrm.environments.host import EnvironmentHost
+from agentrm.environments.process import Answer, Call, value_of
+
+CALLS = 16
+MESSAGES = 2
 
 
 @ray.remote(max_restarts=-1, max_task_retries=-1)
@@ -25,17 +32,9 @@ class EnvironmentActor:
             self._host = EnvironmentHost(1, self._hosts.deadline_s, self._hosts.sessions)
         return self._host
 
-    async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
-        """See `agentrm.models.base.Sessions`."""
-        return await self._live().observe(task, actions)
-
-    async def grade(self, task: Task, actions: tuple[str, ...]) -> Grade:
-        """See `agentrm.models.base.Grader`."""
-        return await self._live().grade(task, actions)
-
-    async def expert_actions(self, task: Task) -> list[str]:
-        """The oracle's actions."""
-        return await self._live().expert_actions(task)
+    async def answer(self, calls: list[Call]) -> list[Answer]:
+        """See `EnvironmentHost.answer`."""
+        return await self._live().answer(calls)
 
     async def counters(self) -> dict[str, int]:
         """Steps, replays, restores and failures so far."""
@@ -46,37 +45,81 @@ class EnvironmentActor:
         await self._live().aclose()
 
 
-class RemoteSessions:
-    """`Sessions` over environment actors: what a policy's side may hold."""
+class _Batches:
+    """Calls to one actor, many in a message: a message costs milliseconds, a step less than one.
+
+    What is waiting when a message goes out goes with it; two are under way, so that the host need not wait.
+    """
+
+    def __init__(self, actor: ActorHandle) -> None:
+        self._actor = actor
+        self._waiting: deque[tuple[Call, asyncio.Future[Any]]] = deque()
+        self._senders: set[asyncio.Task[None]] = set()
+
+    async def call(self, *call: Any) -> Any:
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((call, answer))
+        if len(self._senders) < MESSAGES:
+            sender = asyncio.create_task(self._send())
+            self._senders.add(sender)
+            sender.add_done_callback(self._senders.discard)
+        return value_of(await answer)
+
+    async def _send(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), CALLS))]
+            try:
+                answers = await self._actor.answer.remote([call for call, _ in batch])
+            except Exception as error:
+                for _, waiting in batch:
+                    if not waiting.done():
+                        waiting.set_exception(error)
+                continue
+            for (_, waiting), answer in zip(batch, answers, strict=True):
+                if not waiting.done():  # its caller was cancelled
+                    waiting.set_result(answer)
+
+
+class _Hosts:
+    """The way to the actor that keeps a task's sessions."""
 
     def __init__(self, hosts: Fleet) -> None:
         self._hosts = hosts
+        self._batches: dict[ActorHandle, _Batches] = {}
+
+    async def _call(self, method: str, task: Task, *arguments: Any) -> Any:
+        actor = self._hosts.member(task.id)
+        if actor not in self._batches:
+            self._batches[actor] = _Batches(actor)
+        return await self._batches[actor].call(method, task, *arguments)
+
+
+class RemoteSessions(_Hosts):
+    """`BranchingSessions` over environment actors: what a policy's side may hold."""
 
     async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
         """See `agentrm.models.base.Sessions`."""
-        return await self._hosts.member(task.id).observe.remote(task, actions)
+        return await self._call("observe", task, actions)
+
+    async def fingerprint(self, task: Task, actions: tuple[str, ...]) -> str:
+        """See `agentrm.models.base.BranchingSessions`."""
+        return await self._call("fingerprint", task, actions)
 
 
-class RemoteGrader:
+class RemoteGrader(_Hosts):
     """`Grader` over environment actors, for tree building and evaluation alone."""
-
-    def __init__(self, hosts: Fleet) -> None:
-        self._hosts = hosts
 
     async def grade(self, task: Task, actions: tuple[str, ...]) -> Grade:
         """See `agentrm.models.base.Grader`."""
-        return await self._hosts.member(task.id).grade.remote(task, actions)
+        return await self._call("grade", task, actions)
 
 
-class RemoteExpert:
+class RemoteExpert(_Hosts):
     """The oracle over environment actors, for behaviour cloning alone."""
-
-    def __init__(self, hosts: Fleet) -> None:
-        self._hosts = hosts
 
     async def expert_actions(self, task: Task) -> list[str]:
         """The oracle's actions from the first observation to success, or []."""
-        return await self._hosts.member(task.id).expert_actions.remote(task)
+        return await self._call("expert_actions", task)
 
 
 def start_environments(config: Config) -> Fleet:

@@ -8,12 +8,10 @@ import sys
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from agentrm.environments import SPLITS, environment_class, names
-from agentrm.environments.catalogue import describe
+from agentrm.environments import environment_class, names
+from agentrm.environments.catalogue import as_table, describe, describe_measured
 from agentrm.environments.play import play as play_task
 from agentrm.errors import AgentRMError
 
@@ -29,6 +27,10 @@ Preset = Annotated[str, typer.Option("--preset", "-p", help="A preset's name or 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the preset, such as clone.epochs=1.")
 ]
+
+
+# Columns of a table that goes into a file, where lines do not wrap.
+FILE_WIDTH = 200
 
 
 def _job(name: str, preset: str, overrides: list[str] | None) -> None:
@@ -95,19 +97,21 @@ def play(
 
 
 @app.command(rich_help_panel="Environments")
-def environments(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+def environments(
+    measured: Annotated[
+        bool, typer.Option("--measure", help="Measure costs and the oracle here, for minutes.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
     """List the environments, their engines and their tasks."""
-    rows = [describe(name) for name in names()]
+    rows = [describe_measured(name) if measured else describe(name) for name in names()]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table("name", "kinds", *SPLITS, "snapshots", "installed", box=box.SIMPLE_HEAD)
-    for row in rows:
-        tasks = [f"{row['tasks'][split]:,}" for split in SPLITS]
-        flags = ["yes" if flag else "no" for flag in (row["snapshots"], row["installed"])]
-        table.add_row(row["name"], str(len(row["kinds"])), *tasks, *flags)
     console = Console(highlight=False)
-    console.print(table)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    console.print(as_table(rows))
     for row in rows:
         console.print(f"{row['name']}: {row['engine']}, licence {row['licence']}", markup=False)
         if row["problem"]:

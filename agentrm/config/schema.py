@@ -116,7 +116,7 @@ class Hosts:
     """Processes that hold live environments."""
 
     workers: int = 1
-    sessions: int = 64
+    sessions: int = 256
     deadline_s: float = 30.0
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import io
+import pickle
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from functools import lru_cache
@@ -158,11 +158,11 @@ class BabyAI(Environment):
         return digest(cells, world.position, direction, known, world.milestones, world.status)
 
     def snapshot(self) -> Any:
-        return self._task, copy.deepcopy(self._live)
+        return self._task, pickle.dumps(self._live)
 
     def restore(self, state: Any) -> None:
         self._task, world = state
-        self._world = copy.deepcopy(world)
+        self._world = pickle.loads(world)
 
     def close(self) -> None:
         self._world = None

@@ -84,6 +84,8 @@ class Environment(ABC):
     """One solved episode in our own words, shown after the instruction; its last action solves it."""
     perturbations: ClassVar[Mapping[str, tuple[Rewriting, ...]]] = MappingProxyType({})
     """Other wordings by name, each some rewritings one after the other: `NAME+using` is this environment in `using`."""
+    generated: ClassVar[bool] = True
+    """Whether `Task.seed` chooses among universes of tasks; an engine with tasks of its own ignores it."""
     snapshots: ClassVar[bool] = False
     max_live: ClassVar[int] = 64
     """How many live engines one process holds at most; fewer where an engine is heavy (a JVM)."""

@@ -1,16 +1,21 @@
-"""What there is to know about an environment before playing it."""
+"""What there is to know about an environment before playing it, as data and as a table."""
 
 from __future__ import annotations
 
-from typing import TypedDict
+from rich import box
+from rich.table import Table
 
 from agentrm.environments.base import SPLITS
+from agentrm.environments.measure import Measurement, measure
 from agentrm.environments.registry import environment_class, make
 from agentrm.errors import AgentRMError
 
 
-class Description(TypedDict):
-    """One environment; `tasks` counts over all kinds by split, `problem` says why it cannot start here."""
+class Description(Measurement):
+    """One environment. `tasks` counts over all kinds by split; `restore` says how a session comes back to an earlier
+    state, by `snapshot` or `replay`; `problem` says why the environment cannot start here. What is measured is there
+    only where that was asked for and the environment can start.
+    """
 
     name: str
     engine: str
@@ -18,7 +23,7 @@ class Description(TypedDict):
     kinds: list[str]
     tasks: dict[str, int]
     max_steps: int
-    snapshots: bool
+    restore: str
     installed: bool
     problem: str
 
@@ -38,7 +43,35 @@ def describe(name: str) -> Description:
         "kinds": list(cls.kinds),
         "tasks": {split: 0 if problem else sum(cls.size(kind, split) for kind in cls.kinds) for split in SPLITS},
         "max_steps": cls.max_steps,
-        "snapshots": cls.snapshots,
+        "restore": "snapshot" if cls.snapshots else "replay",
         "installed": not problem,
         "problem": problem,
     }
+
+
+def describe_measured(name: str) -> Description:
+    """Describe an environment and measure it, if it can start here."""
+    row = describe(name)
+    if row["installed"]:
+        row.update(measure(name))
+    return row
+
+
+def as_table(rows: list[Description]) -> Table:
+    """The descriptions in Markdown, with the measured columns where a row has them."""
+    measured = any("step_ms" in row for row in rows)
+    figures = ("first reset ms", "reset ms", "step ms", "KB a session", "oracle solves") if measured else ()
+    shown = Table("name", "kinds", *SPLITS, "restore", "installed", *figures, box=box.MARKDOWN)
+    for row in rows:
+        tasks = [f"{row['tasks'][split]:,}" for split in SPLITS]
+        installed = "yes" if row["installed"] else "no"
+        shown.add_row(row["name"], str(len(row["kinds"])), *tasks, row["restore"], installed, *_figures(row))
+    return shown
+
+
+def _figures(row: Description) -> list[str]:
+    if "step_ms" not in row:
+        return []
+    times = [f"{value:.3g}" for value in (row["first_reset_ms"], row["reset_ms"], row["step_ms"])]
+    solved = round(row["oracle_success"] * row["measured_tasks"])
+    return [*times, f"{row['session_bytes'] / 1000:,.0f}", f"{solved} of {row['measured_tasks']}"]

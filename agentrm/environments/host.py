@@ -6,30 +6,16 @@ Every call is a pure function of a task and its actions, so a replaced process l
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import json
-import os
-import signal
-import subprocess
-import sys
 import zlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from multiprocessing.connection import Connection, Pipe
+from itertools import takewhile
 from typing import Any
 
 from agentrm.environments.base import Grade, Observation, Task
-from agentrm.environments.sessions import SessionPool, describe_request
+from agentrm.environments.process import START_DEADLINE_S, Answer, Call, EnvironmentProcess, value_of
+from agentrm.environments.sessions import describe_request
 from agentrm.errors import EnvironmentFailure, UserError
-
-START_DEADLINE_S = 120.0
-CLOSE_DEADLINE_S = 10.0
-_PR_SET_PDEATHSIG = 1
-# The child gets the parent's import path before it imports anything of ours.
-_CHILD = (
-    "import sys, json; sys.path = json.loads(sys.argv[1]); "
-    "from agentrm.environments.host import serve; serve(int(sys.argv[2]), int(sys.argv[3]))"
-)
 
 
 class EnvironmentHost:
@@ -45,15 +31,31 @@ class EnvironmentHost:
 
     async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
         """The observation after `actions`; () is the first one."""
-        return await self._call(task, "observe", actions)
+        return await self._call("observe", task, actions)
 
     async def grade(self, task: Task, actions: tuple[str, ...]) -> Grade:
         """The hidden truth of the state after `actions`."""
-        return await self._call(task, "grade", actions)
+        return await self._call("grade", task, actions)
 
     async def expert_actions(self, task: Task) -> list[str]:
         """The oracle's actions from the first observation to success, or []."""
-        return await self._call(task, "expert_actions")
+        return await self._call("expert_actions", task)
+
+    async def answer(self, calls: Sequence[Call]) -> list[Answer]:
+        """Many calls at once, (method, task, *arguments), each with an answer of its own: for callers behind a network.
+
+        They are served in order; the answers come together.
+        """
+        owners = [zlib.crc32(task.id.encode()) % len(self._workers) for _, task, *_ in calls]
+        answers: dict[int, Answer] = {}
+
+        async def ask(owner: int) -> None:
+            mine = [index for index, other in enumerate(owners) if other == owner]
+            worker = self._workers[owner]
+            answers.update(zip(mine, await worker.submit(worker.answer, [calls[i] for i in mine]), strict=True))
+
+        await asyncio.gather(*(ask(owner) for owner in sorted(set(owners))))
+        return [answers[index] for index in range(len(calls))]
 
     async def counters(self) -> dict[str, int]:
         """Sums over the live processes of SessionPool's counters, and `kills`: processes that had to be replaced."""
@@ -64,9 +66,9 @@ class EnvironmentHost:
         """End all processes and threads; calls in flight are finished first."""
         await asyncio.gather(*(worker.aclose() for worker in self._workers))
 
-    async def _call(self, task: Task, method: str, *arguments: Any) -> Any:
-        worker = self._workers[zlib.crc32(task.id.encode()) % len(self._workers)]
-        return await worker.submit(worker.call, task, method, *arguments)
+    async def _call(self, *call: Any) -> Any:
+        (answer,) = await self.answer([call])
+        return value_of(answer)
 
 
 class _Worker:
@@ -76,13 +78,12 @@ class _Worker:
         self._deadline_s = deadline_s
         self._max_sessions = max_sessions
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="environment-host")
-        self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
+        self._process: EnvironmentProcess | None = None
         self._opened: set[str] = set()
         self._kills = 0
         self._closed = False
 
-    async def submit(self, function: Any, *arguments: Any) -> Any:
+    async def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         if self._closed:
             raise EnvironmentFailure("the environment host is closed")
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
@@ -95,107 +96,53 @@ class _Worker:
 
     # --- below here everything runs in the thread
 
-    def call(self, task: Task, method: str, *arguments: Any) -> Any:
-        where = describe_request(task, *arguments) if arguments else describe_request(task, ())
-        if self._process is None or self._process.poll() is not None:
-            self._start(where)
-        if task.environment not in self._opened:
-            self._request(START_DEADLINE_S, where, "open", task.environment)
-            self._opened.add(task.environment)
-        return self._request(self._deadline_s, where, method, task, *arguments)
+    def answer(self, calls: Sequence[Call]) -> list[Answer]:
+        """Serve calls one after the other; one that fails costs the others nothing but the time."""
+        answers: list[Answer] = []
+        while len(answers) < len(calls):
+            try:
+                self._serve(calls[len(answers) :], answers)
+            except UserError as error:
+                answers.append((UserError, str(error)))
+            except EnvironmentFailure as error:
+                self._kills += self._process is None or not self._process.alive
+                _, task, *arguments = calls[len(answers)]
+                text = f"{error}: {describe_request(task, *(arguments or [()]))}"
+                answers.append((EnvironmentFailure, text))
+        return answers
 
     def counters(self) -> dict[str, int]:
-        running = self._process is not None and self._process.poll() is None
-        return {"kills": self._kills} | (self._request(self._deadline_s, "counters", "counters") if running else {})
+        counts = {"kills": self._kills}
+        if self._process is not None and self._process.alive:
+            self._process.send([("counters",)])
+            counts |= value_of(self._process.receive(self._deadline_s))
+        return counts
 
-    def _start(self, where: str) -> None:
-        self._kill()
-        self._connection, far_end = Pipe()
-        command = [sys.executable, "-c", _CHILD, json.dumps(sys.path), str(far_end.fileno()), str(self._max_sessions)]
-        # A session of its own: its whole group can be killed, and the terminal's Ctrl-C is for the parent alone.
-        self._process = subprocess.Popen(
-            command,
-            pass_fds=[far_end.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        far_end.close()
-        self._receive(START_DEADLINE_S, where)
+    def _serve(self, calls: Sequence[Call], answers: list[Answer]) -> None:
+        """Append the answers to the calls that are for the first one's environment, until one ends the process.
 
-    def _request(self, deadline_s: float, where: str, *request: Any) -> Any:
-        assert self._connection is not None
-        try:
-            self._connection.send(request)
-        except OSError as error:
-            self._fail(f"environment process died: {where}", error)
-        error_class, value = self._receive(deadline_s, where)
-        if error_class is not None:
-            raise error_class(value)
-        return value
+        They go out in one message and come back one by one: the process need not wait for this thread.
+        """
+        environment = calls[0][1].environment
+        process = self._ready(environment)
+        batch = list(takewhile(lambda call: call[1].environment == environment, calls))
+        process.send(batch)
+        for _ in batch:
+            answers.append(process.receive(self._deadline_s))
 
-    def _receive(self, deadline_s: float, where: str) -> Any:
-        assert self._connection is not None
-        try:
-            if self._connection.poll(deadline_s):
-                return self._connection.recv()
-        except (EOFError, OSError) as error:
-            self._fail(f"environment process died: {where}", error)
-        self._fail(f"environment timed out after {deadline_s:g} s: {where}", None)
-
-    def _fail(self, text: str, cause: BaseException | None) -> Any:
-        self._kills += 1
-        self._kill()
-        raise EnvironmentFailure(text) from cause
-
-    def _kill(self) -> None:
-        """End the process and all that it started (before it is reaped: its group id is its own until then)."""
-        if self._process is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        self._opened.clear()
+    def _ready(self, environment: str) -> EnvironmentProcess:
+        """A live process with an engine of this environment."""
+        if self._process is None or not self._process.alive:
+            self._close()
+            self._process = EnvironmentProcess(self._max_sessions)
+        if environment not in self._opened:
+            self._process.send([("open", environment)])
+            value_of(self._process.receive(START_DEADLINE_S))
+            self._opened.add(environment)
+        return self._process
 
     def _close(self) -> None:
-        if self._process is not None and self._connection is not None:
-            with suppress(OSError, EnvironmentFailure, EOFError):
-                self._connection.send(None)
-                if self._connection.poll(CLOSE_DEADLINE_S):
-                    self._connection.recv()
-        self._kill()
-
-
-def serve(descriptor: int, max_sessions: int) -> None:
-    """The child's loop: requests come from the connection as (method, *arguments); None or its end is the end."""
-    _die_with_parent()
-    connection = Connection(descriptor)
-    pool = SessionPool(max_sessions)
-    connection.send(None)
-    with suppress(EOFError, OSError):
-        while (request := connection.recv()) is not None:
-            method, *arguments = request
-            connection.send(_answer(pool, method, arguments))
-    pool.close()
-    with suppress(OSError):
-        connection.send(None)
-
-
-def _answer(pool: SessionPool, method: str, arguments: list[Any]) -> tuple[type[Exception] | None, Any]:
-    """(None, value), or the class of an error and its text."""
-    try:
-        return None, pool.counters if method == "counters" else getattr(pool, method)(*arguments)
-    except UserError as error:
-        return UserError, str(error)
-    except Exception as error:
-        text = str(error) if isinstance(error, EnvironmentFailure) else f"{method} failed with {error!r}"
-        return EnvironmentFailure, text
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies; elsewhere the end of the connection tells it."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        process, self._process = self._process, None
+        self._opened.clear()
+        if process is not None:
+            process.close()

@@ -50,7 +50,7 @@ class ScienceWorld(Environment):
     """A kind is a task of ScienceWorld, an index one of its variations in the engine's own split (valid is dev).
 
     Outcome is the engine's score, 0 where it is negative (a wrong focus fails and ends the episode); progress is the
-    highest score so far. All objects of a process share one JVM, which takes about 450 MB and 10 MB more for each.
+    highest score so far. All objects of a process share one JVM, which takes about 450 MB and 1 MB more for each.
     """
 
     name: ClassVar[str] = "scienceworld"
@@ -58,7 +58,8 @@ class ScienceWorld(Environment):
     licence: ClassVar[str] = "Apache-2.0"
     kinds: ClassVar[tuple[str, ...]] = tuple(VARIATIONS)
     max_steps: ClassVar[int] = 100
-    max_live: ClassVar[int] = 32
+    generated: ClassVar[bool] = False
+    max_live: ClassVar[int] = 256
     instruction: ClassVar[str] = (
         "You are in a simulated world and have to fulfil a science task. Actions: open OBJ, close OBJ, activate OBJ, "
         "deactivate OBJ, connect OBJ to OBJ, disconnect OBJ, use OBJ on OBJ, look around, look at OBJ, look in OBJ, "

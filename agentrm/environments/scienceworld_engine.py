@@ -7,14 +7,15 @@ from contextlib import suppress
 from typing import Any
 
 from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
+from py4j.protocol import Py4JError
 from scienceworld.constants import BASEPATH, JAR_PATH
 
 from agentrm.errors import EnvironmentFailure
 
-# Room for 32 simulators of about 10 MB (the default takes up to a quarter of the machine), a collector without threads
+# Room for 256 simulators of about 1 MB (the default takes up to a quarter of the machine), a collector without threads
 # of its own, and one identity hash for all objects: the engine lists things in the order of hash sets, which is
 # otherwise another one at every load.
-OPTIONS = ("-Xmx768m", "-XX:+UseSerialGC", "-XX:+UnlockExperimentalVMOptions", "-XX:hashCode=2")
+OPTIONS = ("-Xmx512m", "-XX:-UsePerfData", "-XX:+UseSerialGC", "-XX:+UnlockExperimentalVMOptions", "-XX:hashCode=2")
 # The state of the engine's random numbers is a private field of Java's own class.
 ACCESS = ("--add-opens", "java.base/java.util=ALL-UNNAMED")
 # What java.util.Random.setSeed combines with its argument to get the state.
@@ -47,6 +48,8 @@ class Simulator:
         # The engine keeps both of the game before, and an action that takes no time would show them.
         getattr(game, "score_$eq")(0.0)
         getattr(game, "isComplete_$eq")(False)
+        # The table of all tasks' variations, nine tenths of a game's memory; every load makes it anew.
+        getattr(game, "taskMaker_$eq")(None)
 
     def step(self, action: str) -> tuple[str, float, bool]:
         """Execute an action: the engine's answer, the score in [0, 1] (negative: failed), and whether it is the end."""
@@ -94,9 +97,17 @@ class JavaProgram:
     @classmethod
     def running(cls) -> JavaProgram:
         """This process's program, started if there is none or it died."""
-        if cls._running is None or cls._running.process.poll() is not None:
+        if cls._running is None or not cls._running.answers():
             cls._running = cls()
         return cls._running
+
+    def answers(self) -> bool:
+        """Whether the program still takes calls."""
+        try:
+            self.globals()
+        except Py4JError:
+            return False
+        return True
 
     def enter(self, simulator: Simulator) -> Any:
         """A new game."""

@@ -13,6 +13,8 @@ from agentrm.environments.registry import environment_class
 from agentrm.errors import EnvironmentFailure, UserError
 
 Actions = tuple[str, ...]
+Place = tuple[Task, Actions]
+"""A state: a task and the actions executed so far."""
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -42,37 +44,41 @@ class LRU(OrderedDict[Key, Value], Generic[Key, Value]):
 
 @dataclass(eq=False)
 class Session:
-    """A live engine in the state after `actions`; `task` is None while it has none."""
+    """A live engine; `place` is the state that it is in, None where that is not known."""
 
+    name: str
     environment: Environment
-    task: Task | None = None
-    actions: Actions = ()
+    place: Place | None = None
     observation: Observation | None = None
-
-    def lead(self, task: Task, actions: Actions) -> int:
-        """How many of `actions` the engine has already executed, or -1 when it is elsewhere."""
-        count = len(self.actions)
-        return count if self.task == task and self.actions == actions[:count] else -1
 
 
 class SessionPool:
     """All environments of one process; synchronous, and bounded in live engines, snapshots and remembered texts.
 
     The step limit is the caller's. Failures of an engine are raised as EnvironmentFailure and cost only that engine.
+    `counters`: `steps` that engines executed, of them `replayed` (known before), so that steps - replayed is the number
+    of distinct tree edges; `resets`, `restores` of snapshots, `live_hits` (an engine stood there or one step before)
+    and `memory_hits` (no engine was needed).
     """
 
-    def __init__(self, max_sessions: int = 32, max_snapshots: int = 512, max_memories: int = 20_000) -> None:
+    def __init__(self, max_sessions: int = 256, max_snapshots: int = 4096, max_memories: int = 20_000) -> None:
         self._max_sessions = max_sessions
-        self._sessions: list[Session] = []  # least recently used first
-        self._snapshots: LRU[tuple[Task, Actions], tuple[Any, Observation]] = LRU(max_snapshots)
-        self._observations: LRU[tuple[Task, Actions], Observation] = LRU(max_memories)
-        self._grades: LRU[tuple[Task, Actions], Grade] = LRU(max_memories)
+        self._live: OrderedDict[Place, Session] = OrderedDict()  # those that are needed least come first
+        self._idle: list[Session] = []
+        self._snapshots: LRU[Place, tuple[Any, Observation]] = LRU(max_snapshots)
+        self._observations: LRU[Place, Observation] = LRU(max_memories)
+        self._grades: LRU[Place, Grade] = LRU(max_memories)
         self.counters = dict.fromkeys(("steps", "replayed", "resets", "restores", "live_hits", "memory_hits"), 0)
+
+    @property
+    def sessions(self) -> list[Session]:
+        """All live engines."""
+        return [*self._idle, *self._live.values()]
 
     def open(self, name: str) -> None:
         """Start an engine of this environment, unless one is live. Raises UserError when it cannot be had here."""
-        if not any(session.environment.name == name for session in self._sessions):
-            self._acquire(name)
+        if not any(session.name == name for session in self.sessions):
+            self._idle.append(self._acquire(name))
 
     def observe(self, task: Task, actions: Actions) -> Observation:
         """The observation after `actions`; () is the first one. Raises UserError past the end of an episode."""
@@ -84,11 +90,19 @@ class SessionPool:
 
     def grade(self, task: Task, actions: Actions) -> Grade:
         """The hidden truth of the state after `actions`."""
-        known = self._grades.use((task, actions))
+        place = task, actions
+        known = self._grades.use(place)
         if known is None:
             known = self._at(task, actions, lambda session: session.environment.grade())
-            self._grades.put((task, actions), known)
+            self._grades.put(place, known)
+            # Callers grade where they stop: this engine is the first to be given to another state.
+            if place in self._live:
+                self._live.move_to_end(place, last=False)
         return known
+
+    def fingerprint(self, task: Task, actions: Actions) -> str:
+        """A digest of the engine's state after `actions`."""
+        return self._at(task, actions, lambda session: session.environment.fingerprint())
 
     def expert_actions(self, task: Task) -> list[str]:
         """The oracle's actions from the first observation to success, or []."""
@@ -100,93 +114,109 @@ class SessionPool:
 
     def close(self) -> None:
         """Close every engine; the pool can be used again."""
-        while self._sessions:
-            self._sessions.pop().environment.close()
+        sessions = self.sessions
+        self._live.clear()
+        self._idle.clear()
+        for session in sessions:
+            session.environment.close()
 
     def _at(self, task: Task, actions: Actions, read: Callable[[Session], Any]) -> Any:
         """Read something off a live engine in the state after `actions`."""
-        session = self._nearest(task, actions)
+        session, snapshot = self._nearest(task, actions)
         try:
+            if snapshot is not None:
+                session.place, session.observation = self._restore(session, snapshot)
             self._advance(session, task, actions)
-            return read(session)
+            value = read(session)
         except UserError:
+            session.place = None
+            self._idle.append(session)
             raise
         except Exception as error:
-            self._discard(session)
+            _discard(session)
             text = f"{task.environment} failed with {error!r}: {describe_request(task, actions)}"
             raise EnvironmentFailure(text) from error
+        self._put_back(session)
+        return value
 
-    def _nearest(self, task: Task, actions: Actions) -> Session:
-        """The engine to use: a live one on the way to the state, one restored from a snapshot, or a fresh one."""
-        live = max(self._sessions, key=lambda session: session.lead(task, actions), default=None)
-        lead = live.lead(task, actions) if live else -1
-        if live and lead >= max(len(actions) - 1, 0):
-            self.counters["live_hits"] += 1
-            return self._touch(live)
-        for count in range(len(actions), lead, -1):
-            found = self._snapshots.use((task, actions[:count]))
-            if found is not None:
-                session = self._acquire(task.environment)
-                state, observation = found
-                session.environment.restore(state)
-                session.task, session.actions, session.observation = task, actions[:count], observation
-                self.counters["restores"] += 1
-                return session
-        return self._touch(live) if live and lead >= 0 else self._acquire(task.environment)
+    def _nearest(self, task: Task, actions: Actions) -> tuple[Session, Place | None]:
+        """The engine that is next to the state, and the snapshot to restore in it first, if there is one."""
+        for count in range(len(actions), -1, -1):
+            place = task, actions[:count]
+            live = self._live.pop(place, None)
+            if live is not None:
+                self.counters["live_hits"] += count >= len(actions) - 1
+                return live, None
+            if place in self._snapshots:
+                return self._acquire(task.environment), place
+        return self._acquire(task.environment), None
 
     def _acquire(self, name: str) -> Session:
-        """A new engine where the bounds allow one more, else the least recently used one of this environment."""
+        """An engine in no known state: an idle one, a new one within the bounds, else the one needed least."""
+        for index, session in enumerate(self._idle):
+            if session.name == name:
+                return self._idle.pop(index)
         cls = environment_class(name)
-        own = [session for session in self._sessions if session.environment.name == name]
+        own = [place for place, session in self._live.items() if session.name == name]
         if len(own) >= min(cls.max_live, self._max_sessions):
-            session = self._touch(own[0])
-            session.task = None
+            session = self._live.pop(own[0])
+            session.place = None
             return session
-        if len(self._sessions) >= self._max_sessions:
-            self._discard(self._sessions[0])
-        session = Session(cls())
-        self._sessions.append(session)
-        return session
+        if len(self._idle) + len(self._live) >= self._max_sessions:
+            _discard(self._idle.pop(0) if self._idle else self._live.popitem(last=False)[1])
+        return Session(name, cls())
+
+    def _restore(self, session: Session, place: Place) -> tuple[Place, Observation]:
+        found = self._snapshots.use(place)
+        assert found is not None
+        state, observation = found
+        session.environment.restore(state)
+        self.counters["restores"] += 1
+        return place, observation
 
     def _advance(self, session: Session, task: Task, actions: Actions) -> None:
+        """Bring the engine to the state, from where it is on the way or from the start."""
         environment = session.environment
-        if session.lead(task, actions) < 0:
-            session.task = None
+        if session.place is None:
             session.observation = environment.reset(task)
-            session.task, session.actions = task, ()
+            session.place = task, ()
             self.counters["resets"] += 1
             self._remember(session)
-        while len(session.actions) < len(actions):
+        for count in range(len(session.place[1]) + 1, len(actions) + 1):
             assert session.observation is not None
             if session.observation.done:
-                ended = f"the episode ended after {len(session.actions)} of {len(actions)} actions"
-                raise UserError(f"{ended}: {describe_request(task, session.actions)}")
-            following = actions[: len(session.actions) + 1]
-            self.counters["replayed"] += (task, following) in self._observations
-            # A failing step leaves the engine in no known state.
-            session.task = None
-            session.observation = environment.step(following[-1])
-            session.task, session.actions = task, following
+                ended = f"the episode ended after {count - 1} of {len(actions)} actions"
+                raise UserError(f"{ended}: {describe_request(task, actions[: count - 1])}")
+            place = task, actions[:count]
+            self.counters["replayed"] += place in self._observations
+            session.observation = environment.step(actions[count - 1])
+            session.place = place
             self.counters["steps"] += 1
             self._remember(session)
 
     def _remember(self, session: Session) -> None:
-        assert session.task is not None
+        assert session.place is not None
         assert session.observation is not None
-        key = session.task, session.actions
-        self._observations.put(key, session.observation)
-        if session.environment.snapshots and key not in self._snapshots:
-            self._snapshots.put(key, (session.environment.snapshot(), session.observation))
+        self._observations.put(session.place, session.observation)
+        if session.observation.done:
+            self._grades.put(session.place, session.environment.grade())
+        elif session.environment.snapshots and session.place not in self._snapshots:
+            self._snapshots.put(session.place, (session.environment.snapshot(), session.observation))
 
-    def _touch(self, session: Session) -> Session:
-        self._sessions.remove(session)
-        self._sessions.append(session)
-        return session
+    def _put_back(self, session: Session) -> None:
+        """Keep an engine for the states after its own; where the episode ended there are none, so for any."""
+        assert session.place is not None
+        assert session.observation is not None
+        if session.observation.done:
+            session.place = None
+            self._idle.append(session)
+        else:
+            self._live[session.place] = session
 
-    def _discard(self, session: Session) -> None:
-        self._sessions.remove(session)
-        with suppress(Exception):
-            session.environment.close()
+
+def _discard(session: Session) -> None:
+    with suppress(Exception):
+        session.environment.close()
 
 
 def describe_request(task: Task, actions: Actions) -> str:

@@ -83,6 +83,8 @@ def test_environments_as_json() -> None:
         assert row["installed"], row["problem"]
         assert row["kinds"]
         assert all(row["tasks"][split] > 0 for split in SPLITS)
+        assert row["restore"] in ("snapshot", "replay")
+        assert "step_ms" not in row  # measured only with --measure
 
 
 def test_environments_as_a_table() -> None:
@@ -108,7 +110,7 @@ def test_play_to_the_end_with_hints() -> None:
 def test_play_that_ends_early_is_not_solved() -> None:
     result = agentrm("play", "babyai", "--kind", "goto_local", "--index", "3", typed="turn left\nhint\n")
     assert "> go to green box 1\n" in result.stdout
-    assert "not solved in 1 actions: outcome 0.50" in result.stdout  # the box is found, not reached
+    assert "not solved in 1 actions: outcome 0.00" in result.stdout  # the box was in view from the start
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The tricky environment, offered as another package would: by an entry point of an installed distribution."""
+"""The tricky environments, offered as another package would: by an entry point of an installed distribution."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,9 @@ def tricky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     metadata = tmp_path / "tricky-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: tricky\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(f"[{registry.GROUP}]\ntricky = tricky_environment:Tricky\n")
+    (metadata / "entry_points.txt").write_text(
+        f"[{registry.GROUP}]\ntricky = tricky_environment:Tricky\ncostly = tricky_environment:Costly\n"
+    )
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     monkeypatch.syspath_prepend(str(tmp_path))
     registry._entries.cache_clear()

@@ -1,12 +1,15 @@
 """What every environment must do, whatever its engine."""
 
 import random
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from agentrm.environments import SPLITS, Environment, Task, environment_class, make, names
 from agentrm.errors import UserError
@@ -29,6 +32,47 @@ JUNK = [
     "{agent.name}",
     "'; drop table",
 ]
+
+
+WALK = 6
+# Nothing here can be a word of any environment: no letters or digits of ASCII.
+FOREIGN = st.text(st.characters(min_codepoint=1, exclude_categories=()).filter(lambda c: not c.isascii()), max_size=40)
+MALFORMED = st.sampled_from(
+    [
+        "{",
+        "[]",
+        "null",
+        '{"action": "unknown_tool"}',
+        '{"name": null, "arguments": []}',
+        'unknown_tool with Action Input: {"a": 1}',
+        'unknown_tool with Action Input: {"a": ',
+        'unknown_tool({"a": [[[[1e999]]]]})',
+        'Action: unknown_tool\nAction Input: {"a": NaN}',
+        "<tool_call>{}</tool_call>",
+        "%s %d {0} \\x00 \\",
+        "[" * 5_000,
+        '{"a":' * 5_000,
+    ]
+)
+LONG = st.builds(lambda text: (text * 10_000)[:10_000], st.sampled_from(["qx", "( ", "\x07", "é", "\n", "\udfff", '"']))
+DAMAGES: list[Callable[[str, int], str]] = [
+    lambda action, at: action[:at] + action[at + 1 :],
+    lambda action, at: action[:at] + action[at - 1 :],
+    lambda action, at: action[:at] + "\x00" + action[at:],
+    lambda action, at: action[:at] + "\ud800" + action[at:],
+    lambda action, at: action[:at],
+    lambda action, at: action[at:] + action[:at],
+    lambda action, at: action.replace('"', "'"),
+    lambda action, at: re.sub(r'"[^"]*"', "[1, null]", action[at:]) + action[:at],
+    lambda action, at: re.sub(r'(: *)"[^"]*"', r"\1 -1e400", action),
+    lambda action, at: re.sub(r"[0-9]+", "99999999999999999999", action),
+    lambda action, at: re.sub(r"[0-9]+", '{"x": "y"}', action),
+    lambda action, at: action.upper(),
+    lambda action, at: f"{action}\n{action}",
+]
+FUZZ = settings(
+    max_examples=12, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -75,14 +119,30 @@ def test_it_is_a_function_of_task_and_actions(pair: tuple[Environment, Environme
                 break
 
 
-def test_nothing_is_carried_over_to_the_next_task(pair: tuple[Environment, Environment]) -> None:
-    environment, other = pair
-    task, *others = tasks(environment)
-    expected = other.reset(task), other.fingerprint(), other.grade()
-    for before in others:
-        environment.reset(before)
-        environment.step("look around")
-        assert (environment.reset(task), environment.fingerprint(), environment.grade()) == expected
+def test_nothing_is_carried_over_to_the_next_task(
+    pair: tuple[Environment, Environment], solved: list[tuple[Task, list[str]]]
+) -> None:
+    """Not even by an action that changes nothing, after an episode that was solved."""
+    environment, _ = pair
+    task = tasks(environment)[0]
+
+    def start(engine: Environment, action: str) -> tuple[object, ...]:
+        return engine.reset(task), engine.fingerprint(), engine.grade(), engine.step(action), engine.grade()
+
+    fresh = make(environment.name)
+    for action in ("look around", "inventory", *fresh_admissible(fresh, task)[:2]):
+        expected = start(fresh, action)
+        other, solution = solved[-1]
+        environment.reset(other)
+        for each in solution:
+            environment.step(each)
+        assert start(environment, action) == expected
+    fresh.close()
+
+
+def fresh_admissible(environment: Environment, task: Task) -> list[str]:
+    environment.reset(task)
+    return environment.admissible_actions()
 
 
 def test_the_oracle_succeeds_and_progress_only_rises(
@@ -116,42 +176,92 @@ def test_the_oracle_leaves_the_episode_reset(pair: tuple[Environment, Environmen
     assert (environment.fingerprint(), environment.grade()) == fresh
 
 
-def test_junk_is_a_normal_action(pair: tuple[Environment, Environment], solved: list[tuple[Task, list[str]]]) -> None:
+@FUZZ
+@given(actions=st.lists(st.one_of(FOREIGN, MALFORMED, LONG, st.sampled_from(JUNK)), min_size=1, max_size=4))
+@example(actions=JUNK)
+def test_junk_is_a_normal_action(
+    pair: tuple[Environment, Environment], solved: list[tuple[Task, list[str]]], actions: list[str]
+) -> None:
+    """It is answered, costs no progress and ends nothing, and the task can still be solved."""
     environment, _ = pair
-    task, actions = min(solved, key=lambda solution: len(solution[1]))
+    task, solution = min(solved, key=lambda each: len(each[1]))
     environment.reset(task)
-    for junk in JUNK:
+    for junk in actions:
         observation = environment.step(junk)
         assert observation.text
         assert not observation.done
         assert 0 <= environment.grade().progress < 1
-    for action in actions:
+    for action in solution:
         observation = environment.step(action)
     assert observation.done
     assert environment.grade().success
 
 
+@FUZZ
+@given(data=st.data())
+def test_a_damaged_action_is_answered(
+    pair: tuple[Environment, Environment], solved: list[tuple[Task, list[str]]], data: st.DataObject
+) -> None:
+    """Real actions with characters lost, doubled or replaced, and with values of other types."""
+    environment, other = pair
+    task, solution = min(solved, key=lambda each: len(each[1]))
+    environment.reset(task)
+    for action in solution:
+        damaged = data.draw(st.sampled_from(DAMAGES))(action, data.draw(st.integers(0, len(action))))
+        observation = environment.step(damaged)
+        assert isinstance(observation.text, str) and observation.text
+        grade = environment.grade()
+        assert 0 <= grade.progress <= 1 and 0 <= grade.outcome <= 1
+        if observation.done:
+            break
+    first = environment.reset(task), environment.fingerprint()
+    assert first == (other.reset(task), other.fingerprint())
+
+
 def test_a_state_can_be_had_again(pair: tuple[Environment, Environment], solved: list[tuple[Task, list[str]]]) -> None:
-    """By a snapshot, in this or another live engine, or by replay."""
+    """By replay and, where there are snapshots, by one, in this or another live engine; and it goes on as before."""
     environment, other = pair
     task, actions = sorted(solved, key=lambda solution: len(solution[1]))[len(solved) // 2]
     middle = len(actions) // 2
-    environment.reset(task)
-    for action in actions[:middle]:
-        environment.step(action)
-    state = environment.snapshot() if environment.snapshots else None
+
+    def replay(engine: Environment) -> None:
+        engine.reset(task)
+        for action in actions[:middle]:
+            engine.step(action)
+
+    replay(environment)
+    ways = [replay]
+    if environment.snapshots:
+        state = environment.snapshot()
+        ways.append(lambda engine: engine.restore(state))
     expected = environment.fingerprint(), environment.grade(), environment.admissible_actions()
     rest = [environment.step(action) for action in actions[middle:]]
     other.reset(tasks(environment)[-1])
     for engine in (environment, other):
-        if environment.snapshots:
-            engine.restore(state)
-        else:
-            engine.reset(task)
-            for action in actions[:middle]:
-                engine.step(action)
-        assert (engine.fingerprint(), engine.grade(), engine.admissible_actions()) == expected
-        assert [engine.step(action) for action in actions[middle:]] == rest
+        for reach in ways:
+            reach(engine)
+            assert (engine.fingerprint(), engine.grade(), engine.admissible_actions()) == expected
+            assert [engine.step(action) for action in actions[middle:]] == rest
+
+
+def test_snapshots_of_a_walk_are_its_states(pair: tuple[Environment, Environment]) -> None:
+    """Restored in any order, each is the state that it was taken in, also after an engine went on from it."""
+    environment, other = pair
+    if not environment.snapshots:
+        pytest.skip("it has no snapshots")
+    chance = random.Random(1)
+    task = chance.choice(tasks(environment))
+    environment.reset(task)
+    taken = [(environment.fingerprint(), environment.grade(), environment.snapshot())]
+    for _ in range(WALK):
+        if environment.step(chance.choice(environment.admissible_actions())).done:
+            break
+        taken.append((environment.fingerprint(), environment.grade(), environment.snapshot()))
+    for fingerprint, grade, state in chance.sample(taken * 2, k=2 * len(taken)):
+        engine = chance.choice((environment, other))
+        engine.restore(state)
+        assert (engine.fingerprint(), engine.grade()) == (fingerprint, grade)
+        engine.step(chance.choice(engine.admissible_actions()))
 
 
 def test_without_snapshots_one_is_refused(pair: tuple[Environment, Environment]) -> None:

@@ -139,6 +139,52 @@ def test_what_an_environment_started_dies_with_it() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans are kept together by Linux")
+@pytest.mark.parametrize("end", ["close", "hang"])
+def test_what_an_environment_left_is_gone_after_it(end: str) -> None:
+    """A thread that never ends, a temporary file, and a process in a session of its own whose parent has ended."""
+
+    async def run() -> None:
+        async with hosting() as host:
+            process, path = (await host.observe(TASK, ("leak",))).text.split()
+            assert is_running(int(process))
+            assert Path(path).exists()
+            if end == "close":
+                await host.aclose()
+            else:
+                with pytest.raises(EnvironmentFailure):
+                    await host.observe(TASK, ("leak", "hang"))
+            wait_until_gone(int(process))
+            assert not Path(path).parent.exists()
+        assert psutil.Process().children() == []
+
+    asyncio.run(run())
+
+
+def test_many_calls_have_an_answer_each_in_order() -> None:
+    """Of two environments and of tasks of both workers; one call hangs, one crashes, one is wrong."""
+    pytest.importorskip("minigrid")
+    other = Task("babyai", "goto_obj", "train", 0)
+    chains = [("add",), ("add", "crash"), ("add", "add"), ("hang",), ("add", "add", "add")]
+
+    async def run() -> None:
+        async with hosting(workers=2) as host:
+            calls = [("observe", TASK, chain) for chain in chains]
+            calls += [("observe", other, ()), ("grade", TASK, ("add",) * 3), ("observe", TASK, ("add",) * 4)]
+            answers = await host.answer(calls)
+            errors = [error for error, _ in answers]
+            assert errors == [None, EnvironmentFailure, None, EnvironmentFailure, None, None, None, UserError]
+            assert [answers[index][1].text for index in (0, 2, 4)] == ["1", "2", "3"]
+            assert "process died: task tricky.count.train.1.0, action 'crash'" in answers[1][1]
+            assert "timed out after 1 s: task tricky.count.train.1.0, action 'hang'" in answers[3][1]
+            assert answers[5][1].text.startswith("Your task: ")
+            assert answers[6][1].success
+            assert "ended after 3 of 4 actions" in answers[7][1]
+            assert (await host.counters())["kills"] == 2
+
+    asyncio.run(run())
+
+
 def test_close_leaves_no_process_thread_or_descriptor() -> None:
     me = psutil.Process()
 

@@ -25,6 +25,7 @@ def environment() -> Iterator[ScienceWorld]:
 
 def test_tasks_are_the_engines_own_variations_in_its_own_split(environment: ScienceWorld) -> None:
     game = environment._simulator.game
+    game.load("boil", 0, "", False)
     assert set(VARIATIONS) < set(game.getTaskNames())
     for kind in list(VARIATIONS)[::6]:
         first = 0
@@ -53,20 +54,16 @@ def test_the_wrong_focus_fails_and_ends_the_episode(environment: ScienceWorld) -
     assert not environment.grade().success
 
 
-@pytest.mark.parametrize("free", ["task", "inventory", "look around"])
-def test_the_score_of_the_episode_before_is_forgotten(environment: ScienceWorld, free: str) -> None:
+def test_the_score_of_the_episode_before_is_forgotten(environment: ScienceWorld) -> None:
+    """The engine would show it after an action that takes no time, such as `task`."""
     task = Task("scienceworld", "find-animal", "train", 0)
-    for last in ([*environment_solution(environment, task)], ["focus on agent"]):
+    environment.reset(task)
+    for last in (environment.expert_actions(), ["focus on agent"]):
         environment.reset(task)
         assert [environment.step(action) for action in last][-1].done
         environment.reset(task)
-        assert not environment.step(free).done
+        assert not environment.step("task").done
         assert environment.grade() == Grade(outcome=0.0, progress=0.0, success=False)
-
-
-def environment_solution(environment: ScienceWorld, task: Task) -> list[str]:
-    environment.reset(task)
-    return environment.expert_actions()
 
 
 def test_games_in_one_java_program_do_not_touch_each_other(environment: ScienceWorld) -> None:
@@ -98,7 +95,7 @@ def test_all_objects_share_one_java_program_with_a_bounded_heap(environment: Sci
         other.close()
     assert programs[0].is_running()
     megabytes = environment._simulator._java._gateway.jvm.java.lang.Runtime.getRuntime().maxMemory() / 2**20
-    assert 600 < megabytes < 800
+    assert 400 < megabytes < 600
 
 
 def test_a_java_program_that_died_is_replaced() -> None:

@@ -79,11 +79,44 @@ def test_live_engines_are_bounded() -> None:
     for index in range(5):
         pool.observe(Task("tricky", "count", "train", index), ())
         pool.observe(Task("babyai", "goto_obj", "train", index), ())
-    live = [session.environment.name for session in pool._sessions]
+    live = [session.name for session in pool.sessions]
     assert len(live) == 3
     assert live.count("tricky") <= 2  # its max_live
     pool.close()
-    assert pool._sessions == []
+    assert pool.sessions == []
+
+
+def test_an_engine_whose_episode_ended_serves_the_next_one() -> None:
+    pool = SessionPool()
+    for index in range(5):
+        task = Task("tricky", "count", "train", index)
+        for count in range(1, 4):
+            pool.observe(task, ("add",) * count)
+        assert pool.grade(task, ("add",) * 3).success
+    assert len(pool.sessions) == 1
+    assert pool.counters["steps"] == 15
+    assert pool.counters["resets"] == 5
+
+
+def test_the_engine_of_a_graded_state_is_given_up_first() -> None:
+    """Callers grade where they stop, so the other episode goes on without a replay."""
+    pool = SessionPool(max_sessions=2)
+    tasks = [Task("tricky", "count", "train", index) for index in range(3)]
+    pool.observe(tasks[0], ("add",))
+    pool.observe(tasks[1], ("add",))
+    pool.grade(tasks[1], ("add",))
+    pool.observe(tasks[2], ())
+    pool.observe(tasks[0], ("add", "add"))
+    assert pool.counters["replayed"] == 0
+
+
+def test_steps_less_replays_are_the_distinct_edges() -> None:
+    """Two children of a state, each reached by an engine of its own: three edges, and one of them executed twice."""
+    pool = SessionPool()
+    for second in ("add", "wait"):
+        pool.observe(TASK, ("add", second))
+    assert pool.counters["steps"] == 4
+    assert pool.counters["steps"] - pool.counters["replayed"] == 3
 
 
 def test_an_ended_episode_takes_no_more_actions() -> None:
@@ -99,7 +132,7 @@ def test_a_failing_engine_is_replaced() -> None:
     pool.observe(TASK, ("add",))
     with pytest.raises(EnvironmentFailure, match=r"out of order.*task tricky.count.train.1.0, action 'raise'"):
         pool.observe(TASK, ("add", "raise"))
-    assert pool._sessions == []
+    assert pool.sessions == []
     assert pool.observe(TASK, ("add", "add")).text == "2"
 
 
@@ -107,6 +140,13 @@ def test_the_oracle_of_a_task() -> None:
     pool = SessionPool()
     assert pool.expert_actions(TASK) == ["add"] * 3
     assert pool.observe(TASK, ("add",)).text == "1"
+
+
+def test_fingerprints_tell_states_apart() -> None:
+    pool = SessionPool()
+    after = [pool.fingerprint(TASK, actions) for actions in ((), ("add",), ("wait",), ("add", "wait"), ("wait", "add"))]
+    assert after[3] == after[4]
+    assert after[1] != after[0]
 
 
 def test_lru_keeps_what_was_used_last() -> None:

@@ -1,7 +1,9 @@
-"""A small real environment (count to three) whose actions can also hang, crash, fail or leave a process behind."""
+"""A small real environment (count to three) whose actions can also hang, crash, fail or leave things behind."""
 
 import os
 import subprocess
+import tempfile
+import threading
 import time
 from typing import ClassVar
 
@@ -40,6 +42,8 @@ class Tricky(Environment):
             raise RuntimeError("out of order")
         if action == "spawn":
             return Observation(str(subprocess.Popen(["sleep", "1000"]).pid))
+        if action == "leak":
+            return Observation(leak())
         self.count += action == "add"
         return Observation(str(self.count), done=self.count == GOAL)
 
@@ -58,3 +62,31 @@ class Tricky(Environment):
 
     def close(self) -> None:
         self.count = 0
+
+
+class Costly(Tricky):
+    """Takes 20 ms to start, 5 ms a step and 100 kB a session; of every second task the oracle knows nothing."""
+
+    name: ClassVar[str] = "costly"
+
+    def reset(self, task: Task) -> Observation:
+        time.sleep(0.02)
+        self.memory = bytes(100_000)
+        self.known = task.index % 2 == 0
+        return super().reset(task)
+
+    def step(self, action: str) -> Observation:
+        time.sleep(0.005)
+        return super().step(action)
+
+    def expert_actions(self) -> list[str]:
+        return super().expert_actions() if self.known else []
+
+
+def leak() -> str:
+    """Leave a thread, a file, and a process that no longer belongs to this one; returns "process file"."""
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+    handle, path = tempfile.mkstemp()
+    os.close(handle)
+    shell = subprocess.run(["sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & echo $!"], capture_output=True, text=True)
+    return f"{shell.stdout.strip()} {path}"

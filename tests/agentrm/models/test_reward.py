@@ -44,6 +44,8 @@ def test_scores_are_those_of_transformers_and_what_does_not_fit_ranks_last(direc
         found = asyncio.run(ExplicitRewardModel(engine, renderer).score([START, too_long, LATER]))
     finally:
         engine.close()
+        # The engine leaves its process group to this process, where other tests want one of their own.
+        torch.distributed.destroy_process_group()
     model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
     first, last = score(model, [renderer.ids(state.messages()) for state in (START, LATER)])
     assert found == [pytest.approx(first, abs=1e-4), -math.inf, pytest.approx(last, abs=1e-4)]
