@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
+from vllm.distributed import cleanup_dist_env_and_memory
 
 from agentrm.config.schema import Engine, Model, Scratch
 from agentrm.environments.base import Observation, Task
@@ -44,8 +45,8 @@ def test_scores_are_those_of_transformers_and_what_does_not_fit_ranks_last(direc
         found = asyncio.run(ExplicitRewardModel(engine, renderer).score([START, too_long, LATER]))
     finally:
         engine.close()
-        # The engine leaves its process group to this process, where other tests want one of their own.
-        torch.distributed.destroy_process_group()
+        # The engine leaves its process groups to this process, where other tests want their own.
+        cleanup_dist_env_and_memory()
     model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
     first, last = score(model, [renderer.ids(state.messages()) for state in (START, LATER)])
     assert found == [pytest.approx(first, abs=1e-4), -math.inf, pytest.approx(last, abs=1e-4)]
