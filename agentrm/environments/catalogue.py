@@ -74,4 +74,4 @@ def _figures(row: Description) -> list[str]:
         return []
     times = [f"{value:.3g}" for value in (row["first_reset_ms"], row["reset_ms"], row["step_ms"])]
     solved = round(row["oracle_success"] * row["measured_tasks"])
-    return [*times, f"{row['session_bytes'] / 1000:,.0f}", f"{solved} of {row['measured_tasks']}"]
+    return [*times, f"{row['session_bytes'] / 1000:,.1f}", f"{solved} of {row['measured_tasks']}"]

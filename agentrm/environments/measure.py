@@ -78,7 +78,8 @@ def chosen_tasks(cls: type[Environment]) -> list[Task]:
 def session_bytes(name: str, tasks: list[Task]) -> int:
     """The growth of memory per live session, from one to SESSIONS more, each in the first state of one of the tasks.
 
-    It is the growth of the processes, or of what Python allocated where that fits into memory that was free before.
+    It is the growth of the processes, or of what Python allocated where that fits into memory that was free before;
+    what fits into a Java heap that was free before does not show.
     """
     live: list[Environment] = []
     tracemalloc.start()
