@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
-from vllm.distributed import cleanup_dist_env_and_memory
 
 from agentrm.config.schema import Engine, Model, Scratch
 from agentrm.environments.base import Observation, Task
@@ -37,16 +38,21 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "reward_model"
 
 
-def test_scores_are_those_of_transformers_and_what_does_not_fit_ranks_last(directory: Path) -> None:
-    renderer = Renderer.from_pretrained(directory, CONTEXT)
+def scores(directory: Path) -> list[float]:
     engine = ScoringEngine(directory, Engine(kv_cache_gib=0.05), CONTEXT)
     try:
         too_long = State(START.task, "ball " * CONTEXT)
-        found = asyncio.run(ExplicitRewardModel(engine, renderer).score([START, too_long, LATER]))
+        model = ExplicitRewardModel(engine, Renderer.from_pretrained(directory, CONTEXT))
+        return asyncio.run(model.score([START, too_long, LATER]))
     finally:
         engine.close()
-        # The engine leaves its process groups to this process, where other tests want their own.
-        cleanup_dist_env_and_memory()
+
+
+def test_scores_are_those_of_transformers_and_what_does_not_fit_ranks_last(directory: Path) -> None:
+    # An engine wants a process of its own: it keeps process groups, and will not start where numba is loaded.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        found = process.submit(scores, directory).result()
+    renderer = Renderer.from_pretrained(directory, CONTEXT)
     model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
     first, last = score(model, [renderer.ids(state.messages()) for state in (START, LATER)])
     assert found == [pytest.approx(first, abs=1e-4), -math.inf, pytest.approx(last, abs=1e-4)]
