@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ray
+from ray.actor import ActorHandle
 
+from actors.exchange import Answer, Desk, Line, Request
 from actors.fleet import Fleet
 from agentrm.config.schema import Config, Engine, Sampling
 from agentrm.models.policy import Completion, GenerationEngine, LanguageModelPolicy
@@ -23,11 +25,15 @@ class PolicyReplica:
     def __init__(
         self, directory: str, engine: Engine, sampling: Sampling, context: int, stop_ids: list[int], seed: int
     ) -> None:
-        self._engine = GenerationEngine(directory, engine, sampling, context, stop_ids, seed)
+        self._desk = Desk(GenerationEngine(directory, engine, sampling, context, stop_ids, seed).generate)
 
-    async def generate(self, ids: list[int], n: int, greedy: bool, seed: int) -> list[Completion]:
-        """See `agentrm.models.policy.Generator`."""
-        return await self._engine.generate(ids, n, greedy, seed)
+    async def submit(self, client: str, requests: dict[int, Request]) -> str:
+        """See `Desk`; a request holds the arguments of `Generator.generate`."""
+        return await self._desk.submit(client, requests)
+
+    async def collect(self, client: str, life: str, confirmed: list[int]) -> tuple[str, dict[int, Answer]]:
+        """See `Desk`; an answer is a list of `Completion`s."""
+        return await self._desk.collect(client, life, confirmed)
 
 
 class RemoteGenerator:
@@ -35,11 +41,19 @@ class RemoteGenerator:
 
     def __init__(self, replicas: Fleet) -> None:
         self._replicas = replicas
+        self._lines: dict[ActorHandle, Line] = {}
 
     async def generate(self, ids: Sequence[int], n: int, greedy: bool, seed: int) -> list[Completion]:
         """See `agentrm.models.policy.Generator`."""
-        replica = self._replicas.member(repr(ids[:_AFFINITY]))
-        return await replica.generate.remote(list(ids), n, greedy, seed)
+        actor = replica(self._replicas, ids)
+        if actor not in self._lines:
+            self._lines[actor] = Line(actor)
+        return await self._lines[actor].ask(list(ids), n, greedy, seed)
+
+
+def replica(replicas: Fleet, ids: Sequence[int]) -> ActorHandle:
+    """The replica that serves a prompt."""
+    return replicas.member(repr(list(ids[:_AFFINITY])))
 
 
 def start_policy(config: Config, directory: Path) -> Fleet:

@@ -18,7 +18,7 @@ from ray import train
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from agentrm.config.schema import Training
+from agentrm.config.schema import RewardKind, Training
 from agentrm.errors import ModelError
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def fit(
     work: Path,
     show: Callable[[dict[str, float]], None],
 ) -> Trained:
-    """Train the model in `base`: a `policy` by token cross entropy, a `reward_model` by the squared error of its
-    values.
+    """Train the model in `base`: a `policy` by token cross entropy, a `reward_model` by the loss of its
+    `training.kind`.
 
     `work` holds checkpoints, TensorBoard events and the result; a fit that was killed goes on from its last checkpoint
     there. `work` and `base` must lie on storage that all workers reach. `show` gets the `Recorder`'s progress about
@@ -126,7 +126,7 @@ def _showing(file: Path, show: Callable[[dict[str, float]], None]) -> Iterator[N
 
 def _worker(settings: dict[str, Any]) -> None:
     """Runs in each worker, whose process group Ray Train has made."""
-    training: Training = settings["training"]
+    training = settings["training"]
     on_gpu = training.gpus_per_worker > 0
     # DeepSpeed reads this when it is imported; on a machine with idle GPUs it would not choose the CPU by itself.
     os.environ["DS_ACCELERATOR"] = "cuda" if on_gpu else "cpu"
@@ -134,9 +134,13 @@ def _worker(settings: dict[str, Any]) -> None:
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging
 
+    from agentrm.training.loop import Progress
     from agentrm.training.loop import fit as run_loop
-    from agentrm.training.losses import Objective, TokenCrossEntropy, ValueSquaredError
+    from agentrm.training.losses import LogRatioError, Objective, TokenCrossEntropy, ValueSquaredError
+    from agentrm.training.packing import steps_of
+    from agentrm.training.probe import fit_head
     from agentrm.training.recorder import Recorder
+    from agentrm.training.reference import with_reference
 
     logging.disable_progress_bar()
     rank = train.get_context().get_world_rank()
@@ -149,9 +153,13 @@ def _worker(settings: dict[str, Any]) -> None:
     if settings["objective"] == "policy":
         model = AutoModelForCausalLM.from_pretrained(settings["base"], dtype=torch.float32)
         objective: Objective = TokenCrossEntropy(model)
-    else:
+    elif training.kind is RewardKind.explicit:
         model = AutoModelForSequenceClassification.from_pretrained(settings["base"], dtype=torch.float32)
-        objective = ValueSquaredError(model)
+        objective = ValueSquaredError(model, training.contrast)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(settings["base"], dtype=torch.float32)
+        cross_entropy = training.kind is RewardKind.implicit_cross_entropy
+        objective = LogRatioError(model, training.beta, cross_entropy, training.contrast)
 
     def checkpoint(step: int, save: Callable[[Path], None]) -> None:
         with tempfile.TemporaryDirectory() as directory:
@@ -160,13 +168,24 @@ def _worker(settings: dict[str, Any]) -> None:
 
     recorder = Recorder(Path(settings["work"]))
     sequences, held_out = ray.get(settings["sequences"])
+    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+    if isinstance(objective, LogRatioError):
+        stored = Path(settings["work"])
+        sequences, held_out = (
+            with_reference(objective, each, training, device, stored / f"reference_{name}.npy")
+            for name, each in (("train", sequences), ("held_out", held_out))
+        )
+    elif isinstance(objective, ValueSquaredError) and training.probe and resume is None:
+        loss = fit_head(objective, sequences, training, device)
+        if rank == 0:
+            recorder(Progress(0, steps_of(sequences, training), loss, 0.0, None, len(sequences.ids)))
     fitted = run_loop(
         objective,
         sequences,
         held_out,
         training,
         seed=settings["seed"],
-        device=torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu"),
+        device=device,
         resume=resume,
         checkpoint=checkpoint,
         record=recorder if rank == 0 else lambda progress: None,

@@ -5,15 +5,18 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from agentrm.environments import environment_class, names
 from agentrm.environments.catalogue import as_table, describe, describe_measured
 from agentrm.environments.play import play as play_task
-from agentrm.errors import AgentRMError
+from agentrm.errors import AgentRMError, UserError
 
 app = typer.Typer(
     help="Reward models that make LLM agents better on tasks that nobody trained them for.",
@@ -23,22 +26,24 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
+benchmark = typer.Typer(help="Measure this machine.", no_args_is_help=True)
+app.add_typer(benchmark, name="benchmark", rich_help_panel="Measurements")
+
 Preset = Annotated[str, typer.Option("--preset", "-p", help="A preset's name or a YAML file.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the preset, such as clone.epochs=1.")
 ]
 
-
 # Columns of a table that goes into a file, where lines do not wrap.
 FILE_WIDTH = 200
 
 
-def _job(name: str, preset: str, overrides: list[str] | None) -> None:
+def _job(name: str, preset: str, overrides: list[str] | None, **options: Any) -> None:
     from jobs.runtime import execute
 
     # The configuration is checked before the job's own imports (Ray, torch) are paid for.
     raise typer.Exit(
-        execute(lambda config: importlib.import_module(f"jobs.{name}").run(config), preset, overrides or [])
+        execute(lambda config: importlib.import_module(f"jobs.{name}").run(config, **options), preset, overrides or [])
     )
 
 
@@ -61,9 +66,13 @@ def clone(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
 
 
 @app.command(rich_help_panel="Stages")
-def trees(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
+def trees(
+    overrides: Overrides = None,
+    preset: Preset = "quickstart",
+    stats: Annotated[bool, typer.Option("--stats", help="Describe the trees that are there, and grow none.")] = False,
+) -> None:
     """Grow MCTS trees with the policy in the environments."""
-    _job("trees", preset, overrides)
+    _job("tree_statistics" if stats else "trees", preset, overrides)
 
 
 @app.command(rich_help_panel="Stages")
@@ -79,9 +88,31 @@ def serve(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
 
 
 @app.command(rich_help_panel="Stages")
-def evaluate(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
+def evaluate(
+    overrides: Overrides = None,
+    preset: Preset = "quickstart",
+    reward_models: Annotated[
+        str, typer.Option(metavar="RUN", help="Show how good a finished run's reward model is on its held-out trees.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="With --reward-models: all figures, for programs.")] = False,
+) -> None:
     """Compare test-time searches on held-in and held-out tasks and write the report."""
-    _job("evaluate", preset, overrides)
+    if reward_models:
+        _show_quality(reward_models, as_json)
+    else:
+        _job("evaluate", preset, overrides)
+
+
+@benchmark.command("trees")
+def benchmark_trees(
+    overrides: Overrides = None,
+    preset: Preset = "quickstart",
+    count: Annotated[int, typer.Option("--trees", min=1, help="How many trees ours grows.")] = 32,
+    seconds: Annotated[float, typer.Option(min=1, help="How long each of the slow ways may take.")] = 60,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Tree building against one request at a time, against transformers, and against the engine's limit."""
+    _job("benchmark_trees", preset, overrides, trees=count, seconds=seconds, as_json=as_json)
 
 
 @app.command(rich_help_panel="Environments")
@@ -116,6 +147,37 @@ def environments(
         console.print(f"{row['name']}: {row['engine']}, licence {row['licence']}", markup=False)
         if row["problem"]:
             console.print(f"  not here: {row['problem']}", markup=False)
+
+
+@benchmark.command("train")
+def benchmark_train(
+    overrides: Overrides = None,
+    preset: Preset = "quickstart",
+    count: Annotated[int, typer.Option("--trees", min=1, help="How many of the run's trees to train on.")] = 8,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Training against one padded sequence per state, and against the model's own dense rate."""
+    _job("benchmark_train", preset, overrides, trees=count, as_json=as_json)
+
+
+def _show_quality(run: str, as_json: bool) -> None:
+    """Print what `agentrm train` measured of a run's reward model: the same figures as the report's."""
+    path = Path(run).expanduser() / "metrics" / "train.json"
+    if not path.is_file():
+        raise UserError(f"{path} is not there: run `agentrm train run={run}` first")
+    from agentrm.evaluation import quality_table
+
+    quality = json.loads(path.read_text())["held_out"]
+    if as_json:
+        typer.echo(json.dumps(quality, indent=2))
+        return
+    table = Table(*quality_table.HEADINGS, box=box.SIMPLE_HEAD)
+    for row in quality_table.rows(quality):
+        table.add_row(*row)
+    console = Console(highlight=False)
+    console.print(table)
+    for sentence in quality_table.verdicts(quality):
+        console.print(sentence, markup=False)
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ def fit_with_progress(
     work: Path,
 ) -> Trained:
     """`actors.trainer.fit` under a progress bar that counts steps."""
-    with progress(f"{objective} steps", steps_of(sequences.lengths, training)) as bar:
+    with progress(f"{objective} steps", steps_of(sequences, training)) as bar:
 
         def show(state: dict[str, float]) -> None:
             bar.advance(

@@ -1,4 +1,4 @@
-"""The explicit reward model: a scalar head learns the values of the states in the search trees.
+"""The reward model learns the values of the states in the search trees: a scalar head, or a log-probability ratio.
 
     python -m jobs.train --preset quickstart train.epochs=1
 
@@ -7,17 +7,20 @@ Trees whose task falls among `train.held_out_trees` are not trained on; the metr
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-from agentrm.config.schema import Config
+from agentrm.config.schema import Config, RewardKind
 from agentrm.data.states import StateSamples, held_out, samples
 from agentrm.data.trees import TreeStore
 from agentrm.errors import UserError
+from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import quality
-from agentrm.models import explicit
+from agentrm.models import explicit, implicit
+from agentrm.models.card import card
 from agentrm.models.rendering import Renderer
 from agentrm.run import RunDirectory
 from agentrm.search.tree import Tree
@@ -36,29 +39,36 @@ def run(config: Config) -> dict[str, Any]:
     source = directory.require("policy", "clone") if config.train.base == "policy" else Path(config.train.base)
     started = time.monotonic()
     work = directory.work("train")
-    base = starting_model(work, lambda target: explicit.build(source, target))
+    settings = config.train
+    base = starting_model(work, lambda target: _build(config, source, target))
+    is_implicit = settings.kind is not RewardKind.explicit
     renderer = Renderer.from_pretrained(base, config.model.context)
-    fraction = config.train.held_out_trees
+    fraction = settings.held_out_trees
     trees = [tree for tree in store.trees() if held_out(tree.task, fraction)]
-    training = samples((tree for tree in store.trees() if not held_out(tree.task, fraction)), renderer)
-    testing = samples(trees, renderer)
-    if len(testing.sequences) < config.train.workers:
+    kept = (tree for tree in store.trees() if not held_out(tree.task, fraction))
+    training = samples(kept, renderer, settings.labels, bundled=settings.contrast > 0, implicit=is_implicit)
+    testing = samples(trees, renderer, implicit=is_implicit)
+    if len(testing.sequences) < settings.workers:
         raise UserError(f"train.held_out_trees={fraction} keeps only {len(trees)} trees: raise it or grow more trees")
     with cluster(config):
         trained = fit_with_progress(
-            "reward_model", base, training.sequences, testing.sequences, config.train, config.seed, work
+            "reward_model", base, training.sequences, testing.sequences, settings, config.seed, work
         )
     assert trained.values is not None
     values = trained.values.tolist()
+    drawn = Settings(config.evaluate.bootstrap, config.evaluate.confidence, config.seed)
     with directory.writing("reward_model") as output:
+        if is_implicit:
+            implicit.describe(trained.directory, settings.beta, os.path.relpath(source, output))
         metrics = store_model(trained, work, output) | {
-            "held_out": quality(trees, _by_tree(testing, values, len(trees))),
-            "export_difference": _verify(output, renderer, trees, testing, values),
+            "held_out": quality(trees, _by_tree(testing, values, len(trees)), drawn),
+            "export_difference": _verify(config, output, renderer, trees, testing, values),
             "states": len(training.owners),
             "over_context": training.overflows + testing.overflows,
             "tokens_per_epoch": len(training.sequences.ids),
             "seconds": round(time.monotonic() - started, 1),
         }
+        (output / "README.md").write_text(card(config, metrics))
         directory.write_metrics("train", metrics)
     shutil.rmtree(work)
     return metrics
@@ -71,11 +81,28 @@ def _by_tree(testing: StateSamples, values: list[float], trees: int) -> list[dic
     return found
 
 
-def _verify(output: Path, renderer: Renderer, trees: list[Tree], testing: StateSamples, values: list[float]) -> float:
+def _build(config: Config, source: Path, target: Path) -> None:
+    if config.train.kind is RewardKind.explicit:
+        explicit.build(source, target, config.train.representation, config.model.action_format)
+    else:
+        implicit.copy(source, target)
+
+
+def _verify(
+    config: Config,
+    output: Path,
+    renderer: Renderer,
+    trees: list[Tree],
+    testing: StateSamples,
+    values: list[float],
+) -> float:
     """Compare the export with the trained weights on states that are spread over the held-out ones."""
     chosen = range(0, len(values), max(1, len(values) // _VERIFIED_STATES))
     states = [trees[tree].state(node) for tree, node in (testing.owners[i] for i in chosen)]
-    return explicit.verify(output, [renderer.ids(state.messages()) for state in states], [values[i] for i in chosen])
+    expected = [values[i] for i in chosen]
+    if config.train.kind is not RewardKind.explicit:
+        return implicit.verify(output, config.model.context, states, expected)
+    return explicit.verify(output, [renderer.ids(state.messages()) for state in states], expected)
 
 
 if __name__ == "__main__":

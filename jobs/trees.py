@@ -11,20 +11,28 @@ import asyncio
 import sys
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
-
-from ray.actor import ActorHandle
 
 from actors.builder import Builder
 from actors.environments import environment_counters, start_environments
 from actors.fleet import Fleet
 from actors.policy import start_policy
+from actors.serving import ServedRewardModel, deployed
 from agentrm.config import tasks
 from agentrm.config.schema import Config
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Task
+from agentrm.models.base import RewardModel
 from agentrm.run import RunDirectory
+from agentrm.search.tree import tree_id
+from jobs.progress import Bar
 from jobs.runtime import cluster, main, progress
+
+Work = tuple[Task, Sequence[int]]
+Build = Callable[[Task, Sequence[int]], Awaitable[dict[str, Any]]]
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -32,13 +40,17 @@ def run(config: Config) -> dict[str, Any]:
     directory = RunDirectory.open(config)
     policy = directory.require("policy", "clone")
     store = TreeStore(directory.path("trees"))
-    finished = store.finished()
-    todo = [task for task in tasks(config.tasks.trees, config.tasks.seed) if task.id not in finished]
+    todo = missing(tasks(config.tasks.trees, config.tasks.seed), config.trees.trees_per_task, store.finished())
     if not todo:
         return directory.metrics("trees")
     started = time.monotonic()
-    with cluster(config), start_policy(config, policy) as replicas, start_environments(config) as hosts:
-        arguments = (config, str(policy), str(store.root), replicas, hosts)
+    with (
+        cluster(config),
+        _bootstrap(config) as reward_model,
+        start_policy(config, policy) as replicas,
+        start_environments(config) as hosts,
+    ):
+        arguments = (config, str(policy), store.root, replicas, hosts, reward_model)
         with Fleet.start(Builder, config.trees.builders, {"num_cpus": 1}, *arguments) as builders:
             counts = asyncio.run(_build(config, builders, hosts, todo))
     counts["seconds"] = round(time.monotonic() - started, 1)
@@ -47,27 +59,50 @@ def run(config: Config) -> dict[str, Any]:
     return counts
 
 
-async def _build(config: Config, builders: Fleet, hosts: Fleet, todo: list[Task]) -> dict[str, Any]:
-    """Keep every builder at its concurrency until no task is left; returns the summed counts."""
-    total: Counter[str] = Counter()
-    queue = list(reversed(todo))
+def missing(found: Iterable[Task], trees_per_task: int, finished: set[str]) -> list[Work]:
+    """The tasks that lack trees, with the numbers of those trees."""
+    numbers = ((task, [n for n in range(trees_per_task) if tree_id(task, n) not in finished]) for task in found)
+    return [(task, lacking) for task, lacking in numbers if lacking]
 
-    async def feed(builder: ActorHandle) -> None:
-        while queue:
-            counts = await builder.build.remote(queue.pop())
+
+async def spread(todo: Iterable[Work], builds: Sequence[Build], lanes: int, bar: Bar) -> Counter[str]:
+    """Keep every builder at `lanes` tasks until none is left; returns the summed counts.
+
+    Nothing of a task is held once it is done.
+    """
+    total: Counter[str] = Counter()
+    queue = iter(todo)
+
+    async def feed(build: Build) -> None:
+        for task, numbers in queue:
+            counts = await build(task, numbers)
             if "failed" in counts:
                 total["failed"] += 1
-                print(f"a tree could not start and is left for the next run: {counts['failed']}", file=sys.stderr)
+                print(f"a tree could not be grown and is left for the next run: {counts['failed']}", file=sys.stderr)
             total.update({name: value for name, value in counts.items() if not isinstance(value, str)})
-            bar.advance(1, nodes=int(total["nodes"]), rollouts=int(total["rollouts"]))
+            bar.advance(len(numbers), nodes=int(total["nodes"]), rollouts=int(total["rollouts"]))
 
-    with progress("trees", len(todo)) as bar:
-        lanes = config.trees.concurrency
-        await asyncio.gather(*(feed(builder) for builder in builders.handles for _ in range(lanes)))
-    grown = max(len(todo) - total["failed"], 1)
+    await asyncio.gather(*(feed(build) for build in builds for _ in range(lanes)))
+    return total
+
+
+async def _build(config: Config, builders: Fleet, hosts: Fleet, todo: Sequence[Work]) -> dict[str, Any]:
+    builds = [builder.build.remote for builder in builders.handles]
+    with progress("trees", sum(len(numbers) for _, numbers in todo)) as bar:
+        total = await spread(todo, builds, config.trees.concurrency, bar)
     summed: dict[str, float] = dict(total)
-    summed["root_value"] = summed.get("root_value", 0.0) / grown
+    summed["root_value"] = summed.get("root_value", 0.0) / max(total["trees"], 1)
     return summed | {f"environment_{name}": count for name, count in (await environment_counters(hosts)).items()}
+
+
+@contextmanager
+def _bootstrap(config: Config) -> Iterator[RewardModel | None]:
+    """The reward model that values what cut rollouts leave out, where there is one."""
+    if not config.trees.bootstrap:
+        yield None
+        return
+    with deployed(config, Path(config.trees.bootstrap).expanduser().absolute(), http=False) as handle:
+        yield ServedRewardModel(handle)
 
 
 if __name__ == "__main__":

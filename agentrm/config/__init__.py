@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from agentrm.config.schema import Config, TaskSet, Training
+from agentrm.config.schema import Config, Representation, RewardKind, RewardTraining, Search, TaskSet, Training
 from agentrm.environments import environment_class
 from agentrm.environments.base import SPLITS, Task
 from agentrm.errors import UserError
@@ -139,6 +140,7 @@ def _check(config: Config) -> None:
             raise UserError(f"tasks.held_out_environments holds {each.environment}, which tasks.trees trains on")
     for name, training in (("clone", config.clone), ("train", config.train)):
         _check_training(name, training)
+    _check_reward_training(config.train)
     positive: tuple[tuple[str, float], ...] = (
         ("model.context", config.model.context),
         ("sampling.max_tokens", config.sampling.max_tokens),
@@ -146,6 +148,7 @@ def _check(config: Config) -> None:
         ("trees.expansions", config.trees.expansions),
         ("trees.simulations", config.trees.simulations),
         ("trees.max_depth", config.trees.max_depth),
+        ("trees.trees_per_task", config.trees.trees_per_task),
         ("trees.concurrency", config.trees.concurrency),
         ("trees.builders", config.trees.builders),
         ("evaluate.n", config.evaluate.n),
@@ -160,6 +163,7 @@ def _check(config: Config) -> None:
     )
     for name, value in positive:
         _positive(name, value)
+    _check_search(config.trees)
     if not 0 <= config.clone.observation_share <= 1:
         raise UserError(f"the key clone.observation_share is {config.clone.observation_share}: it must be from 0 to 1")
     if config.sampling.temperature < 0:
@@ -172,13 +176,45 @@ def _check(config: Config) -> None:
         raise UserError(f"the key serve.host is {config.serve.host}: serving beyond localhost needs serve.api_key")
 
 
+def _check_search(search: Search) -> None:
+    for name, low, high in (("widening", 0, 1), ("discount", 0, 1), ("exploration", 0, inf), ("virtual_loss", 0, inf)):
+        if not low <= getattr(search, name) <= high:
+            bounds = "0 or more" if high == inf else f"from {low} to {high}"
+            raise UserError(f"the key trees.{name} is {getattr(search, name)}: it must be {bounds}")
+    for name in ("resamples", "rollout_steps"):
+        if (getattr(search, name) or 0) < 0:
+            raise UserError(f"the key trees.{name} is {getattr(search, name)}: it must be 0 or more")
+    for name in ("max_tokens", "max_steps", "max_seconds"):
+        if (budget := getattr(search, name)) is not None:
+            _positive(f"trees.{name}", budget)
+    if (search.rollout_steps is None) != (not search.bootstrap):
+        raise UserError("trees.rollout_steps and trees.bootstrap go together: a cut rollout needs a reward model")
+
+
 def _check_training(key: str, training: Training) -> None:
-    for name in ("epochs", "learning_rate", "tokens_per_batch", "accumulate", "workers", "checkpoints"):
+    probes = isinstance(training, RewardTraining) and training.kind is RewardKind.explicit and training.probe
+    if training.epochs or not probes:
+        _positive(f"{key}.epochs", training.epochs)
+    for name in ("learning_rate", "tokens_per_batch", "accumulate", "workers", "checkpoints"):
         _positive(f"{key}.{name}", getattr(training, name))
     if training.zero_stage not in (0, 1, 2, 3):
         raise UserError(f"the key {key}.zero_stage is {training.zero_stage}: it must be 0, 1, 2 or 3")
     if training.dtype not in ("float32", "bfloat16"):
         raise UserError(f"the key {key}.dtype is {training.dtype}: it must be float32 or bfloat16")
+
+
+def _check_reward_training(train: RewardTraining) -> None:
+    labels, shown = train.labels, train.representation
+    _positive("train.labels.min_visits", labels.min_visits)
+    if not 0 < labels.decay <= 1:
+        raise UserError(f"the key train.labels.decay is {labels.decay}: it must be above 0 and at most 1")
+    if not 0 <= train.contrast <= 1:
+        raise UserError(f"the key train.contrast is {train.contrast}: it must be from 0 to 1")
+    _positive("train.beta", train.beta)
+    if train.kind is not RewardKind.explicit and shown != Representation():
+        raise UserError("train.representation needs train.kind=explicit: an implicit one scores the agent's tokens")
+    if not (shown.thoughts or shown.actions or shown.observations):
+        raise UserError("train.representation drops thoughts, actions and observations: keep one of them")
 
 
 def _positive(key: str, number: float) -> None:

@@ -89,11 +89,61 @@ class Cloning(Training):
 
 
 @dataclass
+class Labels:
+    """Which states of the trees a reward model learns from, and how much each counts.
+
+    States with fewer visits than `min_visits` are left out, with `last_step_only` all but the ends of episodes. A
+    label's weight is visits ** `visit_power` * `decay` ** (steps to the farthest end below the state); `balance` gives
+    every environment the same weight in total. `normalise`: the values of each tree get mean 0 and variance 1, so that
+    scores are no longer values.
+    """
+
+    min_visits: int = 1
+    last_step_only: bool = False
+    visit_power: float = 0.0
+    decay: float = 1.0
+    balance: bool = False
+    normalise: bool = False
+
+
+@dataclass
+class Representation:
+    """What a reward model reads of a state beside the instruction: the paper's ablation drops one or two of these."""
+
+    thoughts: bool = True
+    actions: bool = True
+    observations: bool = True
+
+
+class RewardKind(str, Enum):
+    """What a reward model is: `explicit`, a scalar head on the language model; `implicit`, its log-probability ratio to
+    the policy that it was trained from, by squared error or, as ImplicitPRM has it, by cross entropy.
+    """
+
+    explicit = "explicit"
+    implicit = "implicit"
+    implicit_cross_entropy = "implicit_cross_entropy"
+
+
+@dataclass
 class RewardTraining(Training):
-    """The explicit reward model's fit: MSE on tree values; `base` is `policy` or a Hugging Face directory."""
+    """The reward model's fit on tree values; `base` is `policy` or a Hugging Face directory. `beta` scales an implicit
+    one's ratio.
+
+    `probe`: an explicit one's head starts as the ridge regression of the values on the base's last hidden states;
+    `epochs` may be 0 then, which leaves the backbone as it is. `contrast`, 0 to 1, of squared errors: the share of each
+    tree's mean error that costs nothing, so that the model learns which state of a task is better rather than which
+    task is easier.
+    """
 
     base: str = "policy"
     held_out_trees: float = 0.1
+    labels: Labels = field(default_factory=Labels)
+    representation: Representation = field(default_factory=Representation)
+    kind: RewardKind = RewardKind.explicit
+    beta: float = 0.05
+    probe: bool = True
+    contrast: float = 0.9
 
 
 @dataclass
@@ -129,16 +179,42 @@ class Sampling:
     max_tokens: int = 512
 
 
+class Selection(str, Enum):
+    """How a simulation chooses among children: `ucb` is the paper's, `puct` weighs by the policy's probability."""
+
+    ucb = "ucb"
+    puct = "puct"
+
+
 @dataclass
 class Search:
-    """MCTS (paper.md section 2): UCB = V + exploration * sqrt(2 ln N_parent / N)."""
+    """MCTS (paper, section 3): UCB = V + exploration * sqrt(2 ln N_parent / N).
+
+    A node of N visits has `expansions` actions, or N ** `widening` where that is more (0: never more). Where merging
+    leaves fewer, the rest is sampled again `resamples` times at most; `merge_states` also merges actions after which
+    the engine's state and the observation are the same. Rollouts run to the end, or for `rollout_steps` before the
+    reward model in the directory `bootstrap` gives the value of what follows. A return loses a factor `discount` per
+    step. A tree ends with `iterations`, or with the first other budget that is given: sampled tokens, environment
+    steps, seconds.
+    """
 
     iterations: int = 50
     expansions: int = 3
+    selection: Selection = Selection.ucb
     exploration: float = 0.7
     virtual_loss: float = 1.0
+    widening: float = 0.0
+    resamples: int = 0
+    merge_states: bool = False
+    discount: float = 1.0
+    rollout_steps: int | None = None
+    bootstrap: str = ""
+    max_tokens: int | None = None
+    max_steps: int | None = None
+    max_seconds: float | None = None
     simulations: int = 4
     max_depth: int = 30
+    trees_per_task: int = 1
     concurrency: int = 64
     builders: int = 1
 

@@ -1,23 +1,26 @@
 """The tree dataset: Parquet, one row per node, one file per tree, partitioned by environment and split.
 
-A tree is written under a temporary name and renamed, so a killed run leaves no half tree; a re-run skips what is there.
+A tree is written under a temporary name and moved, so a killed run leaves no half tree; a re-run skips what is there.
+Any reader of Parquet reads the directory as one table.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.fs as fs
 import pyarrow.parquet as pq
 
 from agentrm.environments.base import Task
 from agentrm.errors import UserError
 from agentrm.search.tree import Node, Tree
 
-VERSION = "1"
+VERSION = "2"
 
 _TASK = [
     ("environment", pa.string()),
@@ -40,14 +43,18 @@ _NODE = [
     ("value", pa.float64()),
     ("outcome", pa.float64()),
     ("progress", pa.float64()),
+    ("estimate", pa.float64()),
     ("terminal", pa.bool_()),
     ("merged", pa.int32()),
 ]
 _TREE = [
+    ("number", pa.int32()),
     ("iterations", pa.int32()),
     ("ended_by", pa.string()),
     ("policy_tokens", pa.int64()),
+    ("environment_steps", pa.int64()),
     ("environment_errors", pa.int32()),
+    ("engine_errors", pa.int32()),
     ("seconds", pa.float64()),
 ]
 SCHEMA = pa.schema(
@@ -55,11 +62,15 @@ SCHEMA = pa.schema(
 )
 
 
+# What trees of version 1 would have held in the columns that came with version 2.
+_BEFORE_2 = {"number": 0, "estimate": None, "environment_steps": 0, "engine_errors": 0}
+
+
 def to_table(tree: Tree) -> pa.Table:
-    """The rows of one tree; nodes that no outcome was backed up through are left out."""
-    kept = [index for index, node in enumerate(tree.nodes) if node.visits]
+    """The rows of one tree: the root, and the nodes that a return was backed up through."""
+    kept = [index for index, node in enumerate(tree.nodes) if node.visits or not index]
     number = {index: position for position, index in enumerate(kept)}
-    shared = {"tree": tree.task.id, **asdict(tree.task), **{name: getattr(tree, name) for name, _ in _TREE}}
+    shared = {"tree": tree.id, **asdict(tree.task), **{name: getattr(tree, name) for name, _ in _TREE}}
     rows = []
     for index in kept:
         node = tree.nodes[index]
@@ -80,36 +91,71 @@ def from_table(table: pa.Table) -> Tree:
     return Tree(task, nodes, **{name: first[name] for name, _ in _TREE})
 
 
+def _complete(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """The table with the columns that its version did not have."""
+    for name in columns:
+        if name not in table.column_names and name in _BEFORE_2:
+            missing = pa.array([_BEFORE_2[name]] * len(table), SCHEMA.field(name).type)
+            table = table.append_column(SCHEMA.field(name), missing)
+    return table.select(columns)
+
+
 class TreeStore:
-    """A directory of trees: `<environment>/<split>/<task id>.parquet`; every file holds all columns."""
+    """A directory of trees: `<environment>/<split>/<tree id>.parquet`; every file holds all columns.
+
+    `root` is a path, or a URI of a filesystem that pyarrow knows, such as `s3://bucket/trees`. Raises UserError for
+    another one.
+    """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.root = str(root)
+        try:
+            if "://" in self.root:
+                self._files, self._folder = fs.FileSystem.from_uri(self.root)
+            else:
+                self._files, self._folder = fs.LocalFileSystem(), str(Path(root).expanduser().absolute())
+        except (pa.ArrowInvalid, OSError, ImportError) as error:
+            raise UserError(f"trees cannot be stored at {self.root}: {str(error).splitlines()[0]}") from error
 
     def write(self, tree: Tree) -> None:
-        """Commit one tree; a tree of the same task is replaced whole."""
-        folder = self.root / tree.task.environment / tree.task.split
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{tree.task.id}.{os.getpid()}.writing"
-        pq.write_table(to_table(tree), temporary)
-        temporary.rename(folder / f"{tree.task.id}.parquet")
+        """Commit one tree; one of the same id is replaced whole."""
+        folder = f"{self._folder}/{tree.task.environment}/{tree.task.split}"
+        self._files.create_dir(folder, recursive=True)
+        temporary = f"{folder}/.{tree.id}.{socket.gethostname()}.{os.getpid()}.writing"
+        pq.write_table(to_table(tree), temporary, filesystem=self._files)
+        self._files.move(temporary, f"{folder}/{tree.id}.parquet")
 
     def finished(self) -> set[str]:
-        """Ids of the tasks whose trees are there."""
-        return {path.stem for path in self._paths()}
+        """Ids of the trees that are there."""
+        return {path.rpartition("/")[2].removesuffix(".parquet") for path in self._paths()}
 
     def trees(self) -> Iterator[Tree]:
-        """All trees in the order of their paths. Raises UserError for a file that is no tree of this version."""
+        """All trees that hold an outcome, in the order of their paths.
+
+        A tree whose budget ended before any episode did holds none. Raises UserError for a file that is no tree of
+        this version.
+        """
+        for table in self.tables():
+            tree = from_table(table)
+            if tree.nodes[0].visits:
+                yield tree
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The rows of each tree, of some `columns` or of all; raises as `trees` does. Version 1 is read as well."""
         for path in self._paths():
             try:
-                table = pq.read_table(path, partitioning=None)
-            except (pa.ArrowInvalid, OSError) as error:
+                with pq.ParquetFile(path, filesystem=self._files) as file:
+                    version = (file.schema_arrow.metadata or {}).get(b"agentrm.trees", b"none").decode()
+                    if version in ("1", VERSION):
+                        yield _complete(file.read(columns=columns), columns or SCHEMA.names)
+            except (pa.ArrowException, OSError, KeyError) as error:
                 raise UserError(f"{path} is not readable as a tree: delete it and run `agentrm trees` again") from error
-            if (table.schema.metadata or {}).get(b"agentrm.trees") != VERSION.encode() or not table.num_rows:
+            if version not in ("1", VERSION):
                 raise UserError(
-                    f"{path} is no tree of schema version {VERSION}: delete it and run `agentrm trees` again"
+                    f"{path} has schema version {version}, not {VERSION}: delete it and run `agentrm trees` again"
                 )
-            yield from_table(table)
 
-    def _paths(self) -> list[Path]:
-        return sorted(self.root.glob("*/*/[!.]*.parquet"))
+    def _paths(self) -> list[str]:
+        selector = fs.FileSelector(self._folder, allow_not_found=True, recursive=True)
+        found = (info for info in self._files.get_file_info(selector) if info.type == fs.FileType.File)
+        return sorted(info.path for info in found if info.extension == "parquet" and not info.base_name.startswith("."))

@@ -1,7 +1,8 @@
 """How good a reward model's values are on trees that it was not trained on, beside baselines that know nothing.
 
 All numbers compare predicted values with the values V(s) of the trees. The accuracies compare states of one tree with
-each other, which is what a search does; a tree counts once, however large it is.
+each other, which is what a search does; a tree counts once, however large it is. Episodes that end on success are
+short, so length alone orders many pairs: every accuracy comes also length-matched, where length says nothing.
 """
 
 from __future__ import annotations
@@ -9,52 +10,88 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from agentrm.evaluation.metrics import Bootstrap, Interval, Settings
+from agentrm.models.reward import PolicyLikelihood, RandomScores, ShortestFirst
 from agentrm.search.tree import Tree
 
 MARGIN = 0.05
 """Pairs whose labels differ by no more than this are ties and count nowhere."""
 
+MODEL, LENGTH = "reward model", "length"
+"""The method that is judged, and the baseline that it must beat: fewer steps are better."""
+
+_BINS = 10
+
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """One tree: `labels`, `predictions`, `depths` (N,) of its valued states; `outcomes` (N,), NaN where no episode
-    ended.
+    """One tree: `labels`, `depths`, `parents` and `predictions[method]` (N,) of its valued states; `outcomes` (N,), NaN
+    where no episode ended.
     """
 
     labels: np.ndarray
-    predictions: np.ndarray
     depths: np.ndarray
+    parents: np.ndarray
     outcomes: np.ndarray
+    predictions: Mapping[str, np.ndarray]
+
+    def final(self, method: str, matched: bool) -> float | None:
+        ended = ~np.isnan(self.outcomes)
+        depths = self.depths[ended] if matched else None
+        return pairwise_accuracy(self.outcomes[ended], self.predictions[method][ended], depths)
 
 
-def quality(trees: Sequence[Tree], values: Sequence[Mapping[int, float]]) -> dict[str, Any]:
+ACCURACIES: Mapping[str, Callable[[_Scored, str], float | None]] = {
+    "pairwise": lambda tree, method: pairwise_accuracy(tree.labels, tree.predictions[method]),
+    "pairwise_equal_depth": lambda tree, method: pairwise_accuracy(tree.labels, tree.predictions[method], tree.depths),
+    "siblings": lambda tree, method: pairwise_accuracy(tree.labels, tree.predictions[method], tree.parents),
+    "final": lambda tree, method: tree.final(method, matched=False),
+    "final_equal_depth": lambda tree, method: tree.final(method, matched=True),
+}
+"""Of one tree: all pairs of states, those at equal depth, those that follow one parent; the last two are the same over
+finished episodes with different outcomes (the area under the ROC curve where outcomes are 0 and 1)."""
+
+
+def quality(trees: Sequence[Tree], values: Sequence[Mapping[int, float]], settings: Settings) -> dict[str, Any]:
     """Metrics over all trees, and the same for each environment and each of its kinds.
 
     `values[i]` maps node indices of `trees[i]` to predictions. Keys of each group: `trees`, `states`; `mse` beside
-    `mse_of_mean` (the labels' variance: always answering the mean); `spearman` over all states and
-    `spearman_within_tree`; `pairwise`, the fraction of pairs of one tree that are ordered as their labels (a predicted
-    tie counts half), beside `pairwise_of_mean` and `pairwise_of_depth` (shorter is better); `final` and
-    `final_of_depth`, the same over pairs of finished episodes with different outcomes (within a tree, the area under
-    the ROC curve where outcomes are 0 and 1). A metric is None where no tree has a pair or a variance to measure it on.
+    `mse_of_mean` (the labels' variance: always answering the mean) and `mse_ratio` of the two; `spearman` over all
+    states; `calibration`, tenths of the states by prediction with the means of `predicted` and `label`; `methods`, for
+    the reward model and each baseline `spearman_within_tree` and the ACCURACIES; `lead`, the reward model's accuracies
+    minus those of length, paired by tree. Intervals, `{value, low, high, trees}`, are bootstrapped over trees; a
+    predicted tie counts half; a metric is None where no tree has a pair or a variance to measure it on.
+
+    `beats_length`: both leads, over all pairs and over those at equal depth, are above 0 with their whole interval;
+    None where there are no such pairs.
     """
+    baselines: dict[str, RandomScores | ShortestFirst | PolicyLikelihood] = {
+        "random": RandomScores(settings.seed),
+        LENGTH: ShortestFirst(),
+        "policy log-probability": PolicyLikelihood(),
+    }
     groups: dict[str, list[_Scored]] = defaultdict(list)
     for tree, predicted in zip(trees, values, strict=True):
-        nodes = sorted(predicted)
-        if not nodes:
+        indices = sorted(predicted)
+        if not indices:
             continue
+        nodes, states = [tree.nodes[i] for i in indices], [tree.state(i) for i in indices]
         scored = _Scored(
-            np.array([tree.nodes[i].value for i in nodes]),
-            np.array([predicted[i] for i in nodes]),
-            np.array([float(tree.nodes[i].depth) for i in nodes]),
-            np.array([np.nan if (outcome := tree.nodes[i].outcome) is None else outcome for i in nodes]),
+            np.array([node.value for node in nodes]),
+            np.array([node.depth for node in nodes]),
+            np.array([node.parent for node in nodes]),
+            np.array([np.nan if node.outcome is None else node.outcome for node in nodes]),
+            {MODEL: np.array([predicted[i] for i in indices])}
+            | {name: np.array([each.value(state) for state in states]) for name, each in baselines.items()},
         )
         for name in ("all", tree.task.environment, f"{tree.task.environment}.{tree.task.kind}"):
             groups[name].append(scored)
-    return {name: _metrics(groups[name]) for name in sorted(groups)}
+    return {name: _metrics(groups[name], settings) for name in sorted(groups)}
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float | None:
@@ -65,43 +102,85 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float | None:
     return float(np.corrcoef(ranks)[0, 1])
 
 
-def pairwise_accuracy(labels: np.ndarray, predictions: np.ndarray) -> float | None:
-    """The fraction of pairs with labels more than MARGIN apart that predictions order alike; a tie counts half."""
+def pairwise_accuracy(labels: np.ndarray, predictions: np.ndarray, match: np.ndarray | None = None) -> float | None:
+    """The fraction of pairs with labels more than MARGIN apart that predictions order alike; a tie counts half.
+
+    With `match` (N,) only pairs count whose entries there are equal. None where there is no pair.
+    """
     above = labels[:, None] > labels[None, :] + MARGIN
+    if match is not None:
+        above &= match[:, None] == match[None, :]
     if not above.any():
         return None
     difference = (predictions[:, None] - predictions[None, :])[above]
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
 
 
-def _metrics(trees: Sequence[_Scored]) -> dict[str, float | int | None]:
+def _metrics(trees: Sequence[_Scored], settings: Settings) -> dict[str, Any]:
     labels = np.concatenate([tree.labels for tree in trees])
-    predictions = np.concatenate([tree.predictions for tree in trees])
+    predictions = np.concatenate([tree.predictions[MODEL] for tree in trees])
 
-    def mean(metric: Callable[[_Scored], float | None]) -> float | None:
-        measured = [value for value in map(metric, trees) if value is not None]
-        return float(np.mean(measured)) if measured else None
+    @lru_cache
+    def bootstrap(number: int) -> Bootstrap:
+        return Bootstrap(number, settings.resamples, settings.confidence, settings.seed)
 
-    def final(score: Callable[[_Scored], np.ndarray]) -> float | None:
-        def metric(tree: _Scored) -> float | None:
-            ended = ~np.isnan(tree.outcomes)
-            return pairwise_accuracy(tree.outcomes[ended], score(tree)[ended])
+    def mean(measured: Sequence[float | None]) -> dict[str, float | int] | None:
+        values = np.array([value for value in measured if value is not None])
+        return _plain(bootstrap(len(values)).mean(values), len(values)) if len(values) else None
 
-        return mean(metric)
+    def ratio(room: Sequence[float]) -> dict[str, float | int] | None:
+        errors = np.array([np.sum((tree.predictions[MODEL] - tree.labels) ** 2) for tree in trees])
+        interval = bootstrap(len(trees)).share(errors, np.array(room, float))
+        return None if np.isnan(interval.value) else _plain(interval, len(trees))
 
+    accuracies = {
+        method: {name: [accuracy(tree, method) for tree in trees] for name, accuracy in ACCURACIES.items()}
+        for method in trees[0].predictions
+    }
+    lead = {
+        name: mean(
+            [
+                None if ours is None or theirs is None else ours - theirs
+                for ours, theirs in zip(accuracies[MODEL][name], accuracies[LENGTH][name], strict=True)
+            ]
+        )
+        for name in ACCURACIES
+    }
+    decisive = [lead["pairwise"], lead["pairwise_equal_depth"]]
     return {
         "trees": len(trees),
         "states": len(labels),
-        "mse": float(np.mean((predictions - labels) ** 2)),
+        "mse": ratio([len(tree.labels) for tree in trees]),
         "mse_of_mean": float(labels.var()),
+        "mse_ratio": ratio([np.sum((tree.labels - labels.mean()) ** 2) for tree in trees]),
         "spearman": spearman(labels, predictions),
-        "spearman_within_tree": mean(lambda tree: spearman(tree.labels, tree.predictions)),
-        "pairwise": mean(lambda tree: pairwise_accuracy(tree.labels, tree.predictions)),
-        "pairwise_of_mean": mean(lambda tree: pairwise_accuracy(tree.labels, np.full_like(tree.labels, labels.mean()))),
-        "pairwise_of_depth": mean(lambda tree: pairwise_accuracy(tree.labels, -tree.depths)),
-        "final": final(lambda tree: tree.predictions),
-        "final_of_depth": final(lambda tree: -tree.depths),
+        "methods": {
+            method: {
+                "spearman_within_tree": mean([spearman(tree.labels, tree.predictions[method]) for tree in trees]),
+                **{name: mean(measured) for name, measured in accuracies[method].items()},
+            }
+            for method in accuracies
+        },
+        "lead": lead,
+        "beats_length": None if None in decisive else all(each["low"] > 0 for each in decisive if each),
+        "calibration": _calibration(labels, predictions),
     }
+
+
+def _plain(interval: Interval, trees: int) -> dict[str, float | int]:
+    return {"value": interval.value, "low": interval.low, "high": interval.high, "trees": trees}
+
+
+def _calibration(labels: np.ndarray, predictions: np.ndarray) -> list[dict[str, float | int]]:
+    order = np.argsort(predictions, kind="stable")
+    return [
+        {
+            "predicted": float(predictions[members].mean()),
+            "label": float(labels[members].mean()),
+            "states": len(members),
+        }
+        for members in np.array_split(order, min(_BINS, len(order)))
+    ]
 
 
 def _ranks(x: np.ndarray) -> np.ndarray:

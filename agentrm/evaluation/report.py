@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,18 @@ from rich.console import Console
 from rich.table import Table
 
 from agentrm.config.schema import Config
+from agentrm.evaluation import quality_table
 from agentrm.evaluation.curves import read_curves
 from agentrm.evaluation.metrics import BASELINE, CEILING, summarise
-from agentrm.evaluation.plots import loss_curves, outcome_against_tokens, outcome_bars, uses_reward_model
+from agentrm.evaluation.page import LEGEND, PAGE
+from agentrm.evaluation.plots import (
+    calibration_curves,
+    loss_curves,
+    outcome_against_tokens,
+    outcome_bars,
+    uses_reward_model,
+)
+from agentrm.evaluation.quality import MODEL
 from agentrm.run import RunDirectory
 
 Row = dict[str, Any]
@@ -32,6 +41,12 @@ _HEADINGS = (
     "scored states",
     "environment steps",
     "seconds",
+)
+
+_QUALITY = "The reward model on held-out trees"
+_QUALITY_CAPTION = (
+    "Accuracy of pairs of one tree, with intervals over trees: 0.5 is chance. Equal depth and siblings compare states "
+    "that length cannot tell apart."
 )
 
 
@@ -49,10 +64,11 @@ def write_report(episodes: pa.Table, output: Path, config: Config, directory: Ru
     pq.write_table(environments, output / "environments.parquet")
     groups = _grouped(table)
     facts = _facts(config, directory)
-    notes = _notes(config, table)
-    (output / "report.md").write_text(_markdown(groups, facts, notes))
+    quality = directory.metrics("train").get("held_out", {})
+    notes = _notes(config, table) + quality_table.verdicts(quality)
+    (output / "report.md").write_text(_markdown(groups, facts, notes, quality))
     losses = _losses(directory)
-    (output / "report.html").write_text(_html(groups, environments.to_pylist(), facts, notes, losses))
+    (output / "report.html").write_text(_html(groups, environments.to_pylist(), facts, notes, losses, quality))
     return {name: {row["method"]: _plain(row) for row in rows} for name, rows in groups.items()}
 
 
@@ -158,15 +174,21 @@ def _losses(directory: RunDirectory) -> dict[str, Sequence[tuple[int, float]]]:
     return {title: points for title, points in curves.items() if points}
 
 
-def _markdown(groups: Mapping[str, list[Row]], facts: Mapping[str, str], notes: Sequence[str]) -> str:
+def _markdown(
+    groups: Mapping[str, list[Row]], facts: Mapping[str, str], notes: Sequence[str], quality: Mapping[str, Any]
+) -> str:
     lines = ["# AgentRM evaluation", "", *(f"- {name}: {text}" for name, text in facts.items())]
     for name, rows in groups.items():
-        lines += ["", f"## {name} ({rows[0]['tasks']} tasks)", ""]
-        lines.append("| " + " | ".join(_HEADINGS) + " |")
-        lines.append("|---|" + "---:|" * (len(_HEADINGS) - 1))
-        lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+        lines += ["", f"## {name} ({rows[0]['tasks']} tasks)", "", *_pipes(_HEADINGS, map(_cells, rows))]
+    if quality:
+        lines += ["", f"## {_QUALITY}", "", *_pipes(quality_table.HEADINGS, quality_table.rows(quality))]
     lines += ["", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"
+
+
+def _pipes(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def _html(
@@ -175,9 +197,10 @@ def _html(
     facts: Mapping[str, str],
     notes: Sequence[str],
     losses: Mapping[str, Sequence[tuple[int, float]]],
+    quality: Mapping[str, Any],
 ) -> str:
     parts = [f"<header><h1>AgentRM evaluation</h1><p>{html.escape(facts['run'])}</p></header>"]
-    parts.append(_LEGEND)
+    parts.append(LEGEND)
     parts.append(_section("Outcome", outcome_bars(groups), "Bars: mean over tasks; whiskers: interval."))
     parts += [_section(f"{name}, {rows[0]['tasks']} tasks", _html_table(rows)) for name, rows in groups.items()]
     parts.append(
@@ -185,11 +208,15 @@ def _html(
     )
     parts.append(_section("Outcome against cost", outcome_against_tokens(groups), "Further left and higher is better."))
     parts.append(_section("By environment and kind", _breakdown(environments), "Mean outcome."))
+    if quality:
+        body = [("scored" if MODEL in row else "baseline", row) for row in quality_table.rows(quality)]
+        parts.append(_section(_QUALITY, _table(quality_table.HEADINGS, body), _QUALITY_CAPTION))
+        parts.append(_section("Calibration", calibration_curves(quality), "Tenths of the states; the line is perfect."))
     if losses:
         parts.append(_section("Training", loss_curves(losses), "Loss of each step, and its running mean in blue."))
     rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in facts.items())
     parts.append(_section("This run", f"<dl>{rows}</dl>"))
-    return _PAGE.replace("{{body}}", "\n".join(parts))
+    return PAGE.replace("{{body}}", "\n".join(parts))
 
 
 def _section(title: str, body: str, caption: str = "") -> str:
@@ -232,62 +259,3 @@ def _kind(method: str) -> str:
     if uses_reward_model(method):
         return "scored"
     return "ceiling" if method.startswith(CEILING) else "baseline"
-
-
-_LEGEND = (
-    "<p class=legend><span class=scored>the reward model chooses</span><span class=baseline>no reward model</span>"
-    "<span class=ceiling>the oracle chooses</span></p>"
-)
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>AgentRM evaluation</title>
-<style>
-:root {
-  --page: #f8fafc; --card: #ffffff; --ink: #0f172a; --soft: #64748b; --line: #cbd5e1; --tint: #eff6ff;
-  --scored: #3b82f6; --baseline: #94a3b8; --ceiling: #f59e0b;
-}
-@media (prefers-color-scheme: dark) {
-  :root { --page: #0b1120; --card: #111a2e; --ink: #e2e8f0; --soft: #94a3b8; --line: #334155; --tint: #16233f; }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 2rem 1rem 4rem; }
-header { display: flex; align-items: baseline; gap: 1rem; }
-h1 { font-size: 1.6rem; margin: 0; }
-h2 { font-size: 1.05rem; margin: 0 0 .75rem; }
-header p, .caption, .notes, small { color: var(--soft); }
-section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
-section { padding: 1.1rem 1.25rem; margin: 1rem 0; }
-.wide { overflow-x: auto; }
-.caption { margin: .5rem 0 0; font-size: .85rem; }
-.notes { margin: 0; padding-left: 1.1rem; font-size: .85rem; }
-svg { max-width: 100%; height: auto; color: var(--ink); font-family: inherit; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .88rem; }
-th { color: var(--soft); font-weight: 500; text-align: right; vertical-align: bottom; padding: .3rem .6rem; }
-td { text-align: right; padding: .4rem .6rem; border-top: 1px solid var(--line); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-tr.scored td { background: var(--tint); font-weight: 600; }
-tr.scored small { font-weight: 400; }
-tr.scored td:first-child { box-shadow: inset 3px 0 var(--scored); }
-tr.ceiling td:first-child { box-shadow: inset 3px 0 var(--ceiling); }
-tr.baseline td:first-child { box-shadow: inset 3px 0 var(--baseline); }
-.legend span { margin-right: 1.25rem; color: var(--soft); font-size: .85rem; }
-.legend span::before { content: ""; display: inline-block; width: .8em; height: .8em; margin-right: .45em; }
-.legend .scored::before { background: var(--scored); }
-.legend .baseline::before { background: var(--baseline); }
-.legend .ceiling::before { background: var(--ceiling); }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.25rem; margin: 0; font-size: .88rem; }
-dt { color: var(--soft); }
-dd { margin: 0; }
-</style>
-</head>
-<body><main>
-{{body}}
-</main></body>
-</html>
-"""

@@ -1,4 +1,4 @@
-"""The three protocols that every search is written over. None of them can reach the true reward; `Grader` alone can."""
+"""The protocols that every search is written over. None of them can reach the true reward; `Grader` alone can."""
 
 from __future__ import annotations
 
@@ -36,6 +36,14 @@ class Sessions(Protocol):
 
     async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
         """What the agent reads after `actions`; `()` gives the first observation."""
+        ...
+
+
+class BranchingSessions(Sessions, Protocol):
+    """Sessions that can tell whether two sequences of actions lead to the same state; for tree building."""
+
+    async def fingerprint(self, task: Task, actions: tuple[str, ...]) -> str:
+        """A digest of the engine's state after `actions`; equal states have equal ones."""
         ...
 
 

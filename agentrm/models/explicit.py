@@ -6,6 +6,7 @@ It is saved in the shape of `AutoModelForSequenceClassification` with one label,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,25 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
+from agentrm.config.schema import ActionFormat, Representation
 from agentrm.errors import ModelError, UserError
+from agentrm.models.rendering import REPRESENTATION
 
 # bfloat16 keeps 8 bits of a value, and a CPU and a GPU round at different places.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
 
-def build(base: Path, directory: Path) -> None:
+def build(
+    base: Path,
+    directory: Path,
+    representation: Representation | None = None,
+    form: ActionFormat = ActionFormat.react,
+) -> None:
     """Write the untrained reward model of a causal LM's directory: its backbone, and a head that answers 0.
 
-    Raises UserError when `base` holds no such model.
+    `representation` (default: the whole state) goes into its config.json, so that every `Renderer` of the directory
+    shows the model what it was trained on; `form` is how the turns to be cut are written. Raises UserError when `base`
+    holds no such model.
     """
     if not (base / "config.json").is_file():
         raise UserError(f"train.base is {base}, where there is no Hugging Face model: config.json is missing")
@@ -33,6 +43,8 @@ def build(base: Path, directory: Path) -> None:
     torch.nn.init.zeros_(_head(model, base).weight)
     # transformers finds the last token of a padded row by this id.
     model.config.pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    if representation is not None and representation != Representation():
+        setattr(model.config, REPRESENTATION, asdict(representation) | {"action_format": form.value})
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 

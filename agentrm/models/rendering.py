@@ -6,6 +6,7 @@ every engine can reuse its KV cache. Text inside a turn never becomes a special 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,8 +14,13 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from agentrm.config.schema import ActionFormat, Representation
 from agentrm.errors import ContextOverflow, ModelError
+from agentrm.models.actions import parse, render
 from agentrm.models.state import Message
+
+REPRESENTATION = "agentrm_representation"
+"""The key of a model's config.json that says which parts of a state it was trained on, where not on all."""
 
 _MARKS = [f"mark{i}mark" for i in range(5)]
 
@@ -33,24 +39,41 @@ class Rendered:
 class Renderer:
     """Renders conversations that alternate user and assistant turns, beginning with the user.
 
-    Raises ModelError at once when the tokenizer has no chat template or one that rewrites earlier turns.
+    `kept` says which parts of them (default: all), in turns written in `form`; the first turn is always whole. Raises
+    ModelError at once when the tokenizer has no chat template or one that rewrites earlier turns.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        context: int,
+        kept: Representation | None = None,
+        form: ActionFormat = ActionFormat.react,
+    ) -> None:
         if not tokenizer.chat_template:
             raise ModelError(f"the tokenizer of {tokenizer.name_or_path} has no chat template: save one with it")
         self.tokenizer = tokenizer
         self.context = context
+        self._kept = kept or Representation()
+        self._form = form
         self._wrap, self._generation = self._split_template()
         self._turn = lru_cache(maxsize=65536)(self._encode_turn)
 
     @classmethod
     def from_pretrained(cls, path: str | Path, context: int) -> Renderer:
-        """Load the tokenizer that lies in a Hugging Face directory. Raises ModelError when there is none."""
+        """Load the tokenizer that lies in a Hugging Face directory, and which parts of a state its model reads. Raises
+        ModelError when there is none.
+        """
         try:
-            return cls(AutoTokenizer.from_pretrained(str(path)), context)
+            tokenizer = AutoTokenizer.from_pretrained(str(path))
+            config = Path(path, "config.json")
+            stored = json.loads(config.read_text()).get(REPRESENTATION) if config.is_file() else None
         except (OSError, ValueError) as error:
             raise ModelError(f"no tokenizer in {path}: {str(error).splitlines()[0]}") from error
+        if stored is None:
+            return cls(tokenizer, context)
+        form = ActionFormat(stored.pop("action_format"))
+        return cls(tokenizer, context, Representation(**stored), form)
 
     def render(self, messages: Sequence[Message]) -> Rendered:
         """All turns of a conversation, closed. Raises ContextOverflow."""
@@ -58,7 +81,7 @@ class Renderer:
         agent: list[bool] = []
         ends: list[int] = []
         for index, message in enumerate(messages):
-            before, content, after = self._turn(message["role"], index == 0, message["content"].strip())
+            before, content, after = self._turn(message["role"], index == 0, self._shown(index, message))
             written = message["role"] == "assistant"
             ids += before + content + after
             agent += [False] * len(before) + [written] * len(content)
@@ -66,6 +89,17 @@ class Renderer:
             ends.append(len(ids) - 1)
         self._fits(len(ids))
         return Rendered(ids, agent, ends)
+
+    def _shown(self, index: int, message: Message) -> str:
+        text = message["content"].strip()
+        if message["role"] == "user":
+            return text if index == 0 or self._kept.observations else ""
+        if self._kept.thoughts and self._kept.actions:
+            return text
+        thought, action, _ = parse(text, self._form)
+        if self._kept.actions:
+            return render("", action, self._form)
+        return thought if self._kept.thoughts else ""
 
     def ids(self, messages: Sequence[Message]) -> list[int]:
         """The token ids of a state: what a reward model reads, its value at the last one."""

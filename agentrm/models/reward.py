@@ -54,9 +54,25 @@ async def score_what_fits(
 class ShortestFirst:
     """Baseline: fewer steps are better. Environments end early on success, so length alone can pick winners."""
 
-    async def score(self, states: Sequence[State]) -> list[float]:
+    def value(self, state: State) -> float:
         """Minus the number of steps."""
-        return [-float(len(state.steps)) for state in states]
+        return -float(len(state.steps))
+
+    async def score(self, states: Sequence[State]) -> list[float]:
+        """`value` of each state."""
+        return [self.value(state) for state in states]
+
+
+class PolicyLikelihood:
+    """Baseline: what the policy itself finds likely. Needs states whose steps were sampled, not replayed."""
+
+    def value(self, state: State) -> float:
+        """The natural-log probability of all turns so far."""
+        return sum(step.proposal.logprob for step in state.steps)
+
+    async def score(self, states: Sequence[State]) -> list[float]:
+        """`value` of each state."""
+        return [self.value(state) for state in states]
 
 
 class RandomScores:
@@ -65,7 +81,11 @@ class RandomScores:
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
+    def value(self, state: State) -> float:
+        """A number in [0, 1)."""
+        key = f"{self._seed}|{state.task.id}|{state.actions}".encode()
+        return int.from_bytes(blake2b(key, digest_size=8).digest(), "big") / 2**64
+
     async def score(self, states: Sequence[State]) -> list[float]:
-        """Uniform values in [0, 1)."""
-        keys = [f"{self._seed}|{state.task.id}|{state.actions}".encode() for state in states]
-        return [int.from_bytes(blake2b(key, digest_size=8).digest(), "big") / 2**64 for key in keys]
+        """`value` of each state."""
+        return [self.value(state) for state in states]

@@ -1,165 +1,129 @@
-"""Monte Carlo tree search that builds the reward model's training data (paper.md section 2, step 2).
+"""Monte Carlo tree search that builds the reward model's training data (paper, section 3).
 
 Select by UCB; expand k sampled actions; merge equal ones; roll every new state out to the end and keep its nodes in the
 tree; the outcome is backed up as visits and value. Several simulations of one tree run at a time, kept apart by virtual
-loss.
+loss. Budgets of iterations, tokens and steps start no more simulations and let those under way end, for cutting them
+would favour short episodes; the budget of seconds cuts what still runs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from math import inf
 
 from agentrm.config.schema import Search
 from agentrm.environments.base import Task
-from agentrm.errors import ContextOverflow, EnvironmentFailure
-from agentrm.models.base import Grader, Policy, Sessions
-from agentrm.models.state import Proposal
+from agentrm.errors import ContextOverflow, EnvironmentFailure, ModelError, UserError
+from agentrm.models.base import BranchingSessions, Grader, Policy, RewardModel
+from agentrm.search.calls import Calls
 from agentrm.search.episode import Opening, begin, step_limit
-from agentrm.search.tree import Node, Tree, normalise
+from agentrm.search.expansion import expand
+from agentrm.search.selection import select
+from agentrm.search.simulation import finish, roll_out
+from agentrm.search.tree import Node, Tree
 
 _FAILURES = 5
 
 
 class TreeSearch:
-    """Grows the tree of one task: the only search that holds a `Grader`, for reward models learn from its trees."""
+    """Grows the trees of tasks: the only search that holds a `Grader`, for reward models learn from its trees."""
 
-    def __init__(self, policy: Policy, sessions: Sessions, grader: Grader, search: Search, opening: Opening) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        sessions: BranchingSessions,
+        grader: Grader,
+        search: Search,
+        opening: Opening,
+        reward_model: RewardModel | None = None,
+    ) -> None:
+        if search.rollout_steps is not None and reward_model is None:
+            raise UserError("trees.rollout_steps needs a reward model for what follows: set trees.bootstrap")
         self._policy = policy
         self._sessions = sessions
         self._grader = grader
         self._search = search
         self._opening = opening
+        self._reward_model = reward_model
 
-    async def grow(self, task: Task) -> Tree:
-        """The finished tree. Raises EnvironmentFailure when the task cannot even start."""
+    def calls(self, task: Task) -> Calls:
+        """A simulation cache for the trees of one task."""
+        return Calls(task, self._policy, self._sessions, self._grader, self._reward_model)
+
+    async def grow(self, task: Task, number: int = 0, calls: Calls | None = None) -> Tree:
+        """The finished tree `number` of a task; `calls` are those of the task's earlier trees.
+
+        Raises EnvironmentFailure when the task cannot even start, ModelError when the engine keeps failing.
+        """
+        calls = calls or self.calls(task)
         started = time.monotonic()
         root = await begin(task, self._sessions, self._opening)
-        tree = Tree(task, [Node(parent=-1, depth=0, observation=root.opening, terminal=root.done)])
+        tree = Tree(task, [Node(parent=-1, depth=0, observation=root.opening, terminal=root.done)], number)
         limit = step_limit(task, self._search.max_depth)
-        running: set[asyncio.Task] = set()
+        running: dict[asyncio.Task, int] = {}
         try:
             while not tree.ended_by:
+                tree.seconds = time.monotonic() - started
                 while (
-                    tree.iterations < self._search.iterations
+                    not self._spent(tree)
                     and len(running) < self._search.simulations
-                    and (leaf := self._select(tree)) is not None
+                    and (leaf := select(tree, self._search)) is not None
                 ):
                     tree.iterations += 1
-                    running.add(asyncio.create_task(self._simulate(tree, leaf, limit)))
-                if running:
-                    done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                    for each in done:
-                        each.result()
+                    tree.occupy(leaf)
+                    running[asyncio.create_task(self._simulate(tree, leaf, limit, calls))] = leaf
                 if tree.environment_errors > _FAILURES:
                     tree.ended_by = "environment"
-                elif not running and tree.nodes[0].closed:
-                    tree.ended_by = "exhausted"
-                elif not running and tree.iterations >= self._search.iterations:
-                    tree.ended_by = "iterations"
+                elif not running:
+                    tree.ended_by = "exhausted" if tree.nodes[0].closed else self._spent(tree) or "exhausted"
+                elif (left := self._seconds_left(tree)) <= 0:
+                    tree.ended_by = "seconds"
+                else:
+                    done, _ = await asyncio.wait(running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                    for each in done:
+                        tree.release(running.pop(each))
+                        each.result()
         finally:
-            for each in running:
+            for each, leaf in running.items():
                 each.cancel()
+                tree.release(leaf)
             await asyncio.gather(*running, return_exceptions=True)
         tree.seconds = time.monotonic() - started
         return tree
 
-    def _select(self, tree: Tree) -> int | None:
-        """Walk down by UCB to a node that is not expanded yet; None while all open ones are busy."""
-        index = 0
-        while tree.nodes[index].expanded:
-            free = [i for i in tree.nodes[index].children if not self._blocked(tree, i)]
-            if not free:
-                return None
-            index = max(free, key=lambda i: tree.ucb(i, self._search.exploration, self._search.virtual_loss))
-        if self._blocked(tree, index):
-            return None
-        tree.nodes[index].busy = True
-        for i in tree.path(index):
-            tree.nodes[i].virtual += 1
-        return index
-
-    def _blocked(self, tree: Tree, index: int) -> bool:
-        """Whether nothing below the node can be simulated now."""
-        node = tree.nodes[index]
-        return node.closed or node.busy or (node.expanded and all(self._blocked(tree, i) for i in node.children))
-
-    async def _simulate(self, tree: Tree, leaf: int, limit: int) -> None:
-        """Expand one node by k sampled actions and roll every new child out to the end."""
+    async def _simulate(self, tree: Tree, leaf: int, limit: int, calls: Calls) -> None:
+        """Expand one node by k sampled actions and roll every new child out. Raises ModelError after too many."""
+        node = tree.nodes[leaf]
         try:
-            if tree.nodes[leaf].terminal or tree.nodes[leaf].depth >= limit:
-                await self._finish(tree, leaf)
+            if node.terminal or node.depth >= limit:
+                await finish(tree, leaf, self._search, calls)
                 return
-            state = tree.state(leaf)
             try:
-                proposals = await self._policy.propose(state, self._search.expansions, seed=tree.nodes[leaf].depth)
+                fresh = await expand(tree, leaf, self._search, calls)
             except ContextOverflow:
-                await self._finish(tree, leaf)
+                await finish(tree, leaf, self._search, calls)
                 return
-            tree.policy_tokens += sum(proposal.tokens for proposal in proposals)
-            new = merge(tree, leaf, proposals)
-            observations = await asyncio.gather(
-                *(self._sessions.observe(tree.task, (*state.actions, proposal.action)) for proposal, _ in new)
-            )
-            fresh = []
-            for (proposal, count), observation in zip(new, observations, strict=True):
-                fresh.append(tree.add(leaf, proposal, observation))
-                tree.nodes[fresh[-1]].merged = count
-            tree.nodes[leaf].expanded = True
-            await asyncio.gather(*(self._roll_out(tree, child, limit) for child in fresh))
-            if all(tree.nodes[i].closed for i in tree.nodes[leaf].children):
-                tree.close(leaf)
+            await asyncio.gather(*(roll_out(tree, child, limit, self._search, calls) for child in fresh))
+            node.expanded = True
+            tree.close_if_done(leaf)
         except EnvironmentFailure:
             tree.environment_errors += 1
             tree.close(leaf)
-        finally:
-            tree.nodes[leaf].busy = False
-            for i in tree.path(leaf):
-                tree.nodes[i].virtual -= 1
+        except ModelError:
+            tree.engine_errors += 1
+            if tree.engine_errors > _FAILURES:
+                raise
 
-    async def _roll_out(self, tree: Tree, index: int, limit: int) -> None:
-        """Sample one action at a time below a new node until the episode ends; every state on the way is a node."""
-        tree.nodes[index].busy = True
-        passed = [index]
-        try:
-            while not tree.nodes[index].terminal and tree.nodes[index].depth < limit:
-                state = tree.state(index)
-                try:
-                    (proposal,) = await self._policy.propose(state, 1, seed=-1)
-                except ContextOverflow:
-                    break
-                tree.policy_tokens += proposal.tokens
-                observation = await self._sessions.observe(tree.task, (*state.actions, proposal.action))
-                index = tree.add(index, proposal, observation)
-                tree.nodes[index].busy = True
-                passed.append(index)
-            await self._finish(tree, index)
-        except EnvironmentFailure:
-            tree.environment_errors += 1
-            tree.close(index)
-        finally:
-            for i in passed:
-                tree.nodes[i].busy = False
+    def _spent(self, tree: Tree) -> str:
+        """The first budget that a tree has used up, or ""."""
+        used = (
+            ("iterations", tree.iterations, self._search.iterations),
+            ("tokens", tree.policy_tokens, self._search.max_tokens),
+            ("steps", tree.environment_steps, self._search.max_steps),
+            ("seconds", tree.seconds, self._search.max_seconds),
+        )
+        return next((name for name, amount, budget in used if budget is not None and amount >= budget), "")
 
-    async def _finish(self, tree: Tree, index: int) -> None:
-        """Grade the end of an episode, back its outcome up, and close the node: nothing new can come of it."""
-        node = tree.nodes[index]
-        grade = await self._grader.grade(tree.task, tree.state(index).actions)
-        node.outcome, node.progress = grade.outcome, grade.progress
-        tree.back_up(index, grade.outcome)
-        tree.close(index)
-
-
-def merge(tree: Tree, index: int, proposals: Sequence[Proposal]) -> list[tuple[Proposal, int]]:
-    """Distinct new proposals below a node with the number of samples each stands for; known children are counted up."""
-    new: dict[str, tuple[Proposal, int]] = {}
-    for proposal in proposals:
-        known = tree.child(index, proposal.action)
-        if known is not None:
-            tree.nodes[known].merged += 1
-            continue
-        key = normalise(proposal.action)
-        first, count = new.get(key, (proposal, 0))
-        new[key] = first, count + 1
-    return list(new.values())
+    def _seconds_left(self, tree: Tree) -> float:
+        return inf if self._search.max_seconds is None else self._search.max_seconds - tree.seconds

@@ -1,8 +1,7 @@
-"""The search tree: one record of nodes, with the statistics of MCTS (paper, section 3; paper.md section 2)."""
+"""The search tree: one record of nodes, with the statistics of MCTS (paper, section 3)."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from agentrm.environments.base import Observation, Task
@@ -15,12 +14,15 @@ class Node:
 
     `parent`: index of the parent, -1 at the root; `action`, `thought`, `text`, `logprob` (natural log, summed over
     `tokens`) and `malformed`: the turn that led here, as sampled; `observation`: what the environment answered (at
-    the root: the opening of the conversation). `visits` N and `value` V: number and mean of the outcomes backed up
-    through the node. `outcome`, `progress`: the true reward, where an episode ended here, else None. `terminal`: the
-    environment ended the episode. `merged`: how many sampled turns had this action.
+    the root: the opening of the conversation). `visits` N and `value` V: number and mean of the returns backed up
+    through the node. `outcome`, `progress`: the true reward, where an episode ended here, else None. `estimate`: the
+    reward model's value, where a rollout was cut here, else None. `terminal`: the environment ended the episode.
+    `merged`: how many sampled turns led to this state.
 
-    `children`, `expanded`, `busy`, `closed` and `virtual` serve the search and are not stored: a simulation stands at a
-    `busy` node, `virtual` of them pass through it, and below a `closed` one there is nothing left to simulate.
+    The rest serves the search and is not stored. A simulation stands at a `busy` node, `virtual` of them pass through
+    it. An `expanded` node has the children that are selected among; at a `sealed` one no more actions are sampled, and
+    below a `closed` one there is nothing left to simulate. `draws` counts the samplings at the node; `fingerprint` is
+    the engine's, where states are merged.
     """
 
     parent: int
@@ -36,29 +38,44 @@ class Node:
     value: float = 0.0
     outcome: float | None = None
     progress: float | None = None
+    estimate: float | None = None
     terminal: bool = False
     merged: int = 1
     children: list[int] = field(default_factory=list)
     expanded: bool = False
+    sealed: bool = False
     busy: bool = False
     closed: bool = False
     virtual: int = 0
+    draws: int = 0
+    fingerprint: str = ""
 
 
 @dataclass(slots=True)
 class Tree:
-    """The tree of one task. `nodes[0]` is the root; parents stand before their children.
+    """One tree of a task. `nodes[0]` is the root; parents stand before their children.
 
-    `ended_by`: `iterations` (the budget), `exhausted` (every leaf is final) or `environment` (too many failures).
+    `number` counts the trees of one task. `ended_by`: the budget that was used up (`iterations`, `tokens`, `steps` or
+    `seconds`), `exhausted` (every leaf is final) or `environment` (too many failures). `policy_tokens` and
+    `environment_steps` are what this tree paid for; what an earlier tree of the task had simulated is not paid again.
+    `environment_errors` and `engine_errors` count simulations that an environment or the policy's engine broke off.
     """
 
     task: Task
     nodes: list[Node]
+    number: int = 0
     iterations: int = 0
     ended_by: str = ""
     policy_tokens: int = 0
+    environment_steps: int = 0
     environment_errors: int = 0
+    engine_errors: int = 0
     seconds: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """A name that is safe in a path: the task's, and the number of a further tree: `….train.12.0@2`."""
+        return tree_id(self.task, self.number)
 
     def path(self, index: int) -> list[int]:
         """Indices from the root to a node, both included."""
@@ -79,6 +96,10 @@ class Tree:
             for node in rest
         )
         return State(self.task, root.observation, steps, done=self.nodes[index].terminal)
+
+    def actions(self, index: int) -> tuple[str, ...]:
+        """The actions from the root to a node."""
+        return tuple(self.nodes[i].action for i in self.path(index)[1:])
 
     def child(self, parent: int, action: str) -> int | None:
         """The child that an action leads to, if the tree has it: equal actions are merged."""
@@ -103,32 +124,45 @@ class Tree:
         self.nodes[parent].children.append(len(self.nodes) - 1)
         return len(self.nodes) - 1
 
-    def back_up(self, index: int, outcome: float) -> None:
-        """Count one outcome at a node and all its ancestors: N += 1, V += (outcome - V) / N."""
-        for i in self.path(index):
+    def back_up(self, index: int, value: float, discount: float) -> None:
+        """Count one return at a node and all its ancestors: N += 1, V += (value - V) / N.
+
+        Each step towards the root multiplies the return by `discount`.
+        """
+        for i in reversed(self.path(index)):
             node = self.nodes[i]
             node.visits += 1
-            node.value += (outcome - node.value) / node.visits
+            node.value += (value - node.value) / node.visits
+            value *= discount
 
-    def ucb(self, index: int, exploration: float, virtual_loss: float) -> float:
-        """V + c sqrt(2 ln N_parent / N); each simulation under way counts as `virtual_loss` visits of outcome 0."""
-        node, parent = self.nodes[index], self.nodes[self.nodes[index].parent]
-        visits = node.visits + virtual_loss * node.virtual
-        if visits == 0:
-            return math.inf
-        total = max(parent.visits + virtual_loss * parent.virtual, 1.0)
-        return node.value * node.visits / visits + exploration * math.sqrt(2 * math.log(total) / visits)
+    def occupy(self, index: int) -> None:
+        """A simulation begins at a node."""
+        self.nodes[index].busy = True
+        for i in self.path(index):
+            self.nodes[i].virtual += 1
+
+    def release(self, index: int) -> None:
+        """The simulation that `occupy` announced has ended."""
+        self.nodes[index].busy = False
+        for i in self.path(index):
+            self.nodes[i].virtual -= 1
 
     def close(self, index: int) -> None:
         """Mark a node whose subtree holds nothing more to simulate, and every ancestor that this completes."""
         self.nodes[index].closed = True
-        parent = self.nodes[index].parent
-        if (
-            parent >= 0
-            and self.nodes[parent].expanded
-            and all(self.nodes[i].closed for i in self.nodes[parent].children)
-        ):
-            self.close(parent)
+        if (parent := self.nodes[index].parent) >= 0:
+            self.close_if_done(parent)
+
+    def close_if_done(self, index: int) -> None:
+        """Close a node where no more actions are sampled and whose children are all closed."""
+        node = self.nodes[index]
+        if node.sealed and not node.closed and all(self.nodes[i].closed for i in node.children):
+            self.close(index)
+
+
+def tree_id(task: Task, number: int) -> str:
+    """The name of one tree of a task."""
+    return f"{task.id}@{number}" if number else task.id
 
 
 def normalise(action: str) -> str:

@@ -21,7 +21,7 @@ from agentrm.errors import ModelError
 from agentrm.training.losses import Objective
 from agentrm.training.packing import plan_epoch
 from agentrm.training.schedule import checkpoint_steps, learning_rate
-from agentrm.training.sequences import Sequences, collate
+from agentrm.training.sequences import Sequences, collate, label_places
 from agentrm.training.zero import full_weights, initialize
 
 _TAG = "deepspeed"
@@ -70,14 +70,15 @@ def fit(
 
     `checkpoint(step, save)` is called on all ranks `training.checkpoints` times; `save(directory)` writes this rank's
     shard. `resume` is a folder that holds the shards of all ranks. `record` is called after every step on every rank.
-    `held_out` is valued with the trained weights at the end; only an objective with a scalar head can. Raises
+    `held_out` is valued with the trained weights at the end; only a reward model's objective can. Raises
     ModelError when the loss stops being finite.
     """
     rank, ranks = distributed.get_rank(), distributed.get_world_size()
     width = ranks * training.accumulate
 
     def plan(epoch: int) -> list[list[list[int]]]:
-        return plan_epoch(sequences.lengths, training.tokens_per_batch, ranks, training.accumulate, seed, epoch)
+        budget, accumulate = training.tokens_per_batch, training.accumulate
+        return plan_epoch(sequences.lengths, budget, ranks, accumulate, seed, epoch, sequences.bundles)
 
     # The number of micro-batches depends on the lengths alone, so every epoch has as many steps as the first.
     epoch_plan, planned = plan(0), 0
@@ -105,7 +106,7 @@ def fit(
         total = torch.zeros((), device=device)
         for micro in range(training.accumulate):
             batch = collate(sequences, micro_batches[micro * ranks + rank], device)
-            summed = engine(batch.ids, batch.flat, batch.labels)
+            summed = engine(*batch.inputs)
             # DeepSpeed averages over ranks and accumulation; the mean wanted is the one over the global batch's labels.
             engine.backward(summed * (width / labels))
             engine.step()
@@ -133,8 +134,8 @@ def _values(engine: DeepSpeedEngine, sequences: Sequences, budget: int, device: 
     for step in plan_epoch(sequences.lengths, budget, ranks, 1, 0, 0):
         members = step[rank]
         batch = collate(sequences, members, device)
-        places = np.concatenate([np.arange(sequences.label_starts[i], sequences.label_starts[i + 1]) for i in members])
-        values[torch.from_numpy(places).to(device)] = engine(batch.ids, batch.flat, None)
+        places = torch.from_numpy(label_places(sequences, members))
+        values[places.to(device)] = engine(batch.ids, batch.flat, None, None, None, batch.reference)
     distributed.all_reduce(values)
     return values.cpu().numpy()
 

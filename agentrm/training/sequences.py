@@ -21,6 +21,10 @@ class Sequences:
     Sequence i is `ids[starts[i]:starts[i + 1]]`; its labels are `labels[label_starts[i]:label_starts[i + 1]]` at
     `positions` of the same range, counted from the sequence's own start. `ids` (T,) int32, `starts` (S + 1,) int64,
     `positions` (P,) int32, `labels` (P,) int64 token ids or float32 values, `label_starts` (S + 1,) int64.
+
+    A reward model's data may have `weights` (P,) float32 of the labels, mean 1, and `bundles` (S,) int32: sequences of
+    equal bundle, which stand together, come from one tree and are trained on side by side; `reference` (T,) float32,
+    the natural-log probability of each token of the agent under the reference policy, NaN at all other tokens.
     """
 
     ids: np.ndarray
@@ -28,10 +32,22 @@ class Sequences:
     positions: np.ndarray
     labels: np.ndarray
     label_starts: np.ndarray
+    weights: np.ndarray | None = None
+    bundles: np.ndarray | None = None
+    reference: np.ndarray | None = None
 
     @classmethod
-    def of(cls, rows: Iterable[tuple[Ints, Ints, Ints | Sequence[float]]], labels: type) -> Sequences:
-        """Build from (ids, positions, labels) per sequence; `labels` is the NumPy type of the labels."""
+    def of(
+        cls,
+        rows: Iterable[tuple[Ints, Ints, Ints | Sequence[float]]],
+        labels: type,
+        weights: np.ndarray | None = None,
+        bundles: np.ndarray | None = None,
+        reference: np.ndarray | None = None,
+    ) -> Sequences:
+        """Build from (ids, positions, labels) per sequence; `labels` is the NumPy type of the labels. `weights` of any
+        mean are scaled to mean 1.
+        """
         ids: list[np.ndarray] = []
         positions: list[np.ndarray] = []
         targets: list[np.ndarray] = []
@@ -45,6 +61,9 @@ class Sequences:
             positions=np.concatenate([np.empty(0, np.int32), *positions]),
             labels=np.concatenate([np.empty(0, labels), *targets]),
             label_starts=np.cumsum([0, *map(len, positions)], dtype=np.int64),
+            weights=None if weights is None else (weights / weights.mean()).astype(np.float32),
+            bundles=None if bundles is None else bundles.astype(np.int32),
+            reference=None if reference is None else reference.astype(np.float32),
         )
 
     def __len__(self) -> int:
@@ -64,7 +83,8 @@ class Sequences:
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One micro-batch: `ids` (B, L) int64, padded on the right; `flat` (P,) int64, the labelled positions as indices
-    into the B * L tokens; `labels` (P,); `tokens` is the number without padding.
+    into the B * L tokens; `labels` (P,); `tokens` is the number without padding; `weights` (P,) and `bundles` (P,)
+    int64, the labels' bundles counted from 0, and `reference` (B, L), NaN at padding, where the sequences have them.
 
     A causal model never looks to the right, so rows need no attention mask and padding changes no labelled position.
     """
@@ -73,22 +93,49 @@ class Batch:
     flat: torch.Tensor
     labels: torch.Tensor
     tokens: int
+    weights: torch.Tensor | None = None
+    bundles: torch.Tensor | None = None
+    reference: torch.Tensor | None = None
+
+    @property
+    def inputs(self) -> tuple[torch.Tensor | None, ...]:
+        """What an objective takes."""
+        return self.ids, self.flat, self.labels, self.weights, self.bundles, self.reference
 
 
 def collate(sequences: Sequences, members: Sequence[int], device: torch.device) -> Batch:
     """The micro-batch that holds the sequences `members`, in that order. Padding repeats token 0."""
     lengths = sequences.lengths[list(members)]
     ids = np.zeros((len(members), lengths.max()), np.int64)
+    reference = None if sequences.reference is None else np.full(ids.shape, np.nan, np.float32)
     flat: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
+    places = label_places(sequences, members)
     for row, index in enumerate(members):
-        ids[row, : lengths[row]] = sequences.ids[sequences.starts[index] : sequences.starts[index + 1]]
+        tokens = slice(sequences.starts[index], sequences.starts[index + 1])
+        ids[row, : lengths[row]] = sequences.ids[tokens]
+        if reference is not None and sequences.reference is not None:
+            reference[row, : lengths[row]] = sequences.reference[tokens]
         labelled = slice(sequences.label_starts[index], sequences.label_starts[index + 1])
         flat.append(sequences.positions[labelled].astype(np.int64) + row * ids.shape[1])
-        labels.append(sequences.labels[labelled])
+
+    def tensor(values: np.ndarray | None) -> torch.Tensor | None:
+        return None if values is None else torch.from_numpy(values).to(device)
+
+    bundles = None
+    if sequences.bundles is not None:
+        owners = np.repeat(sequences.bundles[list(members)], sequences.label_counts[list(members)])
+        bundles = np.unique(owners, return_inverse=True)[1]
     return Batch(
-        torch.from_numpy(ids).to(device),
-        torch.from_numpy(np.concatenate(flat)).to(device),
-        torch.from_numpy(np.concatenate(labels)).to(device),
+        tensor(ids),
+        tensor(np.concatenate(flat)),
+        tensor(sequences.labels[places]),
         int(lengths.sum()),
+        tensor(None if sequences.weights is None else sequences.weights[places]),
+        tensor(bundles),
+        tensor(reference),
     )
+
+
+def label_places(sequences: Sequences, members: Sequence[int]) -> np.ndarray:
+    """The indices of the labels of some sequences, in the order of `collate`."""
+    return np.concatenate([np.arange(sequences.label_starts[i], sequences.label_starts[i + 1]) for i in members])

@@ -12,6 +12,9 @@ from typer.testing import CliRunner
 
 from agentrm.cli import app
 from agentrm.environments import SPLITS, Task, make, names
+from agentrm.evaluation.metrics import Settings
+from agentrm.evaluation.quality import quality
+from agentrm.search.tree import Node, Tree
 
 STAGES = ("demonstrations", "clone", "trees", "train", "serve", "evaluate", "pipeline")
 AGENTRM = Path(sys.executable).with_name("agentrm")
@@ -126,4 +129,31 @@ def test_a_task_that_does_not_exist_is_named(arguments: list[str], told: str) ->
     result = agentrm("play", *arguments)
     assert result.returncode == 2
     assert told in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_quality_of_a_runs_reward_model_for_people_and_programs(tmp_path: Path) -> None:
+    nodes = [Node(-1, 0, "", value=0.5), Node(0, 1, "", "a", value=0.9), Node(0, 1, "", "b", value=0.1)]
+    trees = [Tree(Task("toy", "kind", "train", index), nodes) for index in range(3)]
+    measured = quality(trees, [{0: 0.5, 1: 0.1, 2: 0.9}] * 3, Settings(100, 0.9, 0))
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "train.json").write_text(json.dumps({"held_out": measured}))
+    assert json.loads(agentrm("evaluate", "--reward-models", str(tmp_path), "--json").stdout) == measured
+    shown = agentrm("evaluate", "--reward-models", str(tmp_path)).stdout
+    assert "toy the reward model is not shown to beat length" in " ".join(shown.split())
+    missing = agentrm("evaluate", "--reward-models", str(tmp_path / "absent"))
+    assert missing.returncode == 2 and "agentrm train" in missing.stderr
+
+
+def test_the_benchmark_explains_itself_and_needs_a_policy(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["benchmark", "trees", "--help"])
+    assert result.exit_code == 0 and "--json" in result.stdout and "--seconds" in result.stdout
+    result = agentrm("benchmark", "trees", f"run={tmp_path / 'run'}")
+    assert result.returncode == 2 and "`agentrm clone`" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_statistics_of_trees_need_trees(tmp_path: Path) -> None:
+    result = agentrm("trees", "--stats", f"run={tmp_path / 'run'}")
+    assert result.returncode == 2 and "`agentrm trees`" in result.stderr
     assert len(result.stderr.splitlines()) == 1

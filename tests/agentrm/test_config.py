@@ -46,11 +46,25 @@ def test_overrides_win_and_change_nothing_else() -> None:
         ("clone.epochs=0", "clone.epochs"),
         ("train.zero_stage=4", "train.zero_stage"),
         ("train.dtype=float16", "train.dtype"),
+        ("train.epochs=-1", "train.epochs"),
+        ("train.contrast=1.5", "train.contrast"),
+        ("train.labels.min_visits=0", "train.labels.min_visits"),
+        ("train.beta=0", "train.beta"),
+        ("train.kind=guess", "train.kind"),
+        ("train.labels.decay=0", "train.labels.decay"),
+        ("train.representation={thoughts: false, actions: false, observations: false}", "train.representation"),
         ("sampling.temperature=-1", "sampling.temperature"),
         ("sampling.top_p=0", "sampling.top_p"),
         ("evaluate.confidence=1", "evaluate.confidence"),
         ("evaluate.n=0", "evaluate.n"),
         ("serve.host=0.0.0.0", "serve.host"),
+        ("trees.selection=best", "trees.selection"),
+        ("trees.widening=1.5", "trees.widening"),
+        ("trees.discount=-0.1", "trees.discount"),
+        ("trees.resamples=-1", "trees.resamples"),
+        ("trees.max_seconds=0", "trees.max_seconds"),
+        ("trees.rollout_steps=2", "trees.bootstrap"),
+        ("trees.trees_per_task=0", "trees.trees_per_task"),
         ("epochs", "key=value"),
         ("run=???", "run=???"),
     ],
@@ -60,6 +74,18 @@ def test_what_cannot_be_used_is_named(override: str, told: str) -> None:
         load("quickstart", [override])
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_implicit_reward_model_reads_whole_states() -> None:
+    with pytest.raises(UserError, match=r"train\.representation needs train\.kind=explicit"):
+        load("quickstart", ["train.kind=implicit", "train.representation.thoughts=false"])
+
+
+def test_no_epochs_need_a_probe() -> None:
+    assert load("quickstart", ["train.epochs=0", "train.probe=true"]).train.epochs == 0
+    for override in ("train.probe=false", "train.kind=implicit"):
+        with pytest.raises(UserError, match=r"train\.epochs"):
+            load("quickstart", ["train.epochs=0", "train.probe=true", override])
 
 
 def test_a_key_in_the_open_needs_an_api_key() -> None:

@@ -13,14 +13,14 @@ import pytest
 from safetensors.numpy import load_file
 
 from actors.trainer import Trained, fit
-from agentrm.config.schema import Cluster, Config, Model, Scratch, Training
+from agentrm.config.schema import Cluster, Config, Model, RewardTraining, Scratch
 from agentrm.models.explicit import build, verify
 from agentrm.models.initial import prepare
 from agentrm.training.packing import steps_of
 from agentrm.training.sequences import Sequences
 from jobs.runtime import cluster
 
-TRAINING = Training(
+TRAINING = RewardTraining(
     epochs=12, learning_rate=1e-3, tokens_per_batch=512, zero_stage=3, workers=2, checkpoints=2, max_failures=1
 )
 
@@ -70,7 +70,7 @@ def test_a_fit_learns_reports_and_exports_what_it_trained(
 ) -> None:
     trained, shown = undisturbed
     assert shown[-1] == trained.progress
-    assert trained.progress["step"] == trained.progress["steps"] == steps_of(TRAIN.lengths, TRAINING)
+    assert trained.progress["step"] == trained.progress["steps"] == steps_of(TRAIN, TRAINING)
     assert trained.values is not None
     assert np.mean((trained.values - HELD_OUT.labels) ** 2) < np.mean(HELD_OUT.labels**2) / 2
     states = [

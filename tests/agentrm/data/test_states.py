@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 
-from agentrm.config.schema import Model, Scratch
+from agentrm.config.schema import Labels, Model, Scratch
 from agentrm.data.states import held_out, samples
 from agentrm.environments.base import Task
+from agentrm.errors import UserError
 from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
 from agentrm.search.tree import Node, Tree
@@ -77,3 +81,57 @@ def test_the_split_is_stable_and_near_its_fraction() -> None:
     assert kept == [task for task in tasks if held_out(task, 0.2)]
     assert all(held_out(task, 0.4) for task in kept)
     assert not any(held_out(task, 0.0) for task in tasks)
+
+
+def labelled(renderer: Renderer, trees: list[Tree], **options: Any) -> tuple[list[tuple[int, int]], list[float], Any]:
+    made = samples(trees, renderer, Labels(**options))
+    weights = made.sequences.weights
+    return made.owners, made.sequences.labels.tolist(), None if weights is None else weights.tolist()
+
+
+def test_states_with_few_visits_can_be_left_out(renderer: Renderer) -> None:
+    grown = tree()
+    grown.nodes[0].visits, grown.nodes[1].visits = 3, 2
+    assert labelled(renderer, [grown], min_visits=2) == ([(0, 0), (0, 1)], [0.5, 0.75], None)
+    with pytest.raises(UserError, match=r"train\.labels leaves no state"):
+        labelled(renderer, [grown], min_visits=4)
+
+
+def test_the_last_steps_alone(renderer: Renderer) -> None:
+    grown = tree()
+    grown.nodes[2].outcome, grown.nodes[3].outcome = 0.0, 1.0
+    assert labelled(renderer, [grown], last_step_only=True) == ([(0, 2), (0, 3)], [0.0, 1.0], None)
+
+
+def test_weights_by_visits_and_by_the_steps_that_remain(renderer: Renderer) -> None:
+    grown = tree()
+    for node_, visits in zip(grown.nodes, (4, 3, 1, 1, 1), strict=True):
+        node_.visits = visits
+    # In the order of the owners: root, b, a, c, d; their mean is 2.
+    assert labelled(renderer, [grown], visit_power=1.0)[2] == pytest.approx([2, 0.5, 1.5, 0.5, 0.5])
+    # Two, none, one, none and none remain: 1/4, 1, 1/2, 1, 1 with mean 3/4.
+    assert labelled(renderer, [grown], decay=0.5)[2] == pytest.approx([1 / 3, 4 / 3, 2 / 3, 4 / 3, 4 / 3])
+    assert labelled(renderer, [grown])[2] is None
+
+
+def test_each_environment_weighs_the_same(renderer: Renderer) -> None:
+    other = Tree(Task("other", "kind", "train", 0), [node(-1, 0, "", 0.5)])
+    # Five states against one: 1/5 each and 1, with mean 1/3.
+    weights = labelled(renderer, [tree(), other], balance=True)[2]
+    assert weights == pytest.approx([0.6] * 5 + [3.0])
+
+
+def test_values_of_a_tree_can_be_normalised(renderer: Renderer) -> None:
+    constant = Tree(TASK, [node(-1, 0, "", 0.5), node(0, 1, "a", 0.5)])
+    _, values, _ = labelled(renderer, [tree(), constant], normalise=True)
+    assert np.mean(values[:5]) == pytest.approx(0, abs=1e-6)
+    assert np.std(values[:5]) == pytest.approx(1)
+    # The mean is 0.5; of the labels 0.5, 0, 0.75, 1, 0.25 the deviation is sqrt(0.125).
+    assert values[:5] == pytest.approx([0, -(2**0.5), 0.5**0.5, 2**0.5, -(0.5**0.5)], abs=1e-6)
+    assert values[5:] == [0.0, 0.0]
+
+
+def test_trees_are_bundled_on_demand(renderer: Renderer) -> None:
+    assert samples([tree()], renderer).sequences.bundles is None
+    bundled = samples([tree(), tree()], renderer, bundled=True).sequences
+    assert bundled.bundles is not None and bundled.bundles.tolist() == [0, 0, 0, 1, 1, 1]

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from agentrm.environments.base import Task
+from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import pairwise_accuracy, quality, spearman
 from agentrm.search.tree import Node, Tree
 
+SETTINGS = Settings(resamples=200, confidence=0.9, seed=0)
 
-def tree(kind: str, values: list[float], outcomes: list[float | None]) -> Tree:
-    """A root and its children."""
+
+def tree(kind: str, values: list[float], outcomes: list[float | None], index: int = 0) -> Tree:
+    """A root and its children; the i-th child was sampled with log-probability -i."""
     nodes = [
-        Node(parent=min(i, 1) - 1, depth=min(i, 1), observation="", visits=1, value=value, outcome=outcome)
+        Node(
+            parent=min(i, 1) - 1,
+            depth=min(i, 1),
+            observation="",
+            action=str(i),
+            logprob=-float(i),
+            visits=1,
+            value=value,
+            outcome=outcome,
+        )
         for i, (value, outcome) in enumerate(zip(values, outcomes, strict=True))
     ]
-    return Tree(Task("toy", kind, "train", 0), nodes)
+    return Tree(Task("toy", kind, "train", index), nodes)
 
 
 def test_spearman_by_hand() -> None:
@@ -33,32 +47,61 @@ def test_spearman_by_hand() -> None:
 def test_pairwise_accuracy_by_hand() -> None:
     labels = np.array([0.0, 0.5, 1.0, 0.52])
     # (0.5, 0.52) is within the margin; of the other five pairs only (0, 0.5) is predicted wrongly and (0, 0.52) tied.
-    assert pairwise_accuracy(labels, np.array([0.3, 0.2, 0.9, 0.3])) == pytest.approx(3.5 / 5)
+    predictions = np.array([0.3, 0.2, 0.9, 0.3])
+    assert pairwise_accuracy(labels, predictions) == pytest.approx(3.5 / 5)
     assert pairwise_accuracy(labels, np.zeros(4)) == 0.5
     assert pairwise_accuracy(np.full(4, 0.3), labels) is None
+    # Matched pairs: (0, 0.5) wrong; (1, 0.52) right.
+    assert pairwise_accuracy(labels, predictions, np.array([1, 1, 2, 2])) == 0.5
+    assert pairwise_accuracy(labels, predictions, np.arange(4)) is None
 
 
 def test_quality_of_one_tree_by_hand() -> None:
     grown = tree("a", [0.5, 1.0, 0.0], [None, 1.0, 0.0])
-    metrics = quality([grown], [{0: 0.5, 1: 0.75, 2: 0.25}])
+    metrics = quality([grown], [{0: 0.5, 1: 0.75, 2: 0.25}], SETTINGS)
     assert set(metrics) == {"all", "toy", "toy.a"}
     assert metrics["all"] == metrics["toy"] == metrics["toy.a"]
-    assert metrics["all"] == pytest.approx(
+    found = metrics["all"]
+    assert (found["trees"], found["states"], found["spearman"]) == (1, 3, pytest.approx(1.0))
+    assert found["mse"]["value"] == pytest.approx(0.125 / 3)
+    assert found["mse_of_mean"] == pytest.approx(0.5 / 3)
+    assert found["mse_ratio"]["value"] == pytest.approx(0.25)
+    values = {
+        method: {name: interval and interval["value"] for name, interval in of_method.items()}
+        for method, of_method in found["methods"].items()
+    }
+    assert values["reward model"] == pytest.approx(
         {
-            "trees": 1,
-            "states": 3,
-            "mse": 0.125 / 3,
-            "mse_of_mean": 0.5 / 3,
-            "spearman": 1.0,
             "spearman_within_tree": 1.0,
             "pairwise": 1.0,
-            "pairwise_of_mean": 0.5,
-            # Root above child: right for the failed child, wrong for the solved one; the two children tie.
-            "pairwise_of_depth": 0.5,
+            "pairwise_equal_depth": 1.0,
+            "siblings": 1.0,
             "final": 1.0,
-            "final_of_depth": 0.5,
+            "final_equal_depth": 1.0,
         }
     )
+    # Root above child: right for the failed child, wrong for the solved one; the two children tie.
+    assert values["length"] == pytest.approx(
+        {
+            "spearman_within_tree": 0.0,
+            "pairwise": 0.5,
+            "pairwise_equal_depth": 0.5,
+            "siblings": 0.5,
+            "final": 0.5,
+            "final_equal_depth": 0.5,
+        }
+    )
+    # 0 at the root, -1 at the solved child, -2 at the failed one: only (solved, root) is ordered wrongly.
+    assert values["policy log-probability"]["pairwise"] == pytest.approx(2 / 3)
+    assert values["policy log-probability"]["siblings"] == 1.0
+    assert found["lead"]["pairwise"]["value"] == 0.5
+    assert found["beats_length"] is True
+    assert found["calibration"] == [
+        {"predicted": 0.25, "label": 0.0, "states": 1},
+        {"predicted": 0.5, "label": 0.5, "states": 1},
+        {"predicted": 0.75, "label": 1.0, "states": 1},
+    ]
+    assert json.loads(json.dumps(metrics)) == metrics
 
 
 def test_each_tree_counts_once_and_kinds_are_apart() -> None:
@@ -67,13 +110,37 @@ def test_each_tree_counts_once_and_kinds_are_apart() -> None:
         tree("b", [0.5, 0.5], [None, 0.5]),
         tree("b", [0.2, 0.8], [None, 0.8]),
     ]
-    metrics = quality(trees, [{0: 0.5, 1: 0.0, 2: 1.0}, {0: 0.1, 1: 0.9}, {0: 0.1, 1: 0.9}])
-    assert metrics["toy.a"]["pairwise"] == 0.0
-    assert metrics["toy.b"]["pairwise"] == 1.0
-    assert metrics["all"]["pairwise"] == 0.5, "the tree without a pair does not count"
-    assert metrics["toy.b"]["final"] is None
+    metrics = quality(trees, [{0: 0.5, 1: 0.0, 2: 1.0}, {0: 0.1, 1: 0.9}, {0: 0.1, 1: 0.9}], SETTINGS)
+    pairwise = {name: group["methods"]["reward model"]["pairwise"] for name, group in metrics.items()}
+    assert pairwise["toy.a"]["value"] == 0.0
+    assert pairwise["toy.b"]["value"] == 1.0
+    assert (pairwise["all"]["value"], pairwise["all"]["trees"]) == (0.5, 2), "the tree without a pair does not count"
+    assert pairwise["all"]["low"] == 0.0 and pairwise["all"]["high"] == 1.0
+    assert metrics["toy.b"]["methods"]["reward model"]["final"] is None
     assert (metrics["all"]["trees"], metrics["all"]["states"]) == (3, 7)
 
 
+def test_a_model_that_only_counts_steps_does_not_beat_length() -> None:
+    trees = [tree("a", [0.9, 0.4, 0.2, 0.7], [None, 0.4, 0.2, 0.7], index) for index in range(5)]
+    by_depth = quality(trees, [{0: 0.0, 1: -1.0, 2: -1.0, 3: -1.0}] * 5, SETTINGS)["toy"]
+    assert by_depth["lead"]["pairwise"]["value"] == 0.0
+    assert by_depth["beats_length"] is False
+    # Perfect among siblings but no better than length over all pairs is not enough either.
+    only_siblings = quality(trees, [{0: 0.5, 1: 0.4, 2: 0.2, 3: 0.7}] * 5, SETTINGS)["toy"]
+    assert only_siblings["lead"]["siblings"]["value"] == 0.5
+    assert only_siblings["lead"]["pairwise"]["value"] == pytest.approx(5 / 6 - 3 / 6 - 0.5 * 3 / 6)
+    assert only_siblings["beats_length"] is True
+    worse = quality(trees, [{0: -9.0, 1: 0.4, 2: 0.2, 3: 0.7}] * 5, SETTINGS)["toy"]
+    assert worse["lead"]["pairwise"]["value"] == pytest.approx(3 / 6 - 4.5 / 6)
+    assert worse["beats_length"] is False
+
+
+def test_what_cannot_be_measured_is_none() -> None:
+    metrics = quality([tree("a", [0.5], [None])], [{0: 0.5}], SETTINGS)["all"]
+    assert metrics["beats_length"] is None
+    assert metrics["mse_ratio"] is None
+    assert metrics["mse"]["value"] == 0.0
+
+
 def test_a_tree_without_predictions_is_left_out() -> None:
-    assert quality([tree("a", [0.5], [None])], [{}]) == {}
+    assert quality([tree("a", [0.5], [None])], [{}], SETTINGS) == {}

@@ -16,11 +16,14 @@ from rich.console import Console
 from tensorboardX import SummaryWriter
 
 from agentrm.config.schema import Config, Evaluation, Model
+from agentrm.environments.base import Task
 from agentrm.evaluation.curves import read_curves
-from agentrm.evaluation.metrics import summarise
+from agentrm.evaluation.metrics import Settings, summarise
 from agentrm.evaluation.plots import uses_reward_model
+from agentrm.evaluation.quality import quality
 from agentrm.evaluation.report import print_results, write_report
 from agentrm.run import RunDirectory
+from agentrm.search.tree import Node, Tree
 
 METHODS = (
     "greedy",
@@ -201,3 +204,28 @@ def test_the_console_shows_every_method(config: Config, directory: RunDirectory,
 
 def test_which_methods_the_reward_model_decides() -> None:
     assert [method for method in METHODS if uses_reward_model(method)] == ["best of 5", "beam 5x5"]
+
+
+def test_the_reward_models_quality_and_its_verdict_are_shown(
+    config: Config, directory: RunDirectory, output: Path
+) -> None:
+    nodes = [Node(-1, 0, "", value=0.5), Node(0, 1, "", "a", value=0.9), Node(0, 1, "", "b", value=0.1)]
+    trees = [Tree(Task("toy", "kind", "train", index), nodes) for index in range(3)]
+    found = quality(trees, [{0: 0.9, 1: 0.8, 2: 0.7}] * 3, Settings(100, 0.9, 0))
+    directory.write_metrics("train", {"held_out": found})
+    write_report(episodes(), output, config, directory)
+    lines = (output / "report.md").read_text().splitlines()
+    row = next(line for line in lines if line.startswith("| toy (3) | reward model |"))
+    # By hand: (a, root) is ordered wrongly, (root, b) and (a, b) rightly; length has 0.5 of each kind of pair.
+    assert row.split(" | ")[2:5] == ["0.667 [0.667, 0.667]", "1.000 [1.000, 1.000]", "1.000 [1.000, 1.000]"]
+    assert row.endswith("| yes |")
+    page = (output / "report.html").read_text()
+    assert page.count("<svg") == 3 and "value in the tree" in page
+    assert "distrust" not in page
+    found["toy"]["beats_length"] = False
+    directory.write_metrics("train", {"held_out": found})
+    write_report(episodes(), output, config, directory)
+    assert (
+        "On the held-out trees of toy the reward model is not shown to beat length"
+        in (output / "report.md").read_text()
+    )

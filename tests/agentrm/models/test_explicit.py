@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from agentrm.config.schema import Model, Scratch
+from agentrm.config.schema import ActionFormat, Model, Representation, Scratch
 from agentrm.errors import ModelError, UserError
 from agentrm.models.explicit import build, check, score, verify
 from agentrm.models.initial import prepare
+from agentrm.models.rendering import Renderer
 
 STATES = [[1, 40, 41, 3], [1, 40, 41, 3, 2, 50, 3, 1, 60, 61, 62, 3]]
 
@@ -53,6 +54,34 @@ def test_the_export_loads_as_a_regression_with_one_label(untrained: Path) -> Non
     assert (config.num_labels, config.problem_type, config.pad_token_id) == (1, "regression", 0)
     assert config.architectures == ["LlamaForSequenceClassification"]
     check(untrained)
+
+
+REACT = [
+    {"role": "user", "content": "the task"},
+    {"role": "assistant", "content": "Thought: left is best\nAction: go left"},
+    {"role": "user", "content": "a wall"},
+]
+
+
+@pytest.mark.parametrize(
+    ("kept", "turns"),
+    [
+        (Representation(), ("Thought: left is best\nAction: go left", "a wall")),
+        (Representation(thoughts=False), ("Action: go left", "a wall")),
+        (Representation(actions=False), ("left is best", "a wall")),
+        (Representation(observations=False), ("Thought: left is best\nAction: go left", "")),
+        (Representation(thoughts=False, actions=False), ("", "a wall")),
+    ],
+)
+def test_the_model_is_shown_only_what_it_is_to_be_trained_on(
+    policy: Path, tmp_path: Path, kept: Representation, turns: tuple[str, str]
+) -> None:
+    build(policy, tmp_path / "cut", kept, ActionFormat.react)
+    # What any user of the export does keeps the key: the model is loaded and saved again.
+    AutoModelForSequenceClassification.from_pretrained(tmp_path / "cut").save_pretrained(tmp_path / "cut")
+    cut = [REACT[0], *(message | {"content": turn} for message, turn in zip(REACT[1:], turns, strict=True))]
+    expected = Renderer.from_pretrained(policy, 200).ids(cut)
+    assert Renderer.from_pretrained(tmp_path / "cut", 200).ids(REACT) == expected
 
 
 def test_verify_accepts_the_scores_of_the_weights(trained: Path) -> None:

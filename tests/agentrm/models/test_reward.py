@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -21,6 +19,7 @@ from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
 from agentrm.models.reward import ExplicitRewardModel, RandomScores, ShortestFirst
 from agentrm.models.state import Proposal, State
+from tests.agentrm.models.processes import in_new_process
 
 CONTEXT = 128
 START = State(Task("toy", "any", "train", 0), "go to the ball")
@@ -49,9 +48,7 @@ def scores(directory: Path) -> list[float]:
 
 
 def test_scores_are_those_of_transformers_and_what_does_not_fit_ranks_last(directory: Path) -> None:
-    # An engine wants a process of its own: it keeps process groups, and will not start where numba is loaded.
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        found = process.submit(scores, directory).result()
+    found = in_new_process(scores, directory)
     renderer = Renderer.from_pretrained(directory, CONTEXT)
     model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
     first, last = score(model, [renderer.ids(state.messages()) for state in (START, LATER)])

@@ -32,6 +32,9 @@ class ToySessions:
         self.asked.append(actions)
         return Observation(f"after {len(actions)}", done=len(actions) == DEPTH)
 
+    async def fingerprint(self, task: Task, actions: tuple[str, ...]) -> str:
+        return "|".join(actions)
+
 
 class ToyGrader:
     async def grade(self, task: Task, actions: tuple[str, ...]) -> Grade:
@@ -44,8 +47,10 @@ class EvenPolicy:
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
+        self.sampled = 0
 
     async def propose(self, state: State, n: int, *, seed: int = 0, greedy: bool = False) -> list[Proposal]:
+        self.sampled += n
         draw = Random(f"{self.seed}|{seed}|{state.actions}")
         actions = ["left"] * n if greedy else [draw.choice(["left", "right"]) for _ in range(n)]
         return [Proposal(action, action, logprob=-0.693, tokens=1) for action in actions]

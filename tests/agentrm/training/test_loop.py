@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import distributed
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from agentrm.config.schema import Training
@@ -19,6 +17,8 @@ from agentrm.training.losses import ValueSquaredError
 from agentrm.training.packing import steps_of
 from agentrm.training.schedule import learning_rate
 from agentrm.training.sequences import Sequences
+
+pytestmark = pytest.mark.usefixtures("one_rank")
 
 CONFIG = LlamaConfig(
     vocab_size=50,
@@ -37,17 +37,6 @@ TRAINING = Training(
 # All of length 8: any split into micro-batches pads nothing and holds whole rows.
 ROWS = [([index, *range(3, 10)], [3, 7], [index / 8, 1 - index / 8]) for index in range(8)]
 SEQUENCES = Sequences.of(ROWS, np.float32)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_rank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DS_ACCELERATOR", "cpu")
-        patch.setenv("LOCAL_RANK", "0")
-        store = tmp_path_factory.mktemp("store") / "file"
-        distributed.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
-        yield
-        distributed.destroy_process_group()
 
 
 def run(
@@ -105,7 +94,7 @@ def test_the_fit_learns_and_values_the_held_out_states_with_its_last_weights() -
 
 def test_the_schedule_and_the_number_of_steps_are_as_configured() -> None:
     _, seen, _ = run()
-    assert len(seen) == steps_of(SEQUENCES.lengths, TRAINING) == 8
+    assert len(seen) == steps_of(SEQUENCES, TRAINING) == 8
     assert [progress.learning_rate for progress in seen] == [learning_rate(step, 8, 1e-2, 0.25) for step in range(8)]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
-from agentrm.training.losses import Objective, TokenCrossEntropy, ValueSquaredError
+from agentrm.training.losses import LogRatioError, Objective, TokenCrossEntropy, ValueSquaredError
 from agentrm.training.sequences import Sequences, collate
 
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ def reward_model() -> ValueSquaredError:
 
 def summed(objective: Objective, sequences: Sequences, members: list[int]) -> torch.Tensor:
     batch = collate(sequences, members, CPU)
-    return objective(batch.ids, batch.flat, batch.labels)
+    return objective(*batch.inputs)
 
 
 def test_uniform_logits_cost_the_logarithm_of_the_vocabulary(policy: TokenCrossEntropy) -> None:
@@ -93,3 +93,71 @@ def test_collate_pads_on_the_right_and_counts_real_tokens() -> None:
     assert batch.flat.tolist() == [0, 4]
     assert batch.labels.tolist() == [4, 8]
     assert batch.tokens == 4
+
+
+def test_weights_scale_each_squared_error(reward_model: ValueSquaredError) -> None:
+    torch.nn.init.zeros_(reward_model.model.score.weight)
+    rows = [(ROWS[0], [1, 3], [0.5, 1.0]), (ROWS[1], [2], [2.0])]
+    # Weights 2, 0, 4 have mean 2, so they count as 1, 0 and 2.
+    sequences = Sequences.of(rows, np.float32, weights=np.array([2.0, 0.0, 4.0]))
+    assert summed(reward_model, sequences, [0, 1]).item() == pytest.approx(0.25 + 2 * 4.0)
+    assert summed(reward_model, sequences, [1]).item() == pytest.approx(2 * 4.0)
+
+
+@pytest.mark.parametrize(("contrast", "expected"), [(0.0, 1 + 9 + 4), (1.0, 1 + 1 + 0), (0.5, 0 + 4 + 1)])
+def test_contrast_takes_out_a_share_of_each_trees_mean_error(
+    reward_model: ValueSquaredError, contrast: float, expected: float
+) -> None:
+    torch.nn.init.zeros_(reward_model.model.score.weight)
+    reward_model.contrast = contrast
+    rows = [(ROWS[0], [1], [1.0]), (ROWS[2], [2], [3.0]), (ROWS[1], [2], [2.0])]
+    # The errors are 1 and 3 in one tree, whose mean is 2, and 2 in the other.
+    sequences = Sequences.of(rows, np.float32, bundles=np.array([5, 5, 7]))
+    assert summed(reward_model, sequences, [0, 2, 1]).item() == pytest.approx(expected)
+
+
+def test_full_contrast_is_the_error_of_all_differences_within_a_tree(reward_model: ValueSquaredError) -> None:
+    reward_model.contrast = 1.0
+    labels = [0.3, 0.9, 0.1]
+    sequences = Sequences.of([(ROWS[0], [2, 9, 16], labels)], np.float32, bundles=np.array([0]))
+    batch = collate(sequences, [0], CPU)
+    errors = reward_model(batch.ids, batch.flat, None) - torch.tensor(labels)
+    pairs = [(errors[i] - errors[j]) ** 2 for i in range(3) for j in range(i)]
+    assert summed(reward_model, sequences, [0]).item() == pytest.approx(sum(pairs).item() / 3, rel=1e-5)
+
+
+def log_probability(policy: LlamaForCausalLM, ids: list[int], written: list[int]) -> torch.Tensor:
+    """Of the tokens at the places `written`, summed, by the definition."""
+    logs = policy(torch.tensor([ids])).logits[0].log_softmax(-1)
+    return sum((logs[place - 1, ids[place]] for place in written), torch.zeros(()))
+
+
+@pytest.mark.parametrize("cross_entropy", [False, True])
+def test_the_log_ratio_is_summed_over_the_agents_tokens_so_far(cross_entropy: bool) -> None:
+    torch.manual_seed(0)
+    trained, base = LlamaForCausalLM(CONFIG), LlamaForCausalLM(CONFIG)
+    # The agent wrote tokens 2 and 3, then 7; the labels stand at 5 and 9.
+    written = [[2, 3, 7], [1]]
+    reference = np.full(len(ROWS[0]) + len(ROWS[1]), np.nan)
+    with torch.no_grad():
+        for start, row, places in ((0, ROWS[0], written[0]), (len(ROWS[0]), ROWS[1], written[1])):
+            for place in places:
+                reference[start + place] = log_probability(base, row, [place])
+    rows = [(ROWS[0], [1, 5, 9], [0.0, 0.5, 1.0]), (ROWS[1], [2], [0.25])]
+    sequences = Sequences.of(rows, np.float32, reference=reference)
+    objective = LogRatioError(trained, 0.5, cross_entropy)
+    batch = collate(sequences, [1, 0], CPU)
+    cases = [(ROWS[1], [1]), (ROWS[0], []), (ROWS[0], [2, 3]), (ROWS[0], [2, 3, 7])]
+    expected = [0.5 * (log_probability(trained, *case) - log_probability(base, *case)).item() for case in cases]
+    values = objective(batch.ids, batch.flat, None, reference=batch.reference)
+    assert values.tolist() == pytest.approx(expected, abs=1e-5)
+    if cross_entropy:
+        logits = torch.tensor(expected)
+        chances, labels = logits.sigmoid(), torch.tensor([0.25, 0.0, 0.5, 1.0])
+        loss = -(labels * chances.log() + (1 - labels) * (1 - chances).log()).sum().item()
+    else:
+        loss = sum((value - label) ** 2 for value, label in zip(expected, [0.25, 0.0, 0.5, 1.0], strict=True))
+    summed_loss = objective(*batch.inputs)
+    assert summed_loss.item() == pytest.approx(loss, rel=1e-4)
+    summed_loss.backward()
+    assert all(parameter.grad is not None for parameter in trained.parameters())

@@ -1,0 +1,81 @@
+"""What a dataset of trees holds, per environment: counts, values, duplicates, malformed actions, and errors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from agentrm.data.trees import TreeStore
+
+BINS = 10
+_COLUMNS = (
+    "environment",
+    "node",
+    "visits",
+    "value",
+    "outcome",
+    "estimate",
+    "merged",
+    "malformed",
+    "iterations",
+    "ended_by",
+    "policy_tokens",
+    "environment_steps",
+    "environment_errors",
+    "engine_errors",
+)
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Sums over the trees of one environment.
+
+    `states`: nodes with a value, the roots included; `episodes`: rollouts that ended in a grade; `estimates`: rollouts
+    that the reward model's value cut. `duplicates`: sampled turns that were merged into another one's node.
+    `malformed`: nodes whose turn held no action. `values[b]` counts states with V from b / 10 to (b + 1) / 10, the last
+    one with 1.
+    `root_values`, `policy_tokens`, `environment_steps`, `environment_errors` and `engine_errors` are summed over trees.
+    """
+
+    trees: int = 0
+    states: int = 0
+    episodes: int = 0
+    estimates: int = 0
+    iterations: int = 0
+    duplicates: int = 0
+    malformed: int = 0
+    policy_tokens: int = 0
+    environment_steps: int = 0
+    environment_errors: int = 0
+    engine_errors: int = 0
+    root_values: float = 0.0
+    values: np.ndarray = field(default_factory=lambda: np.zeros(BINS, dtype=np.int64))
+    ended_by: Counter[str] = field(default_factory=Counter)
+
+    def add(self, table: pa.Table) -> None:
+        """Count the rows of one tree."""
+        root = {name: table[name][0].as_py() for name in _COLUMNS}
+        visited = table["visits"].to_numpy() > 0
+        values = table["value"].to_numpy()[visited]
+        self.trees += 1
+        self.states += len(values)
+        self.episodes += len(table) - table["outcome"].null_count
+        self.estimates += len(table) - table["estimate"].null_count
+        self.duplicates += int(table["merged"].to_numpy()[1:].sum()) - (len(table) - 1)
+        self.malformed += int(table["malformed"].to_numpy()[1:].sum())
+        self.root_values += root["value"]
+        self.values += np.histogram(values, BINS, (0.0, 1.0))[0]
+        self.ended_by[root["ended_by"]] += 1
+        for name in ("iterations", "policy_tokens", "environment_steps", "environment_errors", "engine_errors"):
+            setattr(self, name, getattr(self, name) + root[name])
+
+
+def statistics(store: TreeStore) -> dict[str, Statistics]:
+    """By environment, in the order of their names. Raises UserError as `TreeStore.trees` does."""
+    found: dict[str, Statistics] = {}
+    for table in store.tables(_COLUMNS):
+        found.setdefault(table["environment"][0].as_py(), Statistics()).add(table)
+    return dict(sorted(found.items()))

@@ -1,0 +1,154 @@
+"""The implicit reward model (paper.md, method 3): beta * log(pi(a) / pi_ref(a)), summed over the agent's turns.
+
+It is a plain causal LM beside the reference that it was trained from; its config.json says which and how.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
+from math import inf, isnan
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from agentrm.config.schema import Engine
+from agentrm.errors import ContextOverflow, ModelError, UserError
+from agentrm.models.engine import EngineLoop
+from agentrm.models.rendering import Rendered, Renderer
+from agentrm.models.state import State
+
+KEY = "agentrm_implicit"
+"""The key of config.json: `beta`, and `reference`, the directory of the reference policy, relative to the model's."""
+
+
+class TokenScorer(Protocol):
+    """Log-probabilities of given tokens; in this process or elsewhere."""
+
+    async def log_probabilities(self, ids: Sequence[int]) -> list[float]:
+        """The natural log of each token's probability after those before it; NaN for the first."""
+        ...
+
+
+class TransformersTokenScorer:
+    """By plain transformers, one forward pass per sequence, in a thread."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model.eval()
+
+    async def log_probabilities(self, ids: Sequence[int]) -> list[float]:
+        """See `TokenScorer`."""
+        return await asyncio.to_thread(self._forward, list(ids))
+
+    @torch.no_grad()
+    def _forward(self, ids: list[int]) -> list[float]:
+        tokens = torch.tensor([ids], device=self._model.device)
+        logits = self._model(input_ids=tokens).logits[0, :-1].float()
+        found = logits.log_softmax(-1).gather(1, tokens[0, 1:, None]).squeeze(1)
+        return [float("nan"), *found.tolist()]
+
+
+class VllmTokenScorer:
+    """By vLLM's prompt log-probabilities, which leave its prefix cache unused: every state is computed whole."""
+
+    def __init__(self, directory: str | Path, engine: Engine, context: int) -> None:
+        # The engine wants room for one token that it samples and nobody reads.
+        self._loop = EngineLoop(directory, engine, context + 1, "generate")
+        from vllm import SamplingParams
+
+        self._parameters = SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False)
+
+    async def log_probabilities(self, ids: Sequence[int]) -> list[float]:
+        """See `TokenScorer`."""
+        output: Any = await self._loop.request(ids, self._parameters)
+        entries = zip(ids[1:], output.prompt_logprobs[1:], strict=True)
+        return [float("nan"), *(entry[token].logprob for token, entry in entries)]
+
+    def close(self) -> None:
+        """Stop the engine."""
+        self._loop.close()
+
+
+class ImplicitRewardModel:
+    """A `RewardModel`: beta times the log-probability ratio of all the agent's tokens of a state; 0 without any."""
+
+    def __init__(self, policy: TokenScorer, reference: TokenScorer, renderer: Renderer, beta: float) -> None:
+        self._policy = policy
+        self._reference = reference
+        self._renderer = renderer
+        self._beta = beta
+
+    async def score(self, states: Sequence[State]) -> list[float]:
+        """The trajectory scores: one raw value per state, -inf for one that exceeds the context."""
+        steps = await asyncio.gather(*(self._fitting(state) for state in states))
+        return [-inf if each is None else sum(each) for each in steps]
+
+    async def step_scores(self, state: State) -> list[float]:
+        """r_t of each step, which sum to the trajectory's score. Raises ContextOverflow."""
+        rendered = await asyncio.to_thread(self._renderer.render, state.messages())
+        policy, reference = await asyncio.gather(
+            self._policy.log_probabilities(rendered.ids), self._reference.log_probabilities(rendered.ids)
+        )
+        ratios = [ours - theirs for ours, theirs in zip(policy, reference, strict=True)]
+        return [self._beta * total for total in _by_step(rendered, ratios)]
+
+    async def _fitting(self, state: State) -> list[float] | None:
+        with suppress(ContextOverflow):
+            return await self.step_scores(state)
+        return None
+
+
+def _by_step(rendered: Rendered, ratios: Sequence[float]) -> list[float]:
+    """The sums over the agent's tokens of each step, which ends with the environment's message."""
+    return [
+        sum(ratios[i] for i in range(start + 1, end + 1) if rendered.agent[i])
+        for start, end in pairwise(rendered.ends[::2])
+    ]
+
+
+def copy(base: Path, directory: Path) -> None:
+    """Write the untrained reward model: the reference itself. Raises UserError when `base` holds no model."""
+    if not (base / "config.json").is_file():
+        raise UserError(f"train.base is {base}, where there is no Hugging Face model: config.json is missing")
+    shutil.copytree(base, directory, ignore=shutil.ignore_patterns("tensorboard"))
+
+
+def describe(directory: Path, beta: float, reference: str) -> None:
+    """Write into a causal LM's config.json what makes it a reward model."""
+    path = directory / "config.json"
+    config = json.loads(path.read_text()) | {KEY: {"beta": beta, "reference": reference}}
+    path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def load(directory: Path, context: int) -> ImplicitRewardModel:
+    """The reward model that `describe` marked, by transformers. Raises ModelError when it or its reference is gone."""
+    try:
+        settings = json.loads((directory / "config.json").read_text())[KEY]
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{directory} holds no implicit reward model: its config.json has no {KEY}") from error
+    reference = directory / settings["reference"]
+    if not (reference / "config.json").is_file():
+        raise ModelError(f"the reference of {directory} is {reference}, where there is no model")
+    policy, base = (
+        TransformersTokenScorer(AutoModelForCausalLM.from_pretrained(path, dtype="auto"))
+        for path in (directory, reference)
+    )
+    return ImplicitRewardModel(policy, base, Renderer.from_pretrained(directory, context), settings["beta"])
+
+
+def verify(directory: Path, context: int, states: Sequence[State], expected: Sequence[float]) -> float:
+    """Load an export as any user would and compare its scores with those of the weights in training.
+
+    Returns the largest difference. Raises ModelError when it is too large.
+    """
+    scores = asyncio.run(load(directory, context).score(states))
+    difference = max(abs(found - wanted) for found, wanted in zip(scores, expected, strict=True))
+    if isnan(difference) or difference > 1e-2:
+        raise ModelError(f"the scores of {directory} differ from those in training by {difference:.2g}: export again")
+    return difference

@@ -1,0 +1,183 @@
+"""LLM as a judge (paper.md, method 3): training-free; it reads candidate trajectories of one task and names the best.
+
+Judges favour what stands first, so every comparison is asked in both orders, and only what both agree on is a win.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal, Protocol
+
+from agentrm.errors import ContextOverflow, ModelError, UserError
+from agentrm.models.policy import Generator
+from agentrm.models.rendering import Renderer
+from agentrm.models.state import State
+
+_QUESTION = """An agent was given this task:
+
+{task}
+
+Below are {count} attempts at it, some of them unfinished. Which one has made the most progress towards the task, or is
+the most likely to get it done?
+
+{attempts}
+
+Reason briefly. Then end with one line that names one attempt by its number, in this form:
+Best: <number>"""
+
+_VERDICT = re.compile(r"^\W*Best:\W*(\d+)\W*$", re.MULTILINE)
+
+
+class Completer(Protocol):
+    """A chat model that answers one question, greedily. Raises ContextOverflow when the question does not fit."""
+
+    async def complete(self, question: str) -> str:
+        """The answer's text."""
+        ...
+
+
+class EndpointCompleter:
+    """Any endpoint that speaks OpenAI's chat completions, such as vLLM's server, at `url` (".../v1").
+
+    Failed requests are retried `retries` times; then, or without a key that the endpoint takes, raises ModelError.
+    """
+
+    def __init__(
+        self, url: str, model: str, api_key: str, *, max_tokens: int = 512, concurrency: int = 16, retries: int = 2
+    ) -> None:
+        from openai import AsyncOpenAI
+
+        self._client = AsyncOpenAI(base_url=url, api_key=api_key, max_retries=retries)
+        self._model = model
+        self._max_tokens = max_tokens
+        self._lanes = asyncio.Semaphore(concurrency)
+
+    async def complete(self, question: str) -> str:
+        """See `Completer`."""
+        from openai import BadRequestError, OpenAIError
+
+        try:
+            async with self._lanes:
+                answer = await self._client.chat.completions.create(
+                    model=self._model,
+                    messages=[{"role": "user", "content": question}],
+                    temperature=0.0,
+                    max_tokens=self._max_tokens,
+                )
+        except BadRequestError as error:
+            if "context" in str(error).lower():
+                raise ContextOverflow(f"the judge's context is too short for a question: {error}") from error
+            raise ModelError(f"the judge {self._model} refused a request: {error}") from error
+        except OpenAIError as error:
+            raise ModelError(f"the judge {self._model} did not answer: {error}") from error
+        return answer.choices[0].message.content or ""
+
+
+class PolicyCompleter:
+    """A policy's own engine as judge."""
+
+    def __init__(self, generator: Generator, renderer: Renderer) -> None:
+        self._generator = generator
+        self._renderer = renderer
+
+    async def complete(self, question: str) -> str:
+        """See `Completer`."""
+        prompt = self._renderer.prompt([{"role": "user", "content": question}])
+        (completion,) = await self._generator.generate(prompt, 1, greedy=True, seed=0)
+        return self._renderer.decode(completion.ids)
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """What a judge was asked so far: `asked` questions; `malformed` answers, which named no attempt or several;
+    `overflows`, questions that did not fit its context; `swayed`, comparisons whose answer changed with the order.
+    """
+
+    asked: int = 0
+    malformed: int = 0
+    overflows: int = 0
+    swayed: int = 0
+
+
+class Judge:
+    """A `RewardModel` whose scores compare the states of one call, task by task: they mean nothing across calls.
+
+    `pairwise` compares every two states: a score is the share of comparisons won, in [0, 1]. `listwise` shows all
+    states at once: 1 for the one named in both orders, 0.5 each for two that were named once. A comparison whose answer
+    is malformed in either order counts for nobody; a state without any has 0.5 (`pairwise`) or 0 (`listwise`).
+    `verdicts` counts.
+    """
+
+    def __init__(self, completer: Completer, mode: Literal["pairwise", "listwise"]) -> None:
+        if mode not in ("pairwise", "listwise"):
+            raise UserError(f"a judge cannot compare {mode}: choose pairwise or listwise")
+        self._completer = completer
+        self._compare = self._pairwise if mode == "pairwise" else self._listwise
+        self.verdicts = Verdicts()
+
+    async def score(self, states: Sequence[State]) -> list[float]:
+        """One value per state, higher is better. Raises ModelError when the judge does not answer."""
+        tasks: dict[str, list[int]] = defaultdict(list)
+        for index, state in enumerate(states):
+            tasks[state.task.id].append(index)
+        compared = await asyncio.gather(*(self._compare([states[i] for i in group]) for group in tasks.values()))
+        scores = [0.0] * len(states)
+        for group, values in zip(tasks.values(), compared, strict=True):
+            for index, value in zip(group, values, strict=True):
+                scores[index] = value
+        return scores
+
+    async def _pairwise(self, states: Sequence[State]) -> list[float]:
+        pairs = list(combinations(range(len(states)), 2))
+        decided = await asyncio.gather(*(self._both_orders([states[i], states[j]]) for i, j in pairs))
+        won: dict[int, list[float]] = defaultdict(list)
+        for pair, named in zip(pairs, decided, strict=True):
+            if named is not None:
+                for place, index in enumerate(pair):
+                    won[index].append(named.count(place) / 2)
+        return [sum(won[i]) / len(won[i]) if won[i] else 0.5 for i in range(len(states))]
+
+    async def _listwise(self, states: Sequence[State]) -> list[float]:
+        named = await self._both_orders(states) if len(states) > 1 else None
+        return [0.0 if named is None else named.count(i) / 2 for i in range(len(states))]
+
+    async def _both_orders(self, states: Sequence[State]) -> tuple[int, int] | None:
+        """The index named in the given order and the one named in the reverse; None unless both could be read."""
+        first, second = await asyncio.gather(self._ask(states), self._ask(states[::-1]))
+        if first is None or second is None:
+            return None
+        second = len(states) - 1 - second
+        self.verdicts.swayed += first != second
+        return first, second
+
+    async def _ask(self, states: Sequence[State]) -> int | None:
+        self.verdicts.asked += 1
+        try:
+            answer = await self._completer.complete(question(states))
+        except ContextOverflow:
+            self.verdicts.overflows += 1
+            return None
+        named = {int(number) for number in _VERDICT.findall(answer)}
+        if len(named) != 1 or not named <= set(range(1, len(states) + 1)):
+            self.verdicts.malformed += 1
+            return None
+        return named.pop() - 1
+
+
+def question(states: Sequence[State]) -> str:
+    """What a judge is asked about states of one task."""
+    return _QUESTION.format(
+        task=states[0].opening,
+        count=len(states),
+        attempts="\n\n".join(_attempt(number, state) for number, state in enumerate(states, 1)),
+    )
+
+
+def _attempt(number: int, state: State) -> str:
+    steps = [f"> {step.proposal.text}\n{step.observation}" for step in state.steps]
+    return "\n".join([f"Attempt {number}, {'ended' if state.done else 'unfinished'}:", *(steps or ["(no step yet)"])])

@@ -1,0 +1,163 @@
+"""The judge against an endpoint that speaks the protocol over real HTTP, with answers that the test writes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+
+from agentrm.environments.base import Observation, Task
+from agentrm.errors import ModelError, UserError
+from agentrm.models.judge import EndpointCompleter, Judge, Verdicts, question
+from agentrm.models.state import Proposal, State
+
+TASK = Task("toy", "any", "train", 0)
+
+
+def state(quality: int, task: Task = TASK) -> State:
+    """One step whose action is how good it is."""
+    return State(task, "fetch the key").extend(Proposal(f"work {quality}", f"work {quality}"), Observation("fine"))
+
+
+class Endpoint:
+    """`answer` maps the qualities of the attempts, in the order shown, to the judge's text."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[list[int]], str] = lambda shown: ""
+        self.requests: list[dict[str, Any]] = []
+        app = FastAPI()
+
+        @app.post("/v1/chat/completions")
+        async def chat(body: dict[str, Any]) -> Any:
+            self.requests.append(body)
+            shown = [int(number) for number in re.findall(r"^> work (\d+)$", body["messages"][0]["content"], re.M)]
+            text = self.answer(shown)
+            if text == "overflow":
+                # The form of vLLM's server.
+                told = "This model's maximum context length is 512 tokens. However, your prompt has 900."
+                return JSONResponse({"error": {"message": told, "type": "BadRequestError", "code": 400}}, 400)
+            if text == "broken":
+                return JSONResponse({"error": {"message": "no"}}, 500)
+            message = {"role": "assistant", "content": text}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            return {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
+
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.listener.getsockname()[1]}/v1"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Endpoint]:
+    endpoint = Endpoint()
+    thread = threading.Thread(target=endpoint.server.run, kwargs={"sockets": [endpoint.listener]})
+    thread.start()
+    while not endpoint.server.started:
+        time.sleep(0.01)
+    yield endpoint
+    endpoint.server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def endpoint(server: Endpoint) -> Endpoint:
+    server.requests.clear()
+    return server
+
+
+def judged(endpoint: Endpoint, mode: Any, qualities: list[int], **options: Any) -> tuple[list[float], Verdicts]:
+    async def run() -> tuple[list[float], Verdicts]:
+        judge = Judge(EndpointCompleter(endpoint.url, "toy-judge", "key", **options), mode)
+        return await judge.score([state(each) for each in qualities]), judge.verdicts
+
+    return asyncio.run(run())
+
+
+def names_the_best(shown: list[int]) -> str:
+    return f"They differ.\nBest: {shown.index(max(shown)) + 1}"
+
+
+def test_pairs_are_asked_in_both_orders_and_a_score_is_the_share_won(endpoint: Endpoint) -> None:
+    endpoint.answer = names_the_best
+    scores, verdicts = judged(endpoint, "pairwise", [2, 9, 5])
+    assert scores == [0.0, 1.0, 0.5]
+    assert verdicts == Verdicts(asked=6)
+    shown = sorted(re.findall(r"work (\d)", body["messages"][0]["content"]) for body in endpoint.requests)
+    assert shown == [["2", "5"], ["2", "9"], ["5", "2"], ["5", "9"], ["9", "2"], ["9", "5"]]
+    assert all(body["temperature"] == 0 and body["model"] == "toy-judge" for body in endpoint.requests)
+
+
+def test_a_judge_that_always_takes_the_first_decides_nothing(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda shown: "Best: 1"
+    assert judged(endpoint, "pairwise", [2, 9, 5]) == ([0.5, 0.5, 0.5], Verdicts(asked=6, swayed=3))
+    assert judged(endpoint, "listwise", [2, 9, 5]) == ([0.5, 0.0, 0.5], Verdicts(asked=2, swayed=1))
+
+
+def test_listwise_shows_all_at_once_in_both_orders(endpoint: Endpoint) -> None:
+    endpoint.answer = names_the_best
+    assert judged(endpoint, "listwise", [2, 9, 5]) == ([0.0, 1.0, 0.0], Verdicts(asked=2))
+    assert len(endpoint.requests) == 2
+
+
+@pytest.mark.parametrize("answer", ["", "I like the second.", "Best: 3", "Best: 0", "Best: 1\nBest: 2", "Best: 1 or 2"])
+def test_malformed_verdicts_are_counted_and_never_guessed(endpoint: Endpoint, answer: str) -> None:
+    endpoint.answer = lambda shown: answer
+    assert judged(endpoint, "pairwise", [2, 9]) == ([0.5, 0.5], Verdicts(asked=2, malformed=2))
+    endpoint.answer = lambda shown: answer if shown == [9, 2] else names_the_best(shown)
+    scores, verdicts = judged(endpoint, "pairwise", [2, 9, 5])
+    # 2 against 9 counts for neither; 9 and 5 win against what is left.
+    assert scores == [0.0, 1.0, 0.5]
+    assert verdicts == Verdicts(asked=6, malformed=1)
+
+
+@pytest.mark.parametrize("answer", ["Best: 2", "**Best: 2**", "Because of the key.\nBest: #2.", "Best: 2\n\nBest: 2"])
+def test_what_is_a_verdict(endpoint: Endpoint, answer: str) -> None:
+    endpoint.answer = lambda shown: answer if shown == [2, 9] else "Best: 1"
+    assert judged(endpoint, "pairwise", [2, 9]) == ([0.0, 1.0], Verdicts(asked=2))
+
+
+def test_a_question_beyond_the_context_is_counted(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda shown: "overflow"
+    assert judged(endpoint, "listwise", [2, 9]) == ([0.0, 0.0], Verdicts(asked=2, overflows=2))
+
+
+def test_an_endpoint_that_fails_is_a_model_error(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda shown: "broken"
+    with pytest.raises(ModelError, match="the judge toy-judge did not answer"):
+        judged(endpoint, "listwise", [2, 9], retries=0)
+
+
+def test_tasks_are_judged_apart_and_one_state_alone_needs_no_judge(endpoint: Endpoint) -> None:
+    endpoint.answer = names_the_best
+    other = Task("toy", "any", "train", 1)
+
+    async def run() -> list[float]:
+        judge = Judge(EndpointCompleter(endpoint.url, "toy-judge", "key"), "pairwise")
+        return await judge.score([state(2), state(7, other), state(3)])
+
+    assert asyncio.run(run()) == [0.0, 0.5, 1.0]
+    assert len(endpoint.requests) == 2
+
+
+def test_the_question_shows_the_task_and_each_attempt() -> None:
+    text = question([state(2), State(TASK, "fetch the key")])
+    assert "fetch the key" in text and "2 attempts" in text
+    assert "Attempt 1, unfinished:\n> work 2\nfine" in text
+    assert "Attempt 2, unfinished:\n(no step yet)" in text
+
+
+def test_an_unknown_mode_is_named(endpoint: Endpoint) -> None:
+    with pytest.raises(UserError, match="tournament"):
+        judged(endpoint, "tournament", [1])

@@ -1,0 +1,110 @@
+"""Tree building on a real cluster, engine and environment, with every part of the search on; its benchmark."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from agentrm.config import load
+from agentrm.config.schema import Config
+from agentrm.data.trees import TreeStore, to_table
+from agentrm.models import explicit
+from agentrm.models.initial import prepare
+from agentrm.models.rendering import Renderer
+from agentrm.run import RunDirectory
+from jobs import benchmark_trees, tree_statistics, trees
+from jobs.runtime import cluster
+
+TINY = str(Path(__file__).with_name("tiny.yaml"))
+_MAZES = "[{environment: maze, kinds: [perfect_small], count: 3}]"
+_TEXT = "The goal is at position 3, 4. Your current position is at position 1, 2. There are walls above you. move up"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A run whose policy and reward model were never trained."""
+    root = tmp_path_factory.mktemp("trees")
+    config = load(
+        TINY,
+        [
+            f"run={root / 'run'}",
+            f"tasks.trees={_MAZES}",
+            f"trees.bootstrap={root / 'values'}",
+            "trees.rollout_steps=1",
+            "trees.merge_states=true",
+            "trees.selection=puct",
+            "trees.trees_per_task=2",
+            "cluster.cpus=10",
+        ],
+    )
+    with RunDirectory.open(config).writing("policy") as policy:
+        prepare(config.model, [_TEXT] * 9, 0, policy)
+    explicit.build(policy.with_name("policy"), root / "values")
+    # A head whose values are spread within [0, 1]: an untrained one answers 0.
+    reward = AutoModelForSequenceClassification.from_pretrained(root / "values")
+    torch.nn.init.normal_(reward.score.weight, std=0.05, generator=torch.Generator().manual_seed(0))
+    ids = Renderer.from_pretrained(root / "values", 512).ids([{"role": "user", "content": _TEXT}])
+    with torch.no_grad():
+        reward.score.weight *= math.copysign(1.0, explicit.score(reward, [ids])[0])
+    reward.save_pretrained(root / "values")
+    return config
+
+
+@pytest.fixture(scope="module")
+def store(config: Config) -> Iterator[TreeStore]:
+    with cluster(config):
+        trees.run(config)
+        yield TreeStore(Path(config.run) / "trees")
+
+
+def test_two_trees_of_every_task_with_values_of_the_reward_model(store: TreeStore, config: Config):
+    grown = list(store.trees())
+    assert len(grown) == 6 and {tree.number for tree in grown} == {0, 1}
+    assert len({tree.task for tree in grown}) == 3
+    estimated = [(tree.state(i), node.estimate) for tree in grown for i, node in enumerate(tree.nodes) if node.estimate]
+    model = AutoModelForSequenceClassification.from_pretrained(config.trees.bootstrap)
+    renderer = Renderer.from_pretrained(config.trees.bootstrap, config.model.context)
+    expected = explicit.score(model, [renderer.ids(state.messages()) for state, _ in estimated])
+    assert expected and [estimate for _, estimate in estimated] == pytest.approx(expected, abs=1e-4)
+    # An untrained policy writes no action, so the mazes stay as they are and all its turns lead to one state.
+    assert all(len(tree.nodes[0].children) == 1 and tree.nodes[1].merged >= 2 for tree in grown)
+
+
+def test_only_what_is_missing_is_grown_again(store: TreeStore, config: Config):
+    files = sorted(Path(store.root).rglob("*.parquet"))
+    before = [path.stat().st_mtime_ns for path in files]
+    files[1].unlink()
+    trees.run(config)
+    assert sorted(Path(store.root).rglob("*.parquet")) == files
+    after = [path.stat().st_mtime_ns for path in files]
+    assert [now == then for now, then in zip(after, before, strict=True)] == [True, False, True, True, True, True]
+
+
+def test_ray_data_reads_it(store: TreeStore):
+    rows = sum(to_table(tree).num_rows for tree in store.trees())
+    assert ray.data.read_parquet(store.root).count() == rows
+
+
+def test_the_statistics_of_a_run(store: TreeStore, config: Config, capsys: pytest.CaptureFixture[str]):
+    found = tree_statistics.run(config)
+    assert list(found) == ["maze"] and found["maze"].trees == 6
+    printed = capsys.readouterr().out
+    assert "duplicate turns merged" in printed and "value 0.9 to 1.0" in printed
+
+
+def test_the_benchmark(store: TreeStore, config: Config, capsys: pytest.CaptureFixture[str]):
+    benchmark_trees.run(config, trees=2, seconds=1, as_json=True)
+    figures = json.loads(capsys.readouterr().out)
+    ours, one, plain = figures["arms"]
+    assert ours["trees"] == 2 and one["trees"] >= 1 and plain["trees"] >= 1
+    assert figures["limit"]["requests"] > 0 and figures["limit"]["tokens"] == ours["tokens"]
+    assert figures["saturation"] > 0 and figures["speedup_serial"] > 0 and figures["speedup_transformers"] > 0
+    assert figures["steps_per_edge"] == pytest.approx(ours["steps"] / ours["edges"])
+    assert figures["steps_per_second"] == pytest.approx(ours["steps"] / ours["seconds"])

@@ -1,0 +1,106 @@
+"""Scheduling of trees: what is missing, every builder busy, and no memory that grows with the number of trees."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from agentrm.config.schema import Search
+from agentrm.data.trees import TreeStore
+from agentrm.environments.base import Grade, Observation, Task
+from agentrm.environments.sessions import SessionPool
+from agentrm.models.state import Proposal, State
+from agentrm.search.mcts import TreeSearch
+from jobs.progress import progress
+from jobs.trees import Work, missing, spread
+from tests.agentrm.search.toy import BARE
+
+TASKS = [Task("maze", "perfect_small", "train", index) for index in range(4)]
+
+
+def test_only_missing_trees_are_work() -> None:
+    finished = {TASKS[0].id, f"{TASKS[0].id}@1", f"{TASKS[1].id}@1"}
+    assert missing(TASKS[:3], 2, finished) == [(TASKS[1], [0]), (TASKS[2], [0, 1])]
+    assert missing(TASKS[:2], 1, finished) == [(TASKS[1], [0])]
+
+
+def test_every_builder_is_kept_at_its_lanes() -> None:
+    running, most = [0, 0], [0, 0]
+    built: list[Task] = []
+
+    def builder(number: int) -> Any:
+        async def build(task: Task, numbers: list[int]) -> dict[str, Any]:
+            running[number] += 1
+            most[number] = max(most[number], running[number])
+            await asyncio.sleep(0)
+            running[number] -= 1
+            built.append(task)
+            return {"failed": "it broke"} if task.index == 3 else {"trees": len(numbers), "nodes": 5, "rollouts": 2}
+
+        return build
+
+    work = [(Task("maze", "perfect_small", "train", index), [0]) for index in range(20)]
+    with progress("trees", 20) as bar:
+        total = asyncio.run(spread(work, [builder(0), builder(1)], 3, bar))
+    assert most == [3, 3] and sorted(built) == [task for task, _ in work]
+    assert total == {"failed": 1, "trees": 19, "nodes": 95, "rollouts": 38}
+
+
+class Local:
+    """Mazes in this process."""
+
+    def __init__(self) -> None:
+        self.pool = SessionPool(max_sessions=4, max_snapshots=16, max_memories=64)
+
+    async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
+        await asyncio.sleep(0)
+        return self.pool.observe(task, actions)
+
+    async def fingerprint(self, task: Task, actions: tuple[str, ...]) -> str:
+        return self.pool.fingerprint(task, actions)
+
+    async def grade(self, task: Task, actions: tuple[str, ...]) -> Grade:
+        return self.pool.grade(task, actions)
+
+
+class Wanderer:
+    """Moves at random, by seed and state."""
+
+    async def propose(self, state: State, n: int, *, seed: int = 0, greedy: bool = False) -> list[Proposal]:
+        draw = Random(f"{seed}|{state.task.id}|{state.actions}")
+        actions = [f"move {draw.choice(('up', 'down', 'left', 'right'))}" for _ in range(n)]
+        return [Proposal(action, action, logprob=-1.4, tokens=2) for action in actions]
+
+
+def test_memory_does_not_grow_with_the_number_of_trees(tmp_path: Path) -> None:
+    """Driver and builder in one process: what is allocated after 20 trees and after 200."""
+    local, store = Local(), TreeStore(tmp_path)
+    search = TreeSearch(Wanderer(), local, local, Search(iterations=2, simulations=2, max_depth=4), BARE)
+    held: dict[int, int] = {}
+
+    async def build(task: Task, numbers: list[int]) -> dict[str, Any]:
+        tree = await search.grow(task)
+        store.write(tree)
+        if task.index in (20, 200):
+            gc.collect()
+            held[task.index] = tracemalloc.get_traced_memory()[0]
+        return {"trees": 1, "nodes": len(tree.nodes), "rollouts": tree.nodes[0].visits}
+
+    def work() -> Any:
+        for index in range(201):
+            item: Work = (Task("maze", "double_t", "test", index % 25), [0])
+            yield (Task("maze", "double_t", "train", index), [0]) if index in (20, 200) else item
+
+    tracemalloc.start()
+    try:
+        with progress("trees", 201) as bar:
+            total = asyncio.run(spread(work(), [build], 8, bar))
+    finally:
+        tracemalloc.stop()
+    assert total["trees"] == 201
+    # A tree of this size takes some 30 kB while it grows.
+    assert held[200] - held[20] < 100_000
