@@ -15,6 +15,7 @@ from rich.table import Table
 
 from agentrm.environments import environment_class, names
 from agentrm.environments.catalogue import as_table, describe, describe_measured
+from agentrm.environments.perturbations import MARK
 from agentrm.environments.play import play as play_task
 from agentrm.errors import AgentRMError, UserError
 
@@ -145,6 +146,9 @@ def environments(
     console.print(as_table(rows))
     for row in rows:
         console.print(f"{row['name']}: {row['engine']}, licence {row['licence']}", markup=False)
+        if row["perturbations"]:
+            wordings = ", ".join(f"{row['name']}{MARK}{each}" for each in row["perturbations"])
+            console.print(f"  in other wordings: {wordings}", markup=False)
         if row["problem"]:
             console.print(f"  not here: {row['problem']}", markup=False)
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,8 @@ def run(config: Config, trees: int = 32, seconds: float = 60.0, as_json: bool = 
     todo = tasks(config.tasks.trees, config.tasks.seed)[:trees]
     config = replace(config, trees=replace(config.trees, rollout_steps=None, bootstrap=""))
     serial = replace(config, trees=replace(config.trees, simulations=1, concurrency=1, builders=1))
-    with cluster(config):
+    # Ray reports what goes wrong in its actors on stdout, which belongs to the figures.
+    with redirect_stdout(sys.stderr), cluster(config):
         with start_policy(config, policy) as replicas:
             ours, requests = asyncio.run(_grow("ours", config, policy, replicas, todo, None))
             one, _ = asyncio.run(_grow("one request at a time", serial, policy, replicas, todo, seconds))

@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from agentrm.config.schema import Config, Representation, RewardKind, RewardTraining, Search, TaskSet, Training
-from agentrm.environments import environment_class
+from agentrm.config.schema import Config, Representation, RewardKind, RewardTraining, Search, Tasks, TaskSet, Training
+from agentrm.environments import base_name, environment_class
 from agentrm.environments.base import SPLITS, Task
 from agentrm.errors import UserError
 
@@ -128,16 +128,7 @@ def _check(config: Config) -> None:
                 )
             _positive(f"{key}.count", each.count)
         tasks(sets, config.tasks.seed)
-    kinds = {
-        (s.environment, kind) for s in config.tasks.trees for kind in s.kinds or environment_class(s.environment).kinds
-    }
-    for each in config.tasks.held_out_kinds:
-        for kind in each.kinds or environment_class(each.environment).kinds:
-            if (each.environment, kind) in kinds:
-                raise UserError(f"tasks.held_out_kinds holds {each.environment} {kind}, which tasks.trees trains on")
-    for each in config.tasks.held_out_environments:
-        if each.environment in {name for name, _ in kinds}:
-            raise UserError(f"tasks.held_out_environments holds {each.environment}, which tasks.trees trains on")
+    _check_held_out(config.tasks)
     for name, training in (("clone", config.clone), ("train", config.train)):
         _check_training(name, training)
     _check_reward_training(config.train)
@@ -174,6 +165,23 @@ def _check(config: Config) -> None:
         raise UserError(f"the key evaluate.confidence is {config.evaluate.confidence}: it must be between 0 and 1")
     if config.serve.host not in ("127.0.0.1", "localhost", "::1") and not config.serve.api_key:
         raise UserError(f"the key serve.host is {config.serve.host}: serving beyond localhost needs serve.api_key")
+
+
+def _check_held_out(chosen: Tasks) -> None:
+    """A perturbation is the same environment in another wording, so it is held out from nothing."""
+    trained = {kind for each in chosen.trees for kind in _kinds(each)}
+    for each in chosen.held_out_kinds:
+        for kind in _kinds(each):
+            if kind in trained:
+                raise UserError(f"tasks.held_out_kinds holds {each.environment} {kind[1]}, which tasks.trees trains on")
+    for each in chosen.held_out_environments:
+        if base_name(each.environment) in {name for name, _ in trained}:
+            raise UserError(f"tasks.held_out_environments holds {each.environment}, which tasks.trees trains on")
+
+
+def _kinds(each: TaskSet) -> list[tuple[str, str]]:
+    kinds = each.kinds or environment_class(each.environment).kinds
+    return [(base_name(each.environment), kind) for kind in kinds]
 
 
 def _check_search(search: Search) -> None:

@@ -13,8 +13,8 @@ from agentrm.errors import AgentRMError
 
 class Description(Measurement):
     """One environment. `tasks` counts over all kinds by split; `restore` says how a session comes back to an earlier
-    state, by `snapshot` or `replay`; `problem` says why the environment cannot start here. What is measured is there
-    only where that was asked for and the environment can start.
+    state, by `snapshot` or `replay`; `perturbations` names its wordings; `problem` says why the environment cannot
+    start here. What is measured is there only where that was asked for and the environment can start.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Description(Measurement):
     tasks: dict[str, int]
     max_steps: int
     restore: str
+    perturbations: list[str]
     installed: bool
     problem: str
 
@@ -44,6 +45,7 @@ def describe(name: str) -> Description:
         "tasks": {split: 0 if problem else sum(cls.size(kind, split) for kind in cls.kinds) for split in SPLITS},
         "max_steps": cls.max_steps,
         "restore": "snapshot" if cls.snapshots else "replay",
+        "perturbations": list(cls.perturbations),
         "installed": not problem,
         "problem": problem,
     }

@@ -51,6 +51,11 @@ def environment_class(name: str) -> type[Environment]:
     return perturbed(_base_class(base), perturbation) if mark else _base_class(base)
 
 
+def base_name(name: str) -> str:
+    """The name of the environment that `name` is, or is a perturbation of."""
+    return name.partition(MARK)[0]
+
+
 def _base_class(name: str) -> type[Environment]:
     if name not in _entries():
         raise UserError(f"unknown environment {name!r}: choose one of {', '.join(names())}")

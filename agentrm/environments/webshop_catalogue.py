@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from dataclasses import dataclass
 import bm25s
 import numpy as np
 import Stemmer
+
+# The package sets its logger to tell everything, whatever the program wants.
+logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 RESULTS_KEPT = 50
 # Anserini's parameters, with which the original's Lucene index is searched.

@@ -112,6 +112,8 @@ TRAIN = "[{environment: babyai, kinds: [goto_local, pickup_loc], count: 4}]"
         ({"held_in": "[{environment: babyai, count: 0}]"}, "tasks.held_in[0].count"),
         ({"held_out_kinds": "[{environment: babyai, kinds: [pickup_loc], count: 1}]"}, "babyai pickup_loc"),
         ({"held_out_environments": "[{environment: babyai, count: 1}]"}, "which tasks.trees trains on"),
+        ({"held_out_environments": "[{environment: babyai+walk, count: 1}]"}, "holds babyai+walk, which tasks.trees"),
+        ({"held_out_kinds": "[{environment: babyai+walk, kinds: [pickup_loc], count: 1}]"}, "babyai+walk pickup_loc"),
     ],
 )
 def test_tasks_that_do_not_exist_or_leak_are_refused(tmp_path: Path, groups: dict[str, str], told: str) -> None:
