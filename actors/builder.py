@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import ray
 
 from actors.environments import RemoteGrader, RemoteSessions
-from actors.fleet import Fleet
+from actors.fleet import Fleet, Size
 from actors.policy import connect_policy
 from agentrm.config.schema import Config
 from agentrm.data.trees import TreeStore
@@ -20,6 +20,9 @@ from agentrm.models.base import Policy, RewardModel
 from agentrm.search.episode import Opening
 from agentrm.search.mcts import TreeSearch
 from agentrm.search.tree import Tree
+
+Members = tuple[list[str], list[str]]
+"""The arguments of `Fleet.update`."""
 
 
 class TreeBuilder:
@@ -86,3 +89,83 @@ class Builder(TreeBuilder):
     ) -> None:
         connected = connect_policy(config, Path(policy_directory), policy)
         super().__init__(config, connected, store, environments, reward_model)
+        self._policy, self._environments = policy, environments
+        self._load = 0
+
+    async def build(self, task: Task, numbers: Sequence[int]) -> dict[str, float | str]:
+        """See `TreeBuilder`."""
+        self._load += 1
+        try:
+            return await super().build(task, numbers)
+        finally:
+            self._load -= 1
+
+    async def load(self) -> int:
+        """See `actors.scaling`."""
+        return self._load
+
+    async def update(self, policy: Members, environments: Members) -> None:
+        """Take up which replicas and hosts serve, and which are lost: see `Fleet.update`."""
+        self._policy.update(*policy)
+        self._environments.update(*environments)
+
+
+class Builders:
+    """A fleet of builders as one: each is kept at `lanes` tasks, what is more waits here."""
+
+    def __init__(self, fleet: Fleet, lanes: int) -> None:
+        self._fleet = fleet
+        self._lanes = lanes
+        self._running: Counter[str] = Counter()
+        self._admitted = 0
+        self._waiting = 0
+        self._room = asyncio.Event()
+
+    def load(self) -> int:
+        """Tasks that are built or wait."""
+        return self._admitted + self._waiting
+
+    async def build(self, task: Task, numbers: Sequence[int]) -> dict[str, float | str]:
+        """See `TreeBuilder`. Of a builder that is lost, another one builds what was not done; a tree that both commit
+        is there once.
+        """
+
+        async def ask(name: str) -> dict[str, float | str]:
+            try:
+                return await self._fleet.find(name).build.remote(task, numbers)
+            finally:
+                self._running[name] -= 1
+
+        self._waiting += 1
+        try:
+            while self._admitted >= self._lanes * len(self._fleet.names):
+                self._room.clear()
+                await self._room.wait()
+        finally:
+            self._waiting -= 1
+        self._admitted += 1
+        try:
+            return await self._fleet.ask(self._least_busy, ask)
+        finally:
+            self._admitted -= 1
+            self._room.set()
+
+    def tell(self, policy: Fleet, environments: Fleet) -> None:
+        """Let all builders know the members of their fleets; called when this fleet's own may have changed."""
+        self._room.set()
+        for builder in self._fleet.handles:
+            builder.update.remote((policy.names, policy.lost), (environments.names, environments.lost))
+
+    def _least_busy(self) -> str:
+        name = min(self._fleet.names, key=self._running.__getitem__)
+        self._running[name] += 1
+        return name
+
+
+def start_builders(
+    config: Config, policy_directory: Path, store: str, policy: Fleet, environments: Fleet, model: RewardModel | None
+) -> Fleet:
+    """Start `trees.builders` builders over started replicas and hosts."""
+    size = Size.of(config.trees.builders, config.trees.max_builders, config.trees.concurrency)
+    arguments = (config, str(policy_directory), store, policy, environments, model)
+    return Fleet.start(Builder, size, {"num_cpus": 1}, *arguments)

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-from actors.fleet import Fleet
+from actors.fleet import Fleet, Size
 from agentrm.config.schema import Config, Hosts
 from agentrm.environments.base import Grade, Observation, Task
 from agentrm.environments.host import EnvironmentHost
@@ -17,6 +17,9 @@ from agentrm.environments.process import Answer, Call, value_of
 
 CALLS = 16
 MESSAGES = 2
+
+# A host serves one call after the other, so more than these are waiting.
+_CALLS_AT_A_TIME = 4
 
 
 @ray.remote(max_restarts=-1, max_task_retries=-1)
@@ -26,6 +29,7 @@ class EnvironmentActor:
     def __init__(self, hosts: Hosts) -> None:
         self._hosts = hosts
         self._host: EnvironmentHost | None = None
+        self._load = 0
 
     def _live(self) -> EnvironmentHost:
         if self._host is None:  # made inside the actor's event loop, which does not run in __init__
@@ -34,7 +38,15 @@ class EnvironmentActor:
 
     async def answer(self, calls: list[Call]) -> list[Answer]:
         """See `EnvironmentHost.answer`."""
-        return await self._live().answer(calls)
+        self._load += len(calls)
+        try:
+            return await self._live().answer(calls)
+        finally:
+            self._load -= len(calls)
+
+    async def load(self) -> int:
+        """See `actors.scaling`."""
+        return self._load
 
     async def counters(self) -> dict[str, int]:
         """Steps, replays, restores and failures so far."""
@@ -85,13 +97,15 @@ class _Hosts:
 
     def __init__(self, hosts: Fleet) -> None:
         self._hosts = hosts
-        self._batches: dict[ActorHandle, _Batches] = {}
+        self._batches: dict[str, _Batches] = {}
 
     async def _call(self, method: str, task: Task, *arguments: Any) -> Any:
-        actor = self._hosts.member(task.id)
-        if actor not in self._batches:
-            self._batches[actor] = _Batches(actor)
-        return await self._batches[actor].call(method, task, *arguments)
+        async def ask(name: str) -> Any:
+            if name not in self._batches:
+                self._batches[name] = _Batches(self._hosts.find(name))
+            return await self._batches[name].call(method, task, *arguments)
+
+        return await self._hosts.ask(lambda: self._hosts.member(task.id), ask)
 
 
 class RemoteSessions(_Hosts):
@@ -124,7 +138,9 @@ class RemoteExpert(_Hosts):
 
 def start_environments(config: Config) -> Fleet:
     """Start `hosts.workers` environment actors."""
-    return Fleet.start(EnvironmentActor, config.hosts.workers, {"num_cpus": 1}, config.hosts)
+    hosts = config.hosts
+    size = Size.of(hosts.workers, hosts.max_workers, _CALLS_AT_A_TIME)
+    return Fleet.start(EnvironmentActor, size, {"num_cpus": 1}, hosts)
 
 
 async def environment_counters(hosts: Fleet) -> dict[str, int]:

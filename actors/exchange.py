@@ -38,6 +38,11 @@ class Desk:
         self._life = uuid.uuid4().hex
         self._boxes: defaultdict[str, _Box] = defaultdict(_Box)
 
+    @property
+    def load(self) -> int:
+        """Requests under way."""
+        return sum(len(box.running) for box in self._boxes.values())
+
     async def submit(self, client: str, requests: dict[int, Request]) -> str:
         """Begin with these requests, by number, but for those that are known already; returns this process's life."""
         box = self._boxes[client]

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ray
-from ray.actor import ActorHandle
 
 from actors.exchange import Answer, Desk, Line, Request
-from actors.fleet import Fleet
+from actors.fleet import Fleet, Size
 from agentrm.config.schema import Config, Engine, Sampling
 from agentrm.models.policy import Completion, GenerationEngine, LanguageModelPolicy
 from agentrm.models.rendering import Renderer
@@ -35,23 +34,30 @@ class PolicyReplica:
         """See `Desk`; an answer is a list of `Completion`s."""
         return await self._desk.collect(client, life, confirmed)
 
+    async def load(self) -> int:
+        """See `actors.scaling`."""
+        return self._desk.load
+
 
 class RemoteGenerator:
     """A `Generator` over replicas; prompts of one episode stay on one replica."""
 
     def __init__(self, replicas: Fleet) -> None:
         self._replicas = replicas
-        self._lines: dict[ActorHandle, Line] = {}
+        self._lines: dict[str, Line] = {}
 
     async def generate(self, ids: Sequence[int], n: int, greedy: bool, seed: int) -> list[Completion]:
         """See `agentrm.models.policy.Generator`."""
-        actor = replica(self._replicas, ids)
-        if actor not in self._lines:
-            self._lines[actor] = Line(actor)
-        return await self._lines[actor].ask(list(ids), n, greedy, seed)
+
+        async def ask(name: str) -> list[Completion]:
+            if name not in self._lines:
+                self._lines[name] = Line(self._replicas.find(name))
+            return await self._lines[name].ask(list(ids), n, greedy, seed)
+
+        return await self._replicas.ask(lambda: replica(self._replicas, ids), ask)
 
 
-def replica(replicas: Fleet, ids: Sequence[int]) -> ActorHandle:
+def replica(replicas: Fleet, ids: Sequence[int]) -> str:
     """The replica that serves a prompt."""
     return replicas.member(repr(list(ids[:_AFFINITY])))
 
@@ -61,7 +67,8 @@ def start_policy(config: Config, directory: Path) -> Fleet:
     engine = config.policy_engine
     stop_ids = Renderer.from_pretrained(directory, config.model.context).stop_ids
     arguments = (str(directory), engine, config.sampling, config.model.context, stop_ids, config.seed)
-    return Fleet.start(PolicyReplica, engine.replicas, {"num_cpus": 1, "num_gpus": engine.gpus}, *arguments)
+    size = Size.of(engine.replicas, engine.max_replicas, engine.max_num_seqs)
+    return Fleet.start(PolicyReplica, size, {"num_cpus": 1, "num_gpus": engine.gpus}, *arguments)
 
 
 def connect_policy(config: Config, directory: Path, replicas: Fleet) -> LanguageModelPolicy:

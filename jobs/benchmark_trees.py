@@ -21,14 +21,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ray.actor import ActorHandle
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from actors.benchmark import MeasuredBuilder, Replay, Request
+from actors.builder import Builders
 from actors.environments import RemoteSessions, environment_counters, start_environments
-from actors.fleet import Fleet
+from actors.fleet import Fleet, Size
 from actors.policy import replica, start_policy
 from agentrm.config import tasks
 from agentrm.config.schema import Config
@@ -99,7 +99,8 @@ async def _grow(
     options = {"num_cpus": 1, "num_gpus": 0 if replicas else config.policy_engine.gpus}
     with tempfile.TemporaryDirectory() as store, start_environments(config) as hosts:
         arguments = (config, str(policy), store, replicas, hosts, seconds is not None)
-        with Fleet.start(MeasuredBuilder, config.trees.builders, options, *arguments) as builders:
+        size = Size.of(config.trees.builders, None, config.trees.concurrency)
+        with Fleet.start(MeasuredBuilder, size, options, *arguments) as builders:
             # Engines of policy and environments start before the clock does.
             await asyncio.gather(*(builder.warm.remote() for builder in builders.handles))
             sessions = RemoteSessions(hosts)
@@ -108,8 +109,9 @@ async def _grow(
             cpu_before = await _cpu_seconds(builders)
             started = time.monotonic()
             with progress(name, len(todo)) as bar:
-                builds = [builder.build.remote for builder in builders.handles]
-                counts = await spread(_work(todo, seconds), builds, config.trees.concurrency, bar)
+                lanes = config.trees.concurrency
+                build = Builders(builders, lanes).build
+                counts = await spread(_work(todo, seconds), build, lanes * config.trees.builders, bar)
             arm = Arm(
                 name=name,
                 seconds=time.monotonic() - started,
@@ -136,11 +138,12 @@ def _work(todo: list[Task], seconds: float | None) -> Iterator[Work]:
 async def _replay(config: Config, policy: Path, requests: list[Request]) -> tuple[float, int]:
     """Seconds and tokens of all requests at once, each replica with those that it would have had."""
     options = {"num_cpus": 1, "num_gpus": config.policy_engine.gpus}
-    with Fleet.start(Replay, config.policy_engine.replicas, options, config, str(policy)) as engines:
-        shares: dict[ActorHandle, list[Request]] = {engine: [] for engine in engines.handles}
+    size = Size.of(config.policy_engine.replicas, None, config.policy_engine.max_num_seqs)
+    with Fleet.start(Replay, size, options, config, str(policy)) as engines:
+        shares: dict[str, list[Request]] = {name: [] for name in engines.names}
         for request in requests:
             shares[replica(engines, request.ids.tolist())].append(request)
-        done = await asyncio.gather(*(engine.run.remote(share) for engine, share in shares.items()))
+        done = await asyncio.gather(*(engines.handle(name).run.remote(share) for name, share in shares.items()))
     return max(seconds for seconds, _ in done), sum(tokens for _, tokens in done)
 
 

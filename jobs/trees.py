@@ -16,10 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from actors.builder import Builder
+from actors.builder import Builders, start_builders
 from actors.environments import environment_counters, start_environments
 from actors.fleet import Fleet
 from actors.policy import start_policy
+from actors.scaling import scaled
 from actors.serving import ServedRewardModel, deployed
 from agentrm.config import tasks
 from agentrm.config.schema import Config
@@ -49,10 +50,9 @@ def run(config: Config) -> dict[str, Any]:
         _bootstrap(config) as reward_model,
         start_policy(config, policy) as replicas,
         start_environments(config) as hosts,
+        start_builders(config, policy, store.root, replicas, hosts, reward_model) as builders,
     ):
-        arguments = (config, str(policy), store.root, replicas, hosts, reward_model)
-        with Fleet.start(Builder, config.trees.builders, {"num_cpus": 1}, *arguments) as builders:
-            counts = asyncio.run(_build(config, builders, hosts, todo))
+        counts = asyncio.run(_build(config, builders, replicas, hosts, todo))
     counts["seconds"] = round(time.monotonic() - started, 1)
     counts["trees"] = len(store.finished())
     directory.write_metrics("trees", counts)
@@ -65,15 +65,15 @@ def missing(found: Iterable[Task], trees_per_task: int, finished: set[str]) -> l
     return [(task, lacking) for task, lacking in numbers if lacking]
 
 
-async def spread(todo: Iterable[Work], builds: Sequence[Build], lanes: int, bar: Bar) -> Counter[str]:
-    """Keep every builder at `lanes` tasks until none is left; returns the summed counts.
+async def spread(todo: Iterable[Work], build: Build, lanes: int, bar: Bar) -> Counter[str]:
+    """Keep `build` at `lanes` tasks until none is left; returns the summed counts.
 
     Nothing of a task is held once it is done.
     """
     total: Counter[str] = Counter()
     queue = iter(todo)
 
-    async def feed(build: Build) -> None:
+    async def feed() -> None:
         for task, numbers in queue:
             counts = await build(task, numbers)
             if "failed" in counts:
@@ -82,14 +82,17 @@ async def spread(todo: Iterable[Work], builds: Sequence[Build], lanes: int, bar:
             total.update({name: value for name, value in counts.items() if not isinstance(value, str)})
             bar.advance(len(numbers), nodes=int(total["nodes"]), rollouts=int(total["rollouts"]))
 
-    await asyncio.gather(*(feed(build) for build in builds for _ in range(lanes)))
+    await asyncio.gather(*(feed() for _ in range(lanes)))
     return total
 
 
-async def _build(config: Config, builders: Fleet, hosts: Fleet, todo: Sequence[Work]) -> dict[str, Any]:
-    builds = [builder.build.remote for builder in builders.handles]
+async def _build(config: Config, fleet: Fleet, replicas: Fleet, hosts: Fleet, todo: Sequence[Work]) -> dict[str, Any]:
+    lanes = config.trees.concurrency
+    builders = Builders(fleet, lanes)
+    most = max(config.trees.builders, config.trees.max_builders or 0)
     with progress("trees", sum(len(numbers) for _, numbers in todo)) as bar:
-        total = await spread(todo, builds, config.trees.concurrency, bar)
+        async with scaled({fleet: builders.load, replicas: None, hosts: None}, lambda: builders.tell(replicas, hosts)):
+            total = await spread(todo, builders.build, lanes * most, bar)
     summed: dict[str, float] = dict(total)
     summed["root_value"] = summed.get("root_value", 0.0) / max(total["trees"], 1)
     return summed | {f"environment_{name}": count for name, count in (await environment_counters(hosts)).items()}

@@ -155,6 +155,16 @@ def _check(config: Config) -> None:
     for name, value in positive:
         _positive(name, value)
     _check_search(config.trees)
+    most = (
+        ("policy_engine", "replicas", config.policy_engine),
+        ("reward_engine", "replicas", config.reward_engine),
+        ("hosts", "workers", config.hosts),
+        ("trees", "builders", config.trees),
+    )
+    for key, name, part in most:
+        low, high = getattr(part, name), getattr(part, f"max_{name}")
+        if high is not None and high < low:
+            raise UserError(f"the key {key}.max_{name} is {high}: it must be at least {key}.{name}, which is {low}")
     if not 0 <= config.clone.observation_share <= 1:
         raise UserError(f"the key clone.observation_share is {config.clone.observation_share}: it must be from 0 to 1")
     if config.sampling.temperature < 0:

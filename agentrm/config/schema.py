@@ -148,9 +148,13 @@ class RewardTraining(Training):
 
 @dataclass
 class Engine:
-    """One vLLM replica. `gpus=0` runs on the CPU with one thread."""
+    """vLLM replicas, from `replicas` to `max_replicas` as requests wait (None: always `replicas`).
+
+    `gpus=0` runs on the CPU with one thread.
+    """
 
     replicas: int = 1
+    max_replicas: int | None = None
     gpus: float = 0
     tensor_parallel: int = 1
     dtype: str = "float32"
@@ -163,9 +167,10 @@ class Engine:
 
 @dataclass
 class Hosts:
-    """Processes that hold live environments."""
+    """Processes that hold live environments, from `workers` to `max_workers` as calls wait (None: always `workers`)."""
 
     workers: int = 1
+    max_workers: int | None = None
     sessions: int = 256
     deadline_s: float = 30.0
 
@@ -196,6 +201,8 @@ class Search:
     reward model in the directory `bootstrap` gives the value of what follows. A return loses a factor `discount` per
     step. A tree ends with `iterations`, or with the first other budget that is given: sampled tokens, environment
     steps, seconds.
+
+    Each of `builders` to `max_builders` (None: always `builders`) grows the trees of `concurrency` tasks at once.
     """
 
     iterations: int = 50
@@ -217,6 +224,7 @@ class Search:
     trees_per_task: int = 1
     concurrency: int = 64
     builders: int = 1
+    max_builders: int | None = None
 
 
 @dataclass

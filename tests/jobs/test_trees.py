@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,25 +29,23 @@ def test_only_missing_trees_are_work() -> None:
     assert missing(TASKS[:2], 1, finished) == [(TASKS[1], [0])]
 
 
-def test_every_builder_is_kept_at_its_lanes() -> None:
-    running, most = [0, 0], [0, 0]
+def test_all_lanes_work_until_none_is_left() -> None:
+    running = most = 0
     built: list[Task] = []
 
-    def builder(number: int) -> Any:
-        async def build(task: Task, numbers: list[int]) -> dict[str, Any]:
-            running[number] += 1
-            most[number] = max(most[number], running[number])
-            await asyncio.sleep(0)
-            running[number] -= 1
-            built.append(task)
-            return {"failed": "it broke"} if task.index == 3 else {"trees": len(numbers), "nodes": 5, "rollouts": 2}
-
-        return build
+    async def build(task: Task, numbers: Sequence[int]) -> dict[str, Any]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        built.append(task)
+        return {"failed": "it broke"} if task.index == 3 else {"trees": len(numbers), "nodes": 5, "rollouts": 2}
 
     work = [(Task("maze", "perfect_small", "train", index), [0]) for index in range(20)]
     with progress("trees", 20) as bar:
-        total = asyncio.run(spread(work, [builder(0), builder(1)], 3, bar))
-    assert most == [3, 3] and sorted(built) == [task for task, _ in work]
+        total = asyncio.run(spread(work, build, 6, bar))
+    assert most == 6 and sorted(built) == [task for task, _ in work]
     assert total == {"failed": 1, "trees": 19, "nodes": 95, "rollouts": 38}
 
 
@@ -82,7 +81,7 @@ def test_memory_does_not_grow_with_the_number_of_trees(tmp_path: Path) -> None:
     search = TreeSearch(Wanderer(), local, local, Search(iterations=2, simulations=2, max_depth=4), BARE)
     held: dict[int, int] = {}
 
-    async def build(task: Task, numbers: list[int]) -> dict[str, Any]:
+    async def build(task: Task, numbers: Sequence[int]) -> dict[str, Any]:
         tree = await search.grow(task)
         store.write(tree)
         if task.index in (20, 200):
@@ -98,7 +97,7 @@ def test_memory_does_not_grow_with_the_number_of_trees(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         with progress("trees", 201) as bar:
-            total = asyncio.run(spread(work(), [build], 8, bar))
+            total = asyncio.run(spread(work(), build, 8, bar))
     finally:
         tracemalloc.stop()
     assert total["trees"] == 201

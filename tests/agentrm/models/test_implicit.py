@@ -28,7 +28,7 @@ from agentrm.models.implicit import (
 from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
 from agentrm.models.state import Proposal, State
-from tests.agentrm.models.processes import in_new_process
+from tests.processes import in_new_process
 
 CONTEXT = 128
 START = State(Task("toy", "any", "train", 0), "go to the ball")
