@@ -11,6 +11,7 @@ import ray
 
 from actors.environments import RemoteGrader, RemoteSessions
 from actors.fleet import Fleet, Size
+from actors.placement import Role, actor_options
 from actors.policy import connect_policy
 from agentrm.config.schema import Config
 from agentrm.data.trees import TreeStore
@@ -168,4 +169,4 @@ def start_builders(
     """Start `trees.builders` builders over started replicas and hosts."""
     size = Size.of(config.trees.builders, config.trees.max_builders, config.trees.concurrency)
     arguments = (config, str(policy_directory), store, policy, environments, model)
-    return Fleet.start(Builder, size, {"num_cpus": 1}, *arguments)
+    return Fleet.start(Builder, size, actor_options(config, Role.environments), *arguments)

@@ -10,6 +10,7 @@ import ray
 from ray.actor import ActorHandle
 
 from actors.fleet import Fleet, Size
+from actors.placement import Role, actor_options
 from agentrm.config.schema import Config, Hosts
 from agentrm.environments.base import Grade, Observation, Task
 from agentrm.environments.host import EnvironmentHost
@@ -140,7 +141,7 @@ def start_environments(config: Config) -> Fleet:
     """Start `hosts.workers` environment actors."""
     hosts = config.hosts
     size = Size.of(hosts.workers, hosts.max_workers, _CALLS_AT_A_TIME)
-    return Fleet.start(EnvironmentActor, size, {"num_cpus": 1}, hosts)
+    return Fleet.start(EnvironmentActor, size, actor_options(config, Role.environments), hosts)
 
 
 async def environment_counters(hosts: Fleet) -> dict[str, int]:

@@ -9,6 +9,7 @@ import ray
 
 from actors.exchange import Answer, Desk, Line, Request
 from actors.fleet import Fleet, Size
+from actors.placement import Role, actor_options
 from agentrm.config.schema import Config, Engine, Sampling
 from agentrm.models.policy import Completion, GenerationEngine, LanguageModelPolicy
 from agentrm.models.rendering import Renderer
@@ -68,7 +69,7 @@ def start_policy(config: Config, directory: Path) -> Fleet:
     stop_ids = Renderer.from_pretrained(directory, config.model.context).stop_ids
     arguments = (str(directory), engine, config.sampling, config.model.context, stop_ids, config.seed)
     size = Size.of(engine.replicas, engine.max_replicas, engine.max_num_seqs)
-    return Fleet.start(PolicyReplica, size, {"num_cpus": 1, "num_gpus": engine.gpus}, *arguments)
+    return Fleet.start(PolicyReplica, size, actor_options(config, Role.rollouts, engine.gpus), *arguments)
 
 
 def connect_policy(config: Config, directory: Path, replicas: Fleet) -> LanguageModelPolicy:

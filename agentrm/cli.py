@@ -27,6 +27,14 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
+job = typer.Typer(help="Jobs that `agentrm submit` started on a cluster.", no_args_is_help=True)
+app.add_typer(job, name="job", rich_help_panel="Cluster")
+Address = Annotated[
+    str,
+    typer.Option(metavar="URL", help="The cluster's dashboard, http://host:8265 (default: RAY_API_SERVER_ADDRESS)."),
+]
+JobName = Annotated[str, typer.Argument(metavar="ID", help="As `agentrm submit` printed it.")]
+
 benchmark = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 app.add_typer(benchmark, name="benchmark", rich_help_panel="Measurements")
 
@@ -162,6 +170,46 @@ def benchmark_train(
 ) -> None:
     """Training against one padded sequence per state, and against the model's own dense rate."""
     _job("benchmark_train", preset, overrides, trees=count, as_json=as_json)
+
+
+@app.command(rich_help_panel="Cluster")
+def submit(
+    name: Annotated[
+        str, typer.Argument(metavar="JOB", help="demonstrations, clone, trees, train, evaluate, pipeline.")
+    ],
+    overrides: Overrides = None,
+    preset: Preset = "quickstart",
+    address: Address = "",
+    wait: Annotated[bool, typer.Option(help="Follow the job's log to its end.")] = True,
+) -> None:
+    """Run a stage on a Ray cluster, with the current directory as the job's."""
+    from jobs.submit import submit as submit_job
+
+    print(submit_job(name, preset, overrides or [], address, wait))
+
+
+@job.command("status")
+def job_status(name: JobName, address: Address = "") -> None:
+    """Print PENDING, RUNNING, SUCCEEDED, STOPPED or FAILED."""
+    from jobs.submit import status
+
+    print(status(name, address))
+
+
+@job.command("logs")
+def job_logs(name: JobName, address: Address = "") -> None:
+    """Print the log, and what comes until the job ends."""
+    from jobs.submit import follow
+
+    follow(name, address)
+
+
+@job.command("stop")
+def job_stop(name: JobName, address: Address = "") -> None:
+    """End a job; what it has committed stays, and submitting it again goes on from there."""
+    from jobs.submit import stop
+
+    stop(name, address)
 
 
 def _show_quality(run: str, as_json: bool) -> None:

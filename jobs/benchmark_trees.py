@@ -29,6 +29,7 @@ from actors.benchmark import MeasuredBuilder, Replay, Request
 from actors.builder import Builders
 from actors.environments import RemoteSessions, environment_counters, start_environments
 from actors.fleet import Fleet, Size
+from actors.placement import Role, actor_options
 from actors.policy import replica, start_policy
 from agentrm.config import tasks
 from agentrm.config.schema import Config
@@ -96,7 +97,8 @@ async def _grow(
     name: str, config: Config, policy: Path, replicas: Fleet | None, todo: list[Task], seconds: float | None
 ) -> tuple[Arm, list[Request]]:
     """One arm, its builders' requests included; without replicas the builder runs transformers itself."""
-    options = {"num_cpus": 1, "num_gpus": 0 if replicas else config.policy_engine.gpus}
+    role, gpus = (Role.environments, 0.0) if replicas else (Role.rollouts, config.policy_engine.gpus)
+    options = actor_options(config, role, gpus)
     with tempfile.TemporaryDirectory() as store, start_environments(config) as hosts:
         arguments = (config, str(policy), store, replicas, hosts, seconds is not None)
         size = Size.of(config.trees.builders, None, config.trees.concurrency)
@@ -137,7 +139,7 @@ def _work(todo: list[Task], seconds: float | None) -> Iterator[Work]:
 
 async def _replay(config: Config, policy: Path, requests: list[Request]) -> tuple[float, int]:
     """Seconds and tokens of all requests at once, each replica with those that it would have had."""
-    options = {"num_cpus": 1, "num_gpus": config.policy_engine.gpus}
+    options = actor_options(config, Role.rollouts, config.policy_engine.gpus)
     size = Size.of(config.policy_engine.replicas, None, config.policy_engine.max_num_seqs)
     with Fleet.start(Replay, size, options, config, str(policy)) as engines:
         shares: dict[str, list[Request]] = {name: [] for name in engines.names}

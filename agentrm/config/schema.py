@@ -254,9 +254,14 @@ class Serve:
 
 @dataclass
 class Cluster:
-    """`address` of a running Ray cluster, or empty to start a local one with `cpus` logical CPUs."""
+    """`address` of a running Ray cluster, or empty to start a local one with `cpus` logical CPUs.
+
+    `roles`: actors run only on nodes with the custom resource of their role: `environments` (hosts and tree builders),
+    `rollouts` (policy and reward model) or `training`, as in cluster.yaml.
+    """
 
     address: str = ""
+    roles: bool = False
     cpus: int = 8
     object_store_gib: float = 0.5
 

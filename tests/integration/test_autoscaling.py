@@ -6,14 +6,11 @@ import asyncio
 import json
 import os
 import secrets
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
-from pathlib import Path
 
-import psutil
 import pytest
 import ray
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
@@ -22,6 +19,7 @@ from ray.util import get_node_ip_address
 from actors import scaling
 from actors.fleet import Fleet, Size
 from actors.scaling import scaled
+from tests.integration.heads import end, free_port
 from tests.processes import in_new_process
 
 _DEADLINE_S = 120
@@ -84,17 +82,10 @@ def settings(port: int) -> dict[str, object]:
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("", 0))
-        return listening.getsockname()[1]
-
-
-@pytest.fixture
-def address(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, free_port: int) -> Iterator[str]:
+def address(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A head with the autoscaler. `ray stop` would end every Ray of the machine, so its processes are ended by id."""
-    home = tmp_path_factory.mktemp("ray")
-    (home / "autoscaling.json").write_text(json.dumps(settings(free_port)))
+    home, port = tmp_path_factory.mktemp("ray"), free_port()
+    (home / "autoscaling.json").write_text(json.dumps(settings(port)))
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     environment = {
@@ -104,20 +95,13 @@ def address(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
     }
-    command = ["ray", "start", "--head", f"--port={free_port}", f"--temp-dir={home}", "--num-cpus=1"]
+    command = ["ray", "start", "--head", f"--port={port}", f"--temp-dir={home}", "--num-cpus=1"]
     command += [f"--autoscaling-config={home / 'autoscaling.json'}", "--include-dashboard=false"]
     subprocess.run(command, env={**os.environ, **environment}, check=True, stdout=subprocess.DEVNULL)
     try:
-        yield f"{get_node_ip_address()}:{free_port}"
+        yield f"{get_node_ip_address()}:{port}"
     finally:
-        _end(home)
-
-
-def _end(home: Path) -> None:
-    found = [each for each in psutil.process_iter(["cmdline"]) if str(home) in " ".join(each.info["cmdline"] or [])]
-    for process in [*found, *(child for each in found for child in each.children(recursive=True))]:
-        if process.pid != os.getpid() and process.is_running():
-            process.kill()
+        end(home)
 
 
 def nodes() -> int:

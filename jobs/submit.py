@@ -1,0 +1,93 @@
+"""Jobs on a cluster by Ray's job submission: start one, follow its log, ask how it is, stop it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agentrm.config import load
+from agentrm.errors import AgentRMError, UserError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+JOBS = ("demonstrations", "clone", "trees", "train", "evaluate", "pipeline")
+
+# What a job never reads: Ray refuses to upload more than half a gigabyte.
+_EXCLUDES = ["/.git/", "/.venv/", "/runs/"]
+
+
+class JobFailed(AgentRMError):
+    """A job that ended without success."""
+
+
+def submit(job: str, preset: str, overrides: Sequence[str], address: str, wait: bool) -> str:
+    """Send the current directory and start `python -m jobs.<job>` there; with `wait` follow its log to the end.
+
+    Returns the job's id. `address` is the dashboard's, `http://host:8265`; empty: RAY_API_SERVER_ADDRESS or localhost.
+    Raises UserError for an unknown job, a wrong configuration or an address that does not answer, JobFailed when the
+    job that was waited for failed.
+    """
+    if job not in JOBS:
+        raise UserError(f"no job {job!r}: choose one of {', '.join(JOBS)}")
+    load(preset, overrides)
+    entrypoint = shlex.join(["python", "-m", f"jobs.{job}", "--preset", preset, *overrides])
+    client = _client(address)
+    name = client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": str(Path.cwd()), "excludes": _EXCLUDES})
+    print(f"job {name}: {entrypoint}", file=sys.stderr)
+    if wait:
+        follow(name, address)
+    return name
+
+
+def follow(name: str, address: str) -> None:
+    """Print a job's log until it ends; an interrupt leaves it running. Raises JobFailed when it did not succeed."""
+    import asyncio
+
+    client = _known(name, address)
+
+    async def tail() -> None:
+        async for lines in client.tail_job_logs(name):
+            print(lines, end="", flush=True)
+
+    try:
+        asyncio.run(tail())
+    except KeyboardInterrupt:
+        print(f"job {name} goes on: `agentrm job stop {name}` ends it", file=sys.stderr)
+        raise
+    info = client.get_job_info(name)
+    if info.status != "SUCCEEDED":
+        reason = (info.message or "").strip().partition("\n")[0]
+        raise JobFailed(f"job {name} ended as {info.status.value}: {reason}")
+
+
+def status(name: str, address: str) -> str:
+    """PENDING, RUNNING, SUCCEEDED, STOPPED or FAILED."""
+    return str(_known(name, address).get_job_status(name).value)
+
+
+def stop(name: str, address: str) -> None:
+    """Ask a job to end; what it has committed stays."""
+    _known(name, address).stop_job(name)
+
+
+def _known(name: str, address: str) -> JobSubmissionClient:
+    client = _client(address)
+    try:
+        client.get_job_status(name)
+    except RuntimeError as error:
+        raise UserError(f"there is no job {name} at {address or 'the default address'}") from error
+    return client
+
+
+def _client(address: str) -> JobSubmissionClient:
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        return JobSubmissionClient(address or None)
+    except (ConnectionError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"no Ray dashboard answers at {address or 'the default address'}: {reason}") from error

@@ -1,0 +1,72 @@
+"""Job submission to a real head that wants a token: a job runs to its end, and another one is stopped."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.integration.heads import end, free_port
+
+TINY = "tests/integration/tiny.yaml"
+_MAZES = "tasks.demonstrations=[{environment: maze, kinds: [perfect_small], count: 4}]"
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a user of this head."""
+    home, port, dashboard = tmp_path_factory.mktemp("ray"), free_port(), free_port()
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    command = ["ray", "start", "--head", f"--port={port}", f"--temp-dir={home}", "--num-cpus=4"]
+    command += [f"--dashboard-port={dashboard}", "--object-store-memory=100000000"]
+    subprocess.run(command, env={**os.environ, **token}, check=True, stdout=subprocess.DEVNULL)
+    try:
+        yield {**os.environ, **token, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+    finally:
+        end(home)
+
+
+def agentrm(user: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from agentrm.cli import main; main()", *arguments]
+    return subprocess.run(command, env=user, capture_output=True, text=True, timeout=300)
+
+
+def test_a_job_runs_on_the_cluster_and_its_log_is_here(head: dict[str, str], tmp_path: Path) -> None:
+    found = agentrm(head, "submit", "demonstrations", "--preset", TINY, f"run={tmp_path / 'run'}", _MAZES)
+    assert found.returncode == 0, found.stderr
+    name = found.stdout.strip().splitlines()[-1]
+    assert "4 demonstrations of 4 tasks" in found.stdout
+    assert pq.read_table(tmp_path / "run" / "demonstrations").num_rows == 4
+    assert agentrm(head, "job", "status", name).stdout == "SUCCEEDED\n"
+
+
+def test_a_job_is_stopped(head: dict[str, str], tmp_path: Path) -> None:
+    many = _MAZES.replace("count: 4", "count: 5000")
+    found = agentrm(head, "submit", "demonstrations", "--preset", TINY, f"run={tmp_path / 'run'}", many, "--no-wait")
+    assert found.returncode == 0, found.stderr
+    name = found.stdout.strip()
+    assert agentrm(head, "job", "stop", name).returncode == 0
+    deadline = time.monotonic() + 60
+    while (state := agentrm(head, "job", "status", name).stdout.strip()) != "STOPPED":
+        assert state in ("PENDING", "RUNNING") and time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def test_what_is_wrong_is_one_line(head: dict[str, str]) -> None:
+    for arguments, told in (
+        (("submit", "paint"), "no job 'paint'"),
+        (("submit", "trees", "trees.iteratons=3"), "iteratons"),
+        (("job", "stop", "raysubmit_none"), "there is no job raysubmit_none"),
+    ):
+        found = agentrm(head, *arguments)
+        assert found.returncode == 2 and told in found.stderr and found.stderr.count("\n") == 1, found.stderr
+    nobody = {**head, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{free_port()}"}
+    found = agentrm(nobody, "job", "status", "raysubmit_none")
+    assert found.returncode == 2 and "no Ray dashboard answers" in found.stderr, found.stderr
