@@ -11,6 +11,7 @@ import ray
 
 from actors.environments import RemoteGrader, RemoteSessions
 from actors.fleet import Fleet, Size
+from actors.metrics import TreeMetrics
 from actors.placement import Role, actor_options
 from actors.policy import connect_policy
 from agentrm.config.schema import Config
@@ -32,6 +33,7 @@ class TreeBuilder:
     def __init__(
         self, config: Config, policy: Policy, store: str, environments: Fleet, reward_model: RewardModel | None
     ) -> None:
+        self._metrics = TreeMetrics()
         self._search = TreeSearch(
             policy,
             RemoteSessions(environments),
@@ -55,7 +57,9 @@ class TreeBuilder:
                 if tree.ended_by == "environment" and not tree.nodes[0].visits:
                     raise EnvironmentFailure(f"no simulation came to its end: task {task.id}")
                 await asyncio.to_thread(self._store.write, tree)
-                for name, count in _counts(tree).items():
+                found = _counts(tree)
+                self._metrics.count(task.environment, found)
+                for name, count in found.items():
                     counts[name] += count
         except EnvironmentFailure as error:
             return {**counts, "failed": str(error)}
@@ -68,6 +72,7 @@ def _counts(tree: Tree) -> dict[str, float]:
         "nodes": len(tree.nodes),
         "rollouts": tree.nodes[0].visits,
         "tokens": tree.policy_tokens,
+        "steps": tree.environment_steps,
         "root_value": tree.nodes[0].value,
         "malformed": sum(node.malformed for node in tree.nodes),
         "environment_errors": tree.environment_errors,

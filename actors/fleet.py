@@ -45,6 +45,11 @@ class Kind:
     options: dict[str, Any]
     arguments: tuple[Any, ...]
 
+    @property
+    def name(self) -> str:
+        """The actors' class."""
+        return self.actor.__ray_metadata__.class_name
+
     def start(self, name: str) -> ActorHandle:
         """One more actor, which may wait for its resources."""
         return self.actor.options(name=name, **self.options).remote(*self.arguments)

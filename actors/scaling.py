@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from actors.fleet import Fleet, Size
+from actors.metrics import FleetMetrics
 
 TICK_S = 0.5
 IDLE_S = 10.0
@@ -71,6 +72,7 @@ class _Scaled:
     load: Load | None
     members: dict[str, _Member] = field(default_factory=dict)
     enough_since: float | None = None
+    metrics: FleetMetrics = field(default_factory=FleetMetrics)
 
     def __post_init__(self) -> None:
         for name in self.fleet.names:
@@ -89,7 +91,7 @@ class _Scaled:
     def tick(self) -> None:
         """Learn who serves, start or end members, and update the fleet."""
         now, size = time.monotonic(), self.fleet.size
-        assert size is not None
+        assert size is not None and self.fleet.kind is not None
         self._bury(size)
         ready = {name: member for name, member in self.members.items() if member.load is not None}
         lost = [name for name, member in ready.items() if now - member.heard > SILENCE_S]
@@ -114,6 +116,7 @@ class _Scaled:
             idle = member.load is None or (member.load == 0 and member.heard > member.left + 2 * TICK_S)
             if member.leaving and idle:
                 self._part(name)
+        self.metrics.record(self.fleet.kind.name, len(serving), load)
         # Before the first one has answered, requests wait for those that were started.
         self.fleet.update(serving or self.fleet.names, lost if serving else ())
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import ray
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from actors import metrics
 from agentrm.config import load
 from agentrm.config.schema import Config
 from agentrm.data.trees import TreeStore, to_table
@@ -75,6 +79,29 @@ def test_two_trees_of_every_task_with_values_of_the_reward_model(store: TreeStor
     assert expected and [estimate for _, estimate in estimated] == pytest.approx(expected, abs=1e-4)
     # An untrained policy writes no action, so the mazes stay as they are and all its turns lead to one state.
     assert all(len(tree.nodes[0].children) == 1 and tree.nodes[1].merged >= 2 for tree in grown)
+
+
+def test_prometheus_can_read_what_was_counted(store: TreeStore):
+    """Ray's agent exports what all processes of its node have counted, some seconds later."""
+    (node,) = ray.nodes()
+    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    panels = json.loads(Path(metrics.__file__).with_name("grafana.json").read_text())["panels"]
+    named = set(re.findall(r"ray_agentrm_\w+", " ".join(panel["targets"][0]["expr"] for panel in panels)))
+    deadline = time.monotonic() + 60
+    while not (
+        trees_counted := re.search(r'^ray_agentrm_trees\w*{.*environment="maze".*} 6', text := _read(url), re.M)
+    ):
+        assert time.monotonic() < deadline, text[-2000:]
+        time.sleep(1)
+    assert trees_counted
+    absent = {name for name in named if f"# TYPE {name}" not in text}
+    never = {"ray_agentrm_environment_errors", "ray_agentrm_engine_errors", "ray_agentrm_malformed"}
+    assert absent <= never, "there was something of all others to count"
+
+
+def _read(url: str) -> str:
+    with urllib.request.urlopen(url) as answer:
+        return answer.read().decode()
 
 
 def test_only_what_is_missing_is_grown_again(store: TreeStore, config: Config):
