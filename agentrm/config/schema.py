@@ -142,8 +142,8 @@ class RewardTraining(Training):
     representation: Representation = field(default_factory=Representation)
     kind: RewardKind = RewardKind.explicit
     beta: float = 0.05
-    probe: bool = True
-    contrast: float = 0.9
+    probe: bool = False
+    contrast: float = 0.0
 
 
 @dataclass
