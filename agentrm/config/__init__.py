@@ -145,6 +145,8 @@ def _check(config: Config) -> None:
         ("evaluate.n", config.evaluate.n),
         ("evaluate.width", config.evaluate.width),
         ("evaluate.branches", config.evaluate.branches),
+        ("evaluate.lookahead", config.evaluate.lookahead),
+        ("evaluate.iterations", config.evaluate.iterations),
         ("evaluate.concurrency", config.evaluate.concurrency),
         ("policy_engine.replicas", config.policy_engine.replicas),
         ("reward_engine.replicas", config.reward_engine.replicas),
@@ -155,6 +157,9 @@ def _check(config: Config) -> None:
     for name, value in positive:
         _positive(name, value)
     _check_search(config.trees)
+    for name in ("max_tokens", "max_steps", "max_scores", "max_seconds"):
+        if (budget := getattr(config.evaluate, name)) is not None:
+            _positive(f"evaluate.{name}", budget)
     if not 0 <= config.clone.observation_share <= 1:
         raise UserError(f"the key clone.observation_share is {config.clone.observation_share}: it must be from 0 to 1")
     if config.sampling.temperature < 0:

@@ -12,10 +12,11 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from agentrm.evaluation.metrics import CEILING
+from agentrm.evaluation.metrics import BASELINE, CEILING
 
 Row = Mapping[str, object]
 
+_WITHOUT = ("greedy", BASELINE, "majority", "shortest", CEILING)
 # Replaced by the page's own colours once the figure is text.
 _INK, _FAINT = "#010203", "#040506"
 _SCORED, _BASELINE, _CEILING = "#3b82f6", "#94a3b8", "#f59e0b"
@@ -39,8 +40,8 @@ _STYLE = {
 
 
 def uses_reward_model(method: str) -> bool:
-    """Whether the trained reward model chose in this method."""
-    return method.startswith(("best of", "beam")) and "random" not in method
+    """Whether the trained reward model chose in this method: in every search but these."""
+    return not method.startswith(_WITHOUT) and "random scores" not in method
 
 
 def colour(method: str) -> str:
