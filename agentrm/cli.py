@@ -13,6 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from agentrm.config.schema import Method
 from agentrm.environments import environment_class, names
 from agentrm.environments.catalogue import as_table, describe, describe_measured
 from agentrm.environments.perturbations import MARK
@@ -104,6 +105,17 @@ def evaluate(
         _job("evaluate", preset, overrides)
 
 
+@app.command(rich_help_panel="Stages")
+def search(
+    overrides: Overrides = None,
+    preset: Preset = "quickstart",
+    task: Annotated[str, typer.Option(help="Such as babyai.goto_local.test.3 (default: the first held-in task).")] = "",
+    method: Annotated[Method, typer.Option(help="One of evaluate.methods.")] = Method.beam,
+) -> None:
+    """Show one test-time search live: candidates, scores, what was kept."""
+    _job("search", preset, overrides, task=task, method=method)
+
+
 @benchmark.command("trees")
 def benchmark_trees(
     overrides: Overrides = None,
@@ -162,6 +174,17 @@ def benchmark_train(
 ) -> None:
     """Training against one padded sequence per state, and against the model's own dense rate."""
     _job("benchmark_train", preset, overrides, trees=count, as_json=as_json)
+
+
+@benchmark.command("search")
+def benchmark_search(
+    overrides: Overrides = None,
+    preset: Preset = "quickstart",
+    episodes: Annotated[int, typer.Option(min=1, help="How many held-in tasks are searched at a time.")] = 32,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Beam search of many episodes against the engines' offline rate on the same requests."""
+    _job("benchmark_search", preset, overrides, episodes=episodes, as_json=as_json)
 
 
 def _show_quality(run: str, as_json: bool) -> None:

@@ -27,6 +27,7 @@ from agentrm.errors import EnvironmentFailure
 from agentrm.evaluation.metrics import BASELINE, CEILING
 from agentrm.evaluation.report import print_results, write_report
 from agentrm.models.base import Grader, Policy, RewardModel, Sessions
+from agentrm.models.batched import BatchedRewardModel
 from agentrm.models.reward import RandomScores, ShortestFirst
 from agentrm.models.state import State
 from agentrm.run import RunDirectory
@@ -76,7 +77,7 @@ def _run(config: Config, directory: RunDirectory) -> None:
             start_environments(config) as hosts,
             deployed(config, reward_model, http=False) as handle,
         ):
-            generator, scorer = connect_policy(config, policy, replicas), ServedRewardModel(handle)
+            generator, scorer = connect_policy(config, policy, replicas), BatchedRewardModel(ServedRewardModel(handle))
             evaluator = Evaluator(config, generator, RemoteSessions(hosts), RemoteGrader(hosts), scorer)
             asyncio.run(_evaluate(evaluator, missing, done, config.evaluate.concurrency))
     rows = [found[label] for found in (_stored(done, task) for _, task in todo) for label in labels]
