@@ -2,7 +2,8 @@
 
     agentrm search --task babyai.goto_local.test.3 --method beam
 
-The explored tree is stored in the run directory, beneath `searches/`, as tree building stores its trees.
+The tree of a search that scored states is stored in the run directory, beneath `searches/`, as tree building stores its
+trees.
 """
 
 from __future__ import annotations
@@ -63,9 +64,10 @@ def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
             return result
 
         result = asyncio.run(play())
-    store = TreeStore(directory.path("searches") / method.value)
-    store.write(result.tree)
-    console.print(f"explored tree: {store.root}", markup=False, soft_wrap=True)
+    if result.score is not None:
+        store = TreeStore(directory.path("searches") / method.value)
+        store.write(result.tree)
+        console.print(f"explored tree: {store.root}", markup=False, soft_wrap=True)
     return result
 
 
