@@ -91,8 +91,10 @@ def methods(settings: Evaluation) -> list[str]:
     found = {label: made for label, (made, _) in _asked_for(settings).items()}
     greedy = [label for label, made in found.items() if isinstance(made, Greedy)]
     whole = [label for label, made in found.items() if not made.guided and label not in greedy]
-    guided = [each for label, made in found.items() if made.guided for each in (label, _random(label))]
-    return [*greedy, BASELINE, *whole, _shortest(settings), _ceiling(settings), *guided]
+    guided = [label for label, made in found.items() if made.guided]
+    beside = [_random, _equal] if settings.equal_tokens else [_random]
+    steered = [each for label in guided for each in (label, *(name(label) for name in beside))]
+    return [*greedy, BASELINE, *whole, _shortest(settings), _ceiling(settings), *steered]
 
 
 def _asked_for(settings: Evaluation) -> dict[str, tuple[Strategy, Evaluation]]:
@@ -106,6 +108,10 @@ def _asked_for(settings: Evaluation) -> dict[str, tuple[Strategy, Evaluation]]:
 
 def _random(label: str) -> str:
     return f"{label}, random scores"
+
+
+def _equal(label: str) -> str:
+    return f"best of N, tokens of {label}"
 
 
 def _shortest(settings: Evaluation) -> str:
@@ -128,6 +134,7 @@ class Evaluator:
         self._policy = policy
         self._sessions = sessions
         self._grader = grader
+        self._reward_model = reward_model
         self._searches: dict[str, tuple[Strategy, RewardModel, Evaluation]] = {
             _shortest(config.evaluate): (BestOfN(config.evaluate.n), ShortestFirst(), self._plain)
         }
@@ -144,13 +151,22 @@ class Evaluator:
         if {BASELINE, _ceiling(self._settings)} & set(missing):
             work.append(self._sampled(task, policy))
         shared = {"group": group, "environment": task.environment, "kind": task.kind, "task": task.id, "error": ""}
-        found = [shared | row for rows in await asyncio.gather(*work) for row in rows]
-        return stored | {row["method"]: row for row in found}
+        found = stored | {row["method"]: shared | row for rows in await asyncio.gather(*work) for row in rows}
+        equal = {_equal(label): row for label, row in found.items() if _equal(label) in missing}
+        for label, row in equal.items():
+            found[label] = shared | await self._best_of_tokens(label, task, policy, int(row["policy_tokens"]))
+        return found
 
     async def _searched(self, label: str, task: Task, policy: Policy) -> list[Row]:
         made, reward_model, settings = self._searches[label]
         result = await search(made, task, policy, self._sessions, reward_model, settings, self._opening)
         return [await self._row(label, result.state, result.cost, result.cut)]
+
+    async def _best_of_tokens(self, label: str, task: Task, policy: Policy, tokens: int) -> Row:
+        """Best-of-N with as many episodes as the tokens pay for."""
+        made, settings = BestOfN(max(tokens, 1)), replace(self._plain, max_tokens=max(tokens, 1))
+        result = await search(made, task, policy, self._sessions, self._reward_model, settings, self._opening)
+        return await self._row(label, result.state, result.cost, cut=False)
 
     async def _sampled(self, task: Task, policy: Policy) -> list[Row]:
         """N whole episodes: what one of them is worth, and the best by the true reward."""

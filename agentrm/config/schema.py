@@ -252,6 +252,7 @@ class Evaluation:
     Best-of-N draws `n` episodes; beam search keeps `width` states and expands each by `branches`, the other searches
     take the same numbers. `lookahead`: greedy steps before a state is scored; `iterations`: nodes that MCTS expands.
 
+    `equal_tokens` adds a Best-of-N for each search that is scored on its way, with the tokens that it took on a task.
     A search that has used up one of its budgets asks for no more: sampled tokens, environment steps, scored states,
     seconds. With a `gate` it stops as soon as a finished episode has that value.
     """
@@ -268,6 +269,7 @@ class Evaluation:
     max_scores: int | None = None
     max_seconds: float | None = None
     gate: float | None = None
+    equal_tokens: bool = False
     max_depth: int = 30
     concurrency: int = 64
     confidence: float = 0.95

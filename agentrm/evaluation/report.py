@@ -161,6 +161,10 @@ def _notes(config: Config, table: pa.Table) -> list[str]:
         "merit of it.",
         "Costs are means per task. Tasks run side by side and share the machine, so seconds include waiting.",
     ]
+    if settings.equal_tokens:
+        notes.append(
+            "Best of N, tokens of a search: on each task as many episodes as that search's policy tokens pay for."
+        )
     failed = {row["group"]: row["failed"] for row in table.to_pylist() if row["failed"]}
     if failed:
         text = ", ".join(f"{count} in {name}" for name, count in failed.items())

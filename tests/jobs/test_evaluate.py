@@ -83,3 +83,15 @@ def test_every_method_can_be_evaluated(method: Method) -> None:
     found = rows(chosen, EvenPolicy(1))
     assert set(found) == set(methods(chosen))
     assert all(0 <= row["outcome"] <= 1 for row in found.values())
+
+
+def test_best_of_n_with_the_tokens_of_a_search() -> None:
+    chosen = Evaluation(methods=[Method.beam], n=1, width=2, branches=2, max_depth=9, equal_tokens=True)
+    found = rows(chosen, EvenPolicy(3))
+    label = "best of N, tokens of beam 2x2"
+    assert methods(chosen)[-3:] == ["beam 2x2", "beam 2x2, random scores", label]
+    # Beam takes 4 + 2 * 2 + 2 * 2 tokens, an episode 3.
+    assert found["beam 2x2"]["policy_tokens"] == found[label]["policy_tokens"] == 12
+    assert found[label]["scored_states"] <= 4 and found[label]["finished"] == 1
+    stored = {name: row for name, row in found.items() if name != label}
+    assert rows(chosen, EvenPolicy(3), stored)[label]["policy_tokens"] == 12
