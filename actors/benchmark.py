@@ -1,4 +1,4 @@
-"""Builders that keep the books for the benchmark of tree building, and the engine that replays their requests."""
+"""What keeps the books for the benchmarks of tree building and search, and the engines that replay their requests."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from actors.builder import TreeBuilder
 from actors.fleet import Fleet
 from actors.policy import RemoteGenerator
 from agentrm.config.schema import Config
+from agentrm.models.base import RewardModel
+from agentrm.models.engine import ScoringEngine
 from agentrm.models.policy import Completion, GenerationEngine, Generator, LanguageModelPolicy
 from agentrm.models.rendering import Renderer
+from agentrm.models.state import State
 
 # Prompts that no task has: an engine compiles kernels at its first requests, alone and in batches.
 _WARMING = [[token] * 48 for token in range(1, 17)]
@@ -98,6 +101,34 @@ class Replay:
             *(self._engine.generate(each.ids.tolist(), each.n, False, each.seed) for each in requests)
         )
         return time.perf_counter() - started, sum(each.tokens for answer in answers for each in answer)
+
+
+class ScoreLedger:
+    """A reward model that keeps every state that it was asked for."""
+
+    def __init__(self, reward_model: RewardModel) -> None:
+        self._reward_model = reward_model
+        self.states: list[State] = []
+
+    async def score(self, states: Sequence[State]) -> list[float]:
+        """See `agentrm.models.base.RewardModel`."""
+        self.states += states
+        return await self._reward_model.score(states)
+
+
+@ray.remote
+class ScoreReplay:
+    """One pooling engine that scores a list of token ids as fast as it can."""
+
+    def __init__(self, config: Config, directory: str) -> None:
+        self._engine = ScoringEngine(directory, config.reward_engine, config.model.context)
+
+    async def run(self, ids: Sequence[Sequence[int]]) -> float:
+        """Seconds of all requests, made at once."""
+        await self._engine.score_ids(_WARMING)
+        started = time.perf_counter()
+        await self._engine.score_ids(ids)
+        return time.perf_counter() - started
 
 
 async def warm(generator: Generator) -> None:

@@ -13,6 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from agentrm.config.schema import Method
 from agentrm.environments import environment_class, names
 from agentrm.environments.catalogue import as_table, describe, describe_measured
 from agentrm.environments.perturbations import MARK
@@ -110,6 +111,17 @@ def evaluate(
         _show_quality(reward_models, as_json)
     else:
         _job("evaluate", preset, overrides)
+
+
+@app.command(rich_help_panel="Stages")
+def search(
+    overrides: Overrides = None,
+    preset: Preset = "quickstart",
+    task: Annotated[str, typer.Option(help="Such as babyai.goto_local.test.3 (default: the first held-in task).")] = "",
+    method: Annotated[Method, typer.Option(help="One of evaluate.methods.")] = Method.beam,
+) -> None:
+    """Show one test-time search live: candidates, scores, what was kept."""
+    _job("search", preset, overrides, task=task, method=method)
 
 
 @benchmark.command("trees")
@@ -210,6 +222,17 @@ def job_stop(name: JobName, address: Address = "") -> None:
     from jobs.submit import stop
 
     stop(name, address)
+
+
+@benchmark.command("search")
+def benchmark_search(
+    overrides: Overrides = None,
+    preset: Preset = "quickstart",
+    episodes: Annotated[int, typer.Option(min=1, help="How many held-in tasks are searched at a time.")] = 32,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Beam search of many episodes against the engines' offline rate on the same requests."""
+    _job("benchmark_search", preset, overrides, episodes=episodes, as_json=as_json)
 
 
 def _show_quality(run: str, as_json: bool) -> None:

@@ -75,7 +75,7 @@ def run(config: Config, trees: int = 32, seconds: float = 60.0, as_json: bool = 
             ours, requests = asyncio.run(_grow("ours", config, policy, replicas, todo, None))
             one, _ = asyncio.run(_grow("one request at a time", serial, policy, replicas, todo, seconds))
         plain, _ = asyncio.run(_grow("transformers", serial, policy, None, todo, seconds))
-        limit_seconds, limit_tokens = asyncio.run(_replay(config, policy, requests))
+        limit_seconds, limit_tokens = asyncio.run(replay(config, policy, requests))
     figures = {
         "saturation": (ours.tokens / ours.seconds) / (limit_tokens / limit_seconds),
         "speedup_serial": ours.rate / one.rate,
@@ -137,7 +137,7 @@ def _work(todo: list[Task], seconds: float | None) -> Iterator[Work]:
         yield task, [0]
 
 
-async def _replay(config: Config, policy: Path, requests: list[Request]) -> tuple[float, int]:
+async def replay(config: Config, policy: Path, requests: list[Request]) -> tuple[float, int]:
     """Seconds and tokens of all requests at once, each replica with those that it would have had."""
     options = actor_options(config, Role.rollouts, config.policy_engine.gpus)
     size = Size.of(config.policy_engine.replicas, None, config.policy_engine.max_num_seqs)

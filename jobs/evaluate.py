@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,25 +21,34 @@ from actors.environments import RemoteGrader, RemoteSessions, start_environments
 from actors.policy import connect_policy, start_policy
 from actors.serving import ServedRewardModel, deployed
 from agentrm.config import tasks
-from agentrm.config.schema import Config
+from agentrm.config.schema import Aggregate, Config, Evaluation, Method
 from agentrm.environments.base import Task
 from agentrm.errors import EnvironmentFailure
+from agentrm.evaluation.metrics import BASELINE, CEILING
 from agentrm.evaluation.report import print_results, write_report
 from agentrm.models.base import Grader, Policy, RewardModel, Sessions
+from agentrm.models.batched import BatchedRewardModel
 from agentrm.models.reward import RandomScores, ShortestFirst
+from agentrm.models.state import State
 from agentrm.run import RunDirectory
-from agentrm.search.beam import beam_search
-from agentrm.search.best_of_n import best_of, sample
+from agentrm.search.best_of_n import BestOfN
 from agentrm.search.episode import Opening
-from agentrm.search.greedy import greedy
-from agentrm.search.result import Result
+from agentrm.search.exploration import Exploration
+from agentrm.search.greedy import Greedy
+from agentrm.search.methods import conditions, strategy, unlimited
+from agentrm.search.result import Cost
+from agentrm.search.sampling import sample
+from agentrm.search.shared import SharedPolicy
+from agentrm.search.strategy import Strategy, search
 from jobs.runtime import cluster, main, progress
 
 Row = dict[str, Any]
+Rows = dict[str, Row]
+"""By method, for one task."""
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Run every method on every task that has no result yet, then write the report and show its table."""
+    """Run every method on every task where it has no result yet, then write the report and show its table."""
     directory = RunDirectory.open(config)
     if not directory.finished("evaluation"):
         _run(config, directory)
@@ -58,7 +68,8 @@ def _run(config: Config, directory: RunDirectory) -> None:
     }
     todo = [(group, task) for group, sets in groups.items() for task in tasks(sets, config.tasks.seed)]
     done = directory.work("evaluation")
-    missing = [(group, task) for group, task in todo if not (done / f"{task.id}.json").exists()]
+    labels = methods(config.evaluate)
+    missing = [(group, task) for group, task in todo if not set(labels) <= set(_stored(done, task))]
     if missing:
         with (
             cluster(config),
@@ -66,13 +77,49 @@ def _run(config: Config, directory: RunDirectory) -> None:
             start_environments(config) as hosts,
             deployed(config, reward_model, http=False) as handle,
         ):
-            generator, scorer = connect_policy(config, policy, replicas), ServedRewardModel(handle)
+            generator, scorer = connect_policy(config, policy, replicas), BatchedRewardModel(ServedRewardModel(handle))
             evaluator = Evaluator(config, generator, RemoteSessions(hosts), RemoteGrader(hosts), scorer)
             asyncio.run(_evaluate(evaluator, missing, done, config.evaluate.concurrency))
-    rows = [row for _, task in todo for row in json.loads((done / f"{task.id}.json").read_text())]
+    rows = [found[label] for found in (_stored(done, task) for _, task in todo) for label in labels]
     with directory.writing("evaluation") as output:
         metrics = write_report(pa.Table.from_pylist(rows), output, config, directory)
         directory.write_metrics("evaluate", metrics)
+
+
+def methods(settings: Evaluation) -> list[str]:
+    """The rows of the table: the searches that were asked for, and the baselines that are always there."""
+    found = {label: made for label, (made, _) in _asked_for(settings).items()}
+    greedy = [label for label, made in found.items() if isinstance(made, Greedy)]
+    whole = [label for label, made in found.items() if not made.guided and label not in greedy]
+    guided = [label for label, made in found.items() if made.guided]
+    beside = [_random, _equal] if settings.equal_tokens else [_random]
+    steered = [each for label in guided for each in (label, *(name(label) for name in beside))]
+    return [*greedy, BASELINE, *whole, _shortest(settings), _ceiling(settings), *steered]
+
+
+def _asked_for(settings: Evaluation) -> dict[str, tuple[Strategy, Evaluation]]:
+    """The searches by label, without one sample, which is a baseline; a greedy episode knows no budget."""
+    found = [strategy(method, settings) for method in settings.methods if method is not Method.sample]
+    return {
+        **{made.label: (made, unlimited(settings)) for made in found if isinstance(made, Greedy)},
+        **{made.label + conditions(settings): (made, settings) for made in found if not isinstance(made, Greedy)},
+    }
+
+
+def _random(label: str) -> str:
+    return f"{label}, random scores"
+
+
+def _equal(label: str) -> str:
+    return f"best of N, tokens of {label}"
+
+
+def _shortest(settings: Evaluation) -> str:
+    return f"shortest of {settings.n}"
+
+
+def _ceiling(settings: Evaluation) -> str:
+    return f"{CEILING} {settings.n}"
 
 
 class Evaluator:
@@ -82,64 +129,74 @@ class Evaluator:
         self, config: Config, policy: Policy, sessions: Sessions, grader: Grader, reward_model: RewardModel
     ) -> None:
         self._settings = config.evaluate
-        self._limits: dict[str, Any] = {
-            "max_depth": config.evaluate.max_depth,
-            "opening": Opening(config.model.instructions, config.model.action_format),
-        }
+        self._plain = replace(unlimited(config.evaluate), aggregate=Aggregate.last)
+        self._opening = Opening(config.model.instructions, config.model.action_format)
         self._policy = policy
         self._sessions = sessions
         self._grader = grader
         self._reward_model = reward_model
-        self._random = RandomScores(config.seed)
+        self._searches: dict[str, tuple[Strategy, RewardModel, Evaluation]] = {
+            _shortest(config.evaluate): (BestOfN(config.evaluate.n), ShortestFirst(), self._plain)
+        }
+        for label, (made, settings) in _asked_for(config.evaluate).items():
+            self._searches[label] = made, reward_model, settings
+            if made.guided:
+                self._searches[_random(label)] = made, RandomScores(config.seed), settings
 
-    async def rows(self, group: str, task: Task) -> list[Row]:
-        """One row per method. Raises EnvironmentFailure."""
-        parts = await asyncio.gather(
-            self._greedy(task),
-            self._sampled(task),
-            self._beam(task, self._reward_model, ""),
-            self._beam(task, self._random, ", random scores"),
-        )
+    async def rows(self, group: str, task: Task, stored: Rows) -> Rows:
+        """Those that are stored, and the missing ones. Raises EnvironmentFailure."""
+        policy = SharedPolicy(self._policy)
+        missing = [label for label in methods(self._settings) if label not in stored]
+        work = [self._searched(label, task, policy) for label in missing if label in self._searches]
+        if {BASELINE, _ceiling(self._settings)} & set(missing):
+            work.append(self._sampled(task, policy))
         shared = {"group": group, "environment": task.environment, "kind": task.kind, "task": task.id, "error": ""}
-        return [shared | row for part in parts for row in part]
+        found = stored | {row["method"]: shared | row for rows in await asyncio.gather(*work) for row in rows}
+        equal = {_equal(label): row for label, row in found.items() if _equal(label) in missing}
+        for label, row in equal.items():
+            found[label] = shared | await self._best_of_tokens(label, task, policy, int(row["policy_tokens"]))
+        return found
 
-    async def _greedy(self, task: Task) -> list[Row]:
-        result = await greedy(task, self._policy, self._sessions, **self._limits)
-        return [await self._row("greedy", task, result)]
+    async def _searched(self, label: str, task: Task, policy: Policy) -> list[Row]:
+        made, reward_model, settings = self._searches[label]
+        result = await search(made, task, policy, self._sessions, reward_model, settings, self._opening)
+        return [await self._row(label, result.state, result.cost, result.cut)]
 
-    async def _sampled(self, task: Task) -> list[Row]:
+    async def _best_of_tokens(self, label: str, task: Task, policy: Policy, tokens: int) -> Row:
+        """Best-of-N with as many episodes as the tokens pay for."""
+        made, settings = BestOfN(max(tokens, 1)), replace(self._plain, max_tokens=max(tokens, 1))
+        result = await search(made, task, policy, self._sessions, self._reward_model, settings, self._opening)
+        return await self._row(label, result.state, result.cost, cut=False)
+
+    async def _sampled(self, task: Task, policy: Policy) -> list[Row]:
+        """N whole episodes: what one of them is worth, and the best by the true reward."""
         n = self._settings.n
-        candidates = await sample(task, self._policy, self._sessions, n, **self._limits)
-        rows = [await self._row("", task, candidate) for candidate in candidates]
+        explored = await Exploration.begin(task, policy, self._sessions, None, self._plain, self._opening)
+        ends = await sample(explored, n)
+        whole = explored.result(ends[0]).cost
+        rows = []
+        for state in map(explored.tree.state, ends):
+            tokens = sum(step.proposal.tokens for step in state.steps)
+            rows.append(await self._row(BASELINE, state, Cost(tokens, 0, len(state.steps), whole.seconds), cut=False))
         mean = {key: fmean(row[key] for row in rows) for key in rows[0] if key != "method"}
-        best = await self._row(f"best of {n}", task, await best_of(candidates, self._reward_model))
-        shortest = await self._row(f"shortest of {n}", task, await best_of(candidates, ShortestFirst()))
-        oracle = max(rows, key=lambda row: row["outcome"])
-        return [
-            mean | {"method": "sampled mean"},
-            best,
-            shortest,
-            best | {key: oracle[key] for key in ("outcome", "progress", "success")} | {"method": f"oracle best of {n}"},
-        ]
+        best = max(range(n), key=lambda number: rows[number]["outcome"])
+        ceiling = await self._row(_ceiling(self._settings), explored.tree.state(ends[best]), whole, cut=False)
+        return [mean | {"method": BASELINE}, ceiling]
 
-    async def _beam(self, task: Task, reward_model: RewardModel, suffix: str) -> list[Row]:
-        width, branches = self._settings.width, self._settings.branches
-        result = await beam_search(task, self._policy, self._sessions, reward_model, width, branches, **self._limits)
-        return [await self._row(f"beam {width}x{branches}{suffix}", task, result)]
-
-    async def _row(self, method: str, task: Task, result: Result) -> Row:
-        grade = await self._grader.grade(task, result.state.actions)
+    async def _row(self, method: str, state: State, cost: Cost, cut: bool) -> Row:
+        grade = await self._grader.grade(state.task, state.actions)
         return {
             "method": method,
             "outcome": grade.outcome,
             "progress": grade.progress,
             "success": float(grade.success),
-            "finished": float(result.finished),
-            "steps": float(len(result.state.steps)),
-            "policy_tokens": float(result.cost.policy_tokens),
-            "scored_states": float(result.cost.scored_states),
-            "environment_steps": float(result.cost.environment_steps),
-            "seconds": result.cost.seconds,
+            "finished": float(state.done),
+            "cut": float(cut),
+            "steps": float(len(state.steps)),
+            "policy_tokens": float(cost.policy_tokens),
+            "scored_states": float(cost.scored_states),
+            "environment_steps": float(cost.environment_steps),
+            "seconds": cost.seconds,
         }
 
 
@@ -151,12 +208,12 @@ async def _evaluate(evaluator: Evaluator, todo: list[tuple[str, Task]], done: Pa
     async def one(group: str, task: Task) -> None:
         async with lanes:
             try:
-                rows = await evaluator.rows(group, task)
+                rows = await evaluator.rows(group, task, _stored(done, task))
             except EnvironmentFailure as error:
                 failed.append(str(error))
                 return
         temporary = done / f".{task.id}.writing"
-        temporary.write_text(json.dumps(rows))
+        temporary.write_text(json.dumps(list(rows.values())))
         temporary.rename(done / f"{task.id}.json")
         bar.advance(1)
 
@@ -164,6 +221,12 @@ async def _evaluate(evaluator: Evaluator, todo: list[tuple[str, Task]], done: Pa
         await asyncio.gather(*(one(group, task) for group, task in todo))
     if failed:
         raise EnvironmentFailure(f"{len(failed)} tasks failed in their environment; run again to retry: {failed[0]}")
+
+
+def _stored(done: Path, task: Task) -> Rows:
+    """What earlier runs have found on a task."""
+    path = done / f"{task.id}.json"
+    return {row["method"]: row for row in json.loads(path.read_text())} if path.exists() else {}
 
 
 if __name__ == "__main__":

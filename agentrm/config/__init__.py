@@ -145,6 +145,8 @@ def _check(config: Config) -> None:
         ("evaluate.n", config.evaluate.n),
         ("evaluate.width", config.evaluate.width),
         ("evaluate.branches", config.evaluate.branches),
+        ("evaluate.lookahead", config.evaluate.lookahead),
+        ("evaluate.iterations", config.evaluate.iterations),
         ("evaluate.concurrency", config.evaluate.concurrency),
         ("policy_engine.replicas", config.policy_engine.replicas),
         ("reward_engine.replicas", config.reward_engine.replicas),
@@ -165,6 +167,9 @@ def _check(config: Config) -> None:
         low, high = getattr(part, name), getattr(part, f"max_{name}")
         if high is not None and high < low:
             raise UserError(f"the key {key}.max_{name} is {high}: it must be at least {key}.{name}, which is {low}")
+    for name in ("max_tokens", "max_steps", "max_scores", "max_seconds"):
+        if (budget := getattr(config.evaluate, name)) is not None:
+            _positive(f"evaluate.{name}", budget)
     if not 0 <= config.clone.observation_share <= 1:
         raise UserError(f"the key clone.observation_share is {config.clone.observation_share}: it must be from 0 to 1")
     if config.sampling.temperature < 0:

@@ -227,13 +227,57 @@ class Search:
     max_builders: int | None = None
 
 
+class Method(str, Enum):
+    """The test-time searches, each in a file of its own in `agentrm/search`."""
+
+    greedy = "greedy"
+    sample = "sample"
+    best_of_n = "best_of_n"
+    weighted = "weighted"
+    majority = "majority"
+    beam = "beam"
+    stepwise = "stepwise"
+    dvts = "dvts"
+    lookahead = "lookahead"
+    mcts_ucb = "mcts_ucb"
+    mcts_puct = "mcts_puct"
+
+
+class Aggregate(str, Enum):
+    """The value of a trajectory from the scores of its states; `product` clips each score to [0, 1]."""
+
+    last = "last"
+    min = "min"
+    mean = "mean"
+    product = "product"
+
+
 @dataclass
 class Evaluation:
-    """Test-time search: Best-of-N draws `n` episodes; beam keeps `width` states and expands each by `branches`."""
+    """Test-time search by `methods`, in the table's order; the table always holds the baselines as well: one
+    sampled episode, the shortest of N, the oracle's choice, and each search that is scored on its way by random scores.
 
+    Best-of-N draws `n` episodes; beam search keeps `width` states and expands each by `branches`, the other searches
+    take the same numbers. `lookahead`: greedy steps before a state is scored; `iterations`: nodes that MCTS expands.
+
+    `equal_tokens` adds a Best-of-N for each search that is scored on its way, with the tokens that it took on a task.
+    A search that has used up one of its budgets asks for no more: sampled tokens, environment steps, scored states,
+    seconds. With a `gate` it stops as soon as a finished episode has that value.
+    """
+
+    methods: list[Method] = field(default_factory=lambda: [Method.greedy, Method.best_of_n, Method.beam])
     n: int = 5
     width: int = 5
     branches: int = 5
+    lookahead: int = 2
+    iterations: int = 32
+    aggregate: Aggregate = Aggregate.last
+    max_tokens: int | None = None
+    max_steps: int | None = None
+    max_scores: int | None = None
+    max_seconds: float | None = None
+    gate: float | None = None
+    equal_tokens: bool = False
     max_depth: int = 30
     concurrency: int = 64
     confidence: float = 0.95

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from agentrm.environments.base import Environment
+from agentrm.environments.base import SPLITS, Environment, Task
 from agentrm.environments.perturbations import MARK, perturbed
 from agentrm.errors import UserError
 
@@ -54,6 +54,28 @@ def environment_class(name: str) -> type[Environment]:
 def base_name(name: str) -> str:
     """The name of the environment that `name` is, or is a perturbation of."""
     return name.partition(MARK)[0]
+
+
+def find_task(name: str, seed: int) -> Task:
+    """The task of an id such as `babyai.goto_local.test.3`; one that ends in another number has that seed.
+
+    Raises UserError that says which part names nothing.
+    """
+    parts = name.split(".")
+    if len(parts) > 4 and parts[-2].isdigit() and parts[-1].isdigit():
+        seed = int(parts.pop())
+    if len(parts) < 4 or not parts[-1].isdigit():
+        raise UserError(f"{name} is no task: write environment.kind.split.index, such as babyai.goto_local.test.3")
+    environment, *kind, split, index = parts
+    task = Task(environment, ".".join(kind), split, int(index), seed)
+    cls = environment_class(environment)
+    if task.kind not in cls.kinds:
+        raise UserError(f"{name} is no task: {environment} has the kinds {', '.join(cls.kinds)}")
+    if split not in SPLITS:
+        raise UserError(f"{name} is no task: the split must be one of {', '.join(SPLITS)}")
+    if task.index >= (size := cls.size(task.kind, split)):
+        raise UserError(f"{name} is no task: {environment} has {size} of {task.kind} in {split}")
+    return task
 
 
 def _base_class(name: str) -> type[Environment]:

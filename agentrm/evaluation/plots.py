@@ -12,13 +12,16 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from agentrm.evaluation.metrics import CEILING
+from agentrm.evaluation.metrics import BASELINE, CEILING
 
 Row = Mapping[str, object]
 
+_WITHOUT = ("greedy", BASELINE, "majority", "shortest", CEILING)
 # Replaced by the page's own colours once the figure is text.
 _INK, _FAINT = "#010203", "#040506"
 _SCORED, _BASELINE, _CEILING = "#3b82f6", "#94a3b8", "#f59e0b"
+_LABEL = 0.14
+"""Inches that a label takes in a figure."""
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "agentrm",
@@ -39,8 +42,8 @@ _STYLE = {
 
 
 def uses_reward_model(method: str) -> bool:
-    """Whether the trained reward model chose in this method."""
-    return method.startswith(("best of", "beam")) and "random" not in method
+    """Whether the trained reward model chose in this method: in every search but these."""
+    return not method.startswith(_WITHOUT) and "random scores" not in method
 
 
 def colour(method: str) -> str:
@@ -76,16 +79,17 @@ def outcome_bars(groups: Mapping[str, Sequence[Row]]) -> str:
 @mpl.rc_context(_STYLE)
 def outcome_against_tokens(groups: Mapping[str, Sequence[Row]]) -> str:
     """Mean outcome over the policy's tokens per task; further left and higher is better. The oracle is no method."""
-    figure, axes = _panels(groups, height=2.6)
+    height = max(2.6, 0.2 * max(len(rows) for rows in groups.values()))
+    figure, axes = _panels(groups, height=height)
     for axis, (name, rows) in zip(axes, groups.items(), strict=True):
         chosen = [row for row in rows if not str(row["method"]).startswith(CEILING)]
         reach = max(_number(row, "policy_tokens") for row in chosen)
-        heights = _apart([_number(row, "outcome") for row in chosen], 0.055)
-        for row, height in zip(chosen, heights, strict=True):
+        places = _apart([_number(row, "outcome") for row in chosen], _LABEL / height)
+        for row, place in zip(chosen, places, strict=True):
             method = str(row["method"])
             tokens, outcome = _number(row, "policy_tokens"), _number(row, "outcome")
             axis.scatter(tokens, outcome, color=colour(method), s=36, zorder=3)
-            axis.annotate(method, (tokens + 0.04 * reach, height), fontsize=8, va="center")
+            axis.annotate(method, (tokens + 0.04 * reach, place), fontsize=8, va="center")
         axis.set_title(name, loc="left")
         axis.set_ylim(0, 1)
         axis.set_xlim(0, 1.9 * reach)

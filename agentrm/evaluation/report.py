@@ -157,10 +157,14 @@ def _notes(config: Config, table: pa.Table) -> list[str]:
         "resamples; gains are paired by task.",
         "Distance closed: (method − sampled mean) / (oracle's choice − sampled mean). The oracle picks the best of the "
         "same samples by the true reward, which no method sees: a ceiling for Best-of-N, not for beam search.",
-        "The shortest of N and beam search with random scores use no reward model: a gain that they have too is no "
+        "The shortest of N and searches with random scores use no reward model: a gain that they have too is no "
         "merit of it.",
         "Costs are means per task. Tasks run side by side and share the machine, so seconds include waiting.",
     ]
+    if settings.equal_tokens:
+        notes.append(
+            "Best of N, tokens of a search: on each task as many episodes as that search's policy tokens pay for."
+        )
     failed = {row["group"]: row["failed"] for row in table.to_pylist() if row["failed"]}
     if failed:
         text = ", ".join(f"{count} in {name}" for name, count in failed.items())

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from agentrm.environments.base import Task
-from agentrm.models.base import Policy, Sessions
-from agentrm.search.episode import Opening, begin, rollout
-from agentrm.search.result import Metered, Result
+from dataclasses import dataclass
+
+from agentrm.search.exploration import Exploration
+from agentrm.search.sampling import play
 
 
-async def greedy(task: Task, policy: Policy, sessions: Sessions, *, max_depth: int, opening: Opening) -> Result:
-    """The episode of the most likely actions. Raises EnvironmentFailure."""
-    metered = Metered(policy, sessions)
-    state = await begin(task, metered, opening)
-    return metered.result(await rollout(state, metered, metered, max_depth, greedy=True), None)
+@dataclass(frozen=True, slots=True)
+class Greedy:
+    """The episode of the most likely actions."""
+
+    label = "greedy"
+    guided = False
+
+    async def choose(self, explored: Exploration) -> int:
+        """The end of the episode."""
+        (end,) = await play(explored, [0], greedy=True)
+        return end

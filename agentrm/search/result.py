@@ -1,79 +1,47 @@
-"""What every test-time search returns, and the counting of what it cost."""
+"""What every test-time search returns, and what it cost."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from agentrm.environments.base import Observation, Task
-from agentrm.models.base import Policy, RewardModel, Sessions
-from agentrm.models.state import Proposal, State
+from agentrm.models.state import State
+from agentrm.search.tree import Tree
+
+COMPLETE = "complete"
+GATE = "gate"
 
 
 @dataclass(slots=True)
 class Cost:
-    """Tokens the policy sampled, states the reward model scored, environment steps asked for, and wall seconds."""
+    """Tokens the policy sampled, states the reward model scored, distinct environment steps, and wall seconds."""
 
     policy_tokens: int = 0
     scored_states: int = 0
     environment_steps: int = 0
     seconds: float = 0.0
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.policy_tokens + other.policy_tokens,
-            self.scored_states + other.scored_states,
-            self.environment_steps + other.environment_steps,
-            self.seconds + other.seconds,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The final state that a search chose, its score (None without a reward model), and its cost.
+    """The state that a search chose, its value (None without a reward model), what it cost, and the explored tree.
 
-    `finished` is false when a step limit or the model's context cut the episode.
+    In the tree `estimate` is a state's raw score, `visits` and `value` are the number and mean of the values at and
+    below a node, clipped to [0, 1]. `ended_by`: `complete`, `gate` where a finished episode was good enough to stop,
+    or the budget that cut the search (`tokens`, `steps`, `scores` or `seconds`).
     """
 
     state: State
     score: float | None
     cost: Cost
+    tree: Tree
+    ended_by: str
 
     @property
     def finished(self) -> bool:
-        """Whether the environment ended the episode."""
+        """Whether the environment ended the episode; a step limit, the context or a budget may have cut it."""
         return self.state.done
 
-
-@dataclass(slots=True)
-class Metered:
-    """A policy, sessions and a reward model that count into one `cost`; its clock runs from its making."""
-
-    policy: Policy
-    sessions: Sessions
-    reward_model: RewardModel | None = None
-    cost: Cost = field(default_factory=Cost)
-    _started: float = field(default_factory=time.monotonic)
-
-    async def propose(self, state: State, n: int, *, seed: int = 0, greedy: bool = False) -> list[Proposal]:
-        """See `Policy`. A greedy turn is computed once, however often it is asked for."""
-        proposals = await self.policy.propose(state, n, seed=seed, greedy=greedy)
-        self.cost.policy_tokens += sum(proposal.tokens for proposal in (proposals[:1] if greedy else proposals))
-        return proposals
-
-    async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
-        """See `Sessions`."""
-        self.cost.environment_steps += bool(actions)
-        return await self.sessions.observe(task, actions)
-
-    async def score(self, states: Sequence[State]) -> list[float]:
-        """See `RewardModel`."""
-        assert self.reward_model is not None
-        self.cost.scored_states += len(states)
-        return await self.reward_model.score(states)
-
-    def result(self, state: State, score: float | None) -> Result:
-        """Close the books."""
-        self.cost.seconds = time.monotonic() - self._started
-        return Result(state, score, self.cost)
+    @property
+    def cut(self) -> bool:
+        """Whether a budget ended the search."""
+        return self.ended_by not in (COMPLETE, GATE)

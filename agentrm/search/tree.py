@@ -16,7 +16,8 @@ class Node:
     `tokens`) and `malformed`: the turn that led here, as sampled; `observation`: what the environment answered (at
     the root: the opening of the conversation). `visits` N and `value` V: number and mean of the returns backed up
     through the node. `outcome`, `progress`: the true reward, where an episode ended here, else None. `estimate`: the
-    reward model's value, where a rollout was cut here, else None. `terminal`: the environment ended the episode.
+    reward model's value, where a rollout was cut here, or where a test-time search asked for it (raw), else None.
+    `terminal`: the environment ended the episode.
     `merged`: how many sampled turns led to this state.
 
     The rest serves the search and is not stored. A simulation stands at a `busy` node, `virtual` of them pass through

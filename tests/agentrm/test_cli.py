@@ -16,7 +16,7 @@ from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import quality
 from agentrm.search.tree import Node, Tree
 
-STAGES = ("demonstrations", "clone", "trees", "train", "serve", "evaluate", "pipeline")
+STAGES = ("demonstrations", "clone", "trees", "train", "serve", "evaluate", "search", "pipeline")
 AGENTRM = Path(sys.executable).with_name("agentrm")
 
 
@@ -151,6 +151,12 @@ def test_the_benchmark_explains_itself_and_needs_a_policy(tmp_path: Path) -> Non
     result = agentrm("benchmark", "trees", f"run={tmp_path / 'run'}")
     assert result.returncode == 2 and "`agentrm clone`" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_search_names_a_task_and_a_method(tmp_path: Path) -> None:
+    result = agentrm("search", "--task", "babyai.goto_mars.test.3", f"run={tmp_path / 'run'}")
+    assert result.returncode == 2 and "goto_mars" in result.stderr and len(result.stderr.splitlines()) == 1
+    assert agentrm("search", "--method", "bream").returncode == 2
 
 
 def test_statistics_of_trees_need_trees(tmp_path: Path) -> None:

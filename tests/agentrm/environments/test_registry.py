@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from agentrm.environments import environment_class, make, names
+from agentrm.environments import Task, environment_class, find_task, make, names
 from agentrm.errors import UserError
 
 
@@ -38,3 +38,25 @@ def test_official_data_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPa
     with pytest.raises(UserError, match=r"holds no json_2\.1\.1"):
         environment_class("alfworld").size("look_at_obj_in_light", "train")
     assert environment_class("alfworld").size("look_at_obj_in_light_small", "train") > 0
+
+
+def test_a_task_is_found_by_its_id() -> None:
+    for task in (Task("babyai", "goto_local", "test", 3, 7), Task("babyai+walk", "goto_local", "train", 0, 0)):
+        assert find_task(task.id, seed=5) == task
+    assert find_task("babyai.goto_local.test.3", seed=5) == Task("babyai", "goto_local", "test", 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("babyai", "environment.kind.split.index"),
+        ("babyai.goto_local.test.x", "environment.kind.split.index"),
+        ("chess.blitz.test.3", "unknown environment 'chess'"),
+        ("babyai.goto_mars.test.3", "goto_local"),
+        ("babyai.goto_local.dev.3", "train, valid, test"),
+        ("babyai.goto_local.test.999999", "in test"),
+    ],
+)
+def test_a_task_that_does_not_exist_is_named(name: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        find_task(name, seed=0)

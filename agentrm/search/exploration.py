@@ -1,0 +1,264 @@
+"""A test-time search under way: the tree that it has explored, what it has spent, and what it may still spend."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from math import inf
+from typing import Any, TypeVar
+
+from agentrm.config.schema import Aggregate, Evaluation
+from agentrm.environments.base import Observation, Task
+from agentrm.errors import ContextOverflow
+from agentrm.models.base import Policy, RewardModel, Sessions
+from agentrm.models.state import Proposal
+from agentrm.search.aggregation import aggregate, clipped
+from agentrm.search.episode import Opening, begin, step_limit
+from agentrm.search.result import COMPLETE, GATE, Cost, Result
+from agentrm.search.tree import Node, Tree, normalise
+
+T = TypeVar("T")
+Watch = Callable[["Exploration", Sequence[int], Sequence[int]], None]
+"""Told of every round: the exploration, the nodes that it added, and those with which the search goes on."""
+
+
+class Exploration:
+    """What a search asks its policy, environment and reward model for, by nodes of `tree`, in rounds.
+
+    Nothing is executed or scored twice. Each round is dealt out in the order of asking, so that what a budget of steps
+    or scored states cuts does not depend on timing; it never goes beyond them. Tokens are counted when a round is over,
+    so the last one may go past their budget. Once a budget or the gate has ended the search (`ended_by`), every further
+    round is empty. `values` ranks nodes: the aggregate of the raw scores on the way to them.
+    """
+
+    def __init__(
+        self,
+        root: Node,
+        task: Task,
+        policy: Policy,
+        sessions: Sessions,
+        reward_model: RewardModel | None,
+        settings: Evaluation,
+        watch: Watch | None,
+        started: float,
+    ) -> None:
+        self.tree = Tree(task, [root])
+        self.settings = settings
+        self.cost = Cost()
+        self.values: dict[int, float] = {}
+        self.ended_by = ""
+        self._policy = policy
+        self._sessions = sessions
+        self._reward_model = reward_model
+        self._watch = watch
+        self._limit = step_limit(task, settings.max_depth)
+        self._observed: dict[tuple[str, ...], Observation] = {}
+        self._greedy: dict[int, int] = {}
+        self._started = started
+
+    @classmethod
+    async def begin(
+        cls,
+        task: Task,
+        policy: Policy,
+        sessions: Sessions,
+        reward_model: RewardModel | None,
+        settings: Evaluation,
+        opening: Opening,
+        watch: Watch | None = None,
+    ) -> Exploration:
+        """At the task's first state. Raises EnvironmentFailure, as every round does."""
+        started = time.monotonic()
+        first = await begin(task, sessions, opening)
+        root = Node(parent=-1, depth=0, observation=first.opening, terminal=first.done)
+        return cls(root, task, policy, sessions, reward_model, settings, watch, started)
+
+    @property
+    def limited(self) -> bool:
+        """Whether a budget or a gate may end the search early."""
+        settings = self.settings
+        limits = settings.max_tokens, settings.max_steps, settings.max_scores, settings.max_seconds, settings.gate
+        return any(limit is not None for limit in limits)
+
+    def is_open(self, index: int) -> bool:
+        """Whether an episode goes on at a node: neither the environment nor the step limit has ended it."""
+        node = self.tree.nodes[index]
+        return not node.terminal and node.depth < self._limit
+
+    async def expand(self, nodes: Sequence[int], n: int) -> list[int]:
+        """The children by `n` sampled turns at each node, equal actions merged; none where the context is full."""
+        proposals = await self._propose([(index, n, self.tree.nodes[index].depth) for index in nodes], greedy=False)
+        turns = []
+        for index, sampled in zip(nodes, proposals, strict=True):
+            distinct: dict[str, list[Proposal]] = {}
+            for proposal in sampled:
+                distinct.setdefault(normalise(proposal.action), []).append(proposal)
+            turns += [(index, equal[0], len(equal)) for equal in distinct.values()]
+        children = await self._execute(turns, lambda index, proposal: self.tree.child(index, proposal.action))
+        return [child for child in children if child is not None]
+
+    async def continued(self, lanes: Sequence[tuple[int, int]], *, greedy: bool = False) -> list[int | None]:
+        """One turn at each (node, seed): the child, or None where the context is full or a budget is spent.
+
+        Only turns that read the same are merged: lanes are samples of whole episodes. A greedy turn is asked for once.
+        """
+        asked = [lane for lane in lanes if not (greedy and lane[0] in self._greedy)]
+        proposals = await self._propose([(index, 1, seed) for index, seed in asked], greedy)
+        taken = [(lane, each[0]) for lane, each in zip(asked, proposals, strict=True) if each]
+        children = await self._execute([(lane[0], proposal, 1) for lane, proposal in taken], self._same_turn)
+        found = {lane: child for (lane, _), child in zip(taken, children, strict=True) if child is not None}
+        if greedy:
+            self._greedy |= {index: child for (index, _), child in found.items()}
+            return [self._greedy.get(index) for index, _ in lanes]
+        return [found.get(lane) for lane in lanes]
+
+    async def score(self, nodes: Sequence[int]) -> list[int]:
+        """Those of the nodes that have a value now; in the order given."""
+        fresh = [index for index in dict.fromkeys(nodes) if index not in self.values]
+        if fresh:
+            await self._estimate([i for index in fresh for i in self._counted(index)])
+        for index in fresh:
+            scores = [self.tree.nodes[i].estimate for i in self._counted(index)]
+            known = [score for score in scores if score is not None]
+            if len(known) == len(scores):
+                self.values[index] = value = aggregate(known, self.settings.aggregate)
+                self.tree.back_up(index, clipped(value), 1.0)
+        gate = self.settings.gate
+        if gate is not None and any(self._passes(index, gate) for index in nodes):
+            self.ended_by = self.ended_by or GATE
+        return [index for index in nodes if index in self.values]
+
+    def ranked(self, nodes: Sequence[int]) -> list[int]:
+        """Highest value first, equal ones in their order, those without a value last."""
+        return sorted(nodes, key=lambda index: -self.values.get(index, -inf))
+
+    def best(self, nodes: Sequence[int]) -> int:
+        """The node to choose among some: the highest value; without values one whose episode ended.
+
+        Where the gate ended the search, the best episode that passes it.
+        """
+        if self.ended_by == GATE and self.settings.gate is not None:
+            nodes = [index for index in self.values if self._passes(index, self.settings.gate)]
+        if not any(index in self.values for index in nodes):
+            return max(nodes, key=lambda index: self.tree.nodes[index].terminal)
+        return self.ranked(nodes)[0]
+
+    def report(self, candidates: Sequence[int], kept: Sequence[int]) -> None:
+        """Tell whoever watches that a round is over."""
+        if self._watch:
+            self._watch(self, candidates, kept)
+
+    def result(self, index: int) -> Result:
+        """Close the books."""
+        self.cost.seconds = time.monotonic() - self._started
+        tree, cost = self.tree, self.cost
+        tree.ended_by = self.ended_by or COMPLETE
+        tree.policy_tokens, tree.environment_steps = cost.policy_tokens, cost.environment_steps
+        tree.seconds = cost.seconds
+        return Result(tree.state(index), self.values.get(index), cost, tree, tree.ended_by)
+
+    async def _propose(self, requests: Sequence[tuple[int, int, int]], greedy: bool) -> list[list[Proposal]]:
+        """The turns for each (node, n, seed); none where the context is full."""
+
+        async def ask(index: int, n: int, seed: int) -> list[Proposal]:
+            try:
+                return await self._policy.propose(self.tree.state(index), n, seed=seed, greedy=greedy)
+            except ContextOverflow:
+                return []
+
+        if not self._may("tokens", self.cost.policy_tokens, self.settings.max_tokens):
+            return [[] for _ in requests]
+        proposals = [each or [] for each in await self._together([ask(*request) for request in requests])]
+        self.cost.policy_tokens += sum(proposal.tokens for each in proposals for proposal in each)
+        return proposals
+
+    async def _execute(
+        self, turns: Sequence[tuple[int, Proposal, int]], known: Callable[[int, Proposal], int | None]
+    ) -> list[int | None]:
+        """The child that each (parent, turn, samples of it) leads to; None for those beyond the budget of steps."""
+        taken = [(*self.tree.actions(parent), proposal.action) for parent, proposal, _ in turns]
+        steps: dict[tuple[str, ...], None] = {}
+        for (parent, proposal, _), actions in zip(turns, taken, strict=True):
+            if known(parent, proposal) is None and actions not in self._observed and actions not in steps:
+                spent = self.cost.environment_steps + len(steps)
+                if not self._may("steps", spent, self.settings.max_steps):
+                    break
+                steps[actions] = None
+        self.cost.environment_steps += len(steps)
+        observations = await self._together([self._sessions.observe(self.tree.task, actions) for actions in steps])
+        self._observed |= {
+            actions: observation
+            for actions, observation in zip(steps, observations, strict=True)
+            if observation is not None
+        }
+        children: list[int | None] = []
+        for (parent, proposal, count), actions in zip(turns, taken, strict=True):
+            child = known(parent, proposal)
+            if child is not None:
+                self.tree.nodes[child].merged += count
+            elif actions in self._observed:
+                child = self.tree.add(parent, proposal, self._observed[actions])
+                self.tree.nodes[child].merged = count
+            children.append(child)
+        return children
+
+    async def _estimate(self, nodes: Sequence[int]) -> None:
+        """Score the nodes that have not been, as far as the budget goes, in one request.
+
+        What was executed is scored although the policy's tokens or the steps are used up: it may be the best.
+        """
+        assert self._reward_model is not None
+        missing = [index for index in dict.fromkeys(nodes) if self.tree.nodes[index].estimate is None]
+        budget = self.settings.max_scores
+        paid = missing if budget is None else missing[: budget - self.cost.scored_states]
+        if paid and self.ended_by not in (GATE, "seconds"):
+            self.cost.scored_states += len(paid)
+            (scores,) = await self._together([self._reward_model.score([self.tree.state(index) for index in paid])])
+            for index, score in zip(paid, scores or [], strict=scores is not None):
+                self.tree.nodes[index].estimate = score
+        if len(paid) < len(missing):
+            self.ended_by = self.ended_by or "scores"
+
+    async def _together(self, calls: Sequence[Coroutine[Any, Any, T]]) -> list[T | None]:
+        """The answers to all calls; None for those that the budget of seconds cuts."""
+        if not calls:
+            return []
+        running = [asyncio.ensure_future(call) for call in calls]
+        try:
+            done, _ = await asyncio.wait(running, timeout=self._seconds_left(), return_when=asyncio.FIRST_EXCEPTION)
+            for each in done:
+                each.result()
+        finally:
+            for each in running:
+                each.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        if any(each.cancelled() for each in running):
+            self.ended_by = self.ended_by or "seconds"
+        return [None if each.cancelled() else each.result() for each in running]
+
+    def _may(self, name: str, spent: int, budget: int | None) -> bool:
+        """Whether the search goes on: not if it has ended, or if this budget or that of seconds is used up."""
+        left = self._seconds_left()
+        if left is not None and left <= 0:
+            self.ended_by = self.ended_by or "seconds"
+        elif budget is not None and spent >= budget:
+            self.ended_by = self.ended_by or name
+        return not self.ended_by
+
+    def _seconds_left(self) -> float | None:
+        seconds = self.settings.max_seconds
+        return None if seconds is None else self._started + seconds - time.monotonic()
+
+    def _counted(self, index: int) -> list[int]:
+        """The nodes whose scores make the value of one: itself, or the path to it without the root."""
+        if self.settings.aggregate is Aggregate.last or not index:
+            return [index]
+        return self.tree.path(index)[1:]
+
+    def _same_turn(self, parent: int, proposal: Proposal) -> int | None:
+        nodes = self.tree.nodes
+        return next((i for i in nodes[parent].children if nodes[i].text == proposal.text), None)
+
+    def _passes(self, index: int, gate: float) -> bool:
+        return self.tree.nodes[index].terminal and self.values.get(index, -inf) >= gate

@@ -1,0 +1,127 @@
+"""How fast beam search runs a batch of episodes, side by side with its own requests offline.
+
+    agentrm benchmark search --preset quickstart --episodes 32 --json
+
+All episodes are searched at once. Then engines of the same kind answer what the policy and the reward model were asked,
+all of it at once, both at the same time: the limit of what a search can reach. `saturation` is the share of that rate.
+The run directory must hold a policy and a reward model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from actors.benchmark import Ledger, Request, ScoreLedger, ScoreReplay, warm
+from actors.environments import RemoteSessions, start_environments
+from actors.fleet import Fleet
+from actors.policy import RemoteGenerator, start_policy
+from actors.serving import ServedRewardModel, deployed
+from agentrm.config import tasks
+from agentrm.config.schema import Config
+from agentrm.environments.base import Task
+from agentrm.models.base import Sessions
+from agentrm.models.batched import BatchedRewardModel
+from agentrm.models.policy import LanguageModelPolicy
+from agentrm.models.rendering import Renderer
+from agentrm.models.state import State
+from agentrm.run import RunDirectory
+from agentrm.search.beam import Beam
+from agentrm.search.episode import Opening
+from agentrm.search.strategy import search
+from jobs.benchmark_trees import replay
+from jobs.runtime import cluster, main
+
+
+def run(config: Config, episodes: int = 32, as_json: bool = False) -> dict[str, Any]:
+    """Measure the first `episodes` tasks of `tasks.held_in`; prints and returns all figures. Raises UserError without a
+    policy or a reward model.
+    """
+    directory = RunDirectory.open(config)
+    policy = directory.require("policy", "clone")
+    reward_model = directory.require("reward_model", "train")
+    todo = tasks(config.tasks.held_in, config.tasks.seed)[:episodes]
+    # Ray reports what goes wrong in its actors on stdout, which belongs to the figures.
+    with redirect_stdout(sys.stderr), cluster(config):
+        with (
+            start_policy(config, policy) as replicas,
+            start_environments(config) as hosts,
+            deployed(config, reward_model, http=False) as handle,
+        ):
+            ledgers = (
+                Ledger(RemoteGenerator(replicas), serial=False),
+                ScoreLedger(BatchedRewardModel(ServedRewardModel(handle))),
+            )
+            figures = asyncio.run(_search(config, policy, *ledgers, RemoteSessions(hosts), todo))
+        limit = asyncio.run(_limit(config, policy, ledgers[0].requests, reward_model, ledgers[1].states))
+    figures = {"saturation": max(limit.values()) / figures["seconds"], **figures, "limit": limit}
+    if as_json:
+        print(json.dumps(figures, indent=2))
+    else:
+        _show(figures)
+    return figures
+
+
+async def _search(
+    config: Config, policy: Path, generator: Ledger, scorer: ScoreLedger, sessions: Sessions, todo: list[Task]
+) -> dict[str, Any]:
+    """Seconds and counts of all episodes, once the engines of policy, reward model and environments have started."""
+    renderer = Renderer.from_pretrained(policy, config.model.context)
+    model = LanguageModelPolicy(generator, renderer, config.model.action_format, config.seed)
+    beam = Beam(config.evaluate.width, config.evaluate.branches)
+    opening = Opening(config.model.instructions, config.model.action_format)
+    await warm(generator)
+    first = await asyncio.gather(*(sessions.observe(task, ()) for task in todo))
+    await scorer.score(
+        [State(task, opening(task, observation.text)) for task, observation in zip(todo, first, strict=True)]
+    )
+    generator.requests.clear()
+    scorer.states.clear()
+    started, cpu = time.monotonic(), time.process_time()
+    results = await asyncio.gather(
+        *(search(beam, task, model, sessions, scorer, config.evaluate, opening) for task in todo)
+    )
+    return {
+        "seconds": time.monotonic() - started,
+        "driver_cpu_seconds": time.process_time() - cpu,
+        "episodes": len(todo),
+        "policy_tokens": sum(result.cost.policy_tokens for result in results),
+        "policy_requests": len(generator.requests),
+        "scored_states": sum(result.cost.scored_states for result in results),
+        "environment_steps": sum(result.cost.environment_steps for result in results),
+    }
+
+
+async def _limit(
+    config: Config, policy: Path, requests: list[Request], reward_model: Path, states: list[State]
+) -> dict[str, float]:
+    """Seconds that the engines of policy and reward model take for all their requests at once."""
+    renderer = Renderer.from_pretrained(reward_model, config.model.context)
+    ids = [renderer.ids(state.messages()) for state in states]
+    count = config.reward_engine.replicas
+    options = {"num_cpus": 1, "num_gpus": config.reward_engine.gpus}
+    with Fleet.start(ScoreReplay, count, options, config, str(reward_model)) as engines:
+        shares = [engine.run.remote(ids[number::count]) for number, engine in enumerate(engines.handles)]
+        (generating, _), *scoring = await asyncio.gather(replay(config, policy, requests), *shares)
+    return {"policy_seconds": generating, "reward_seconds": max(scoring)}
+
+
+def _show(figures: dict[str, Any]) -> None:
+    limit = figures["limit"]
+    Console(highlight=False).print(
+        f"{figures['episodes']} episodes in {figures['seconds']:.1f} s: {figures['policy_tokens']:,} policy tokens, "
+        f"{figures['scored_states']:,} scored states, {figures['environment_steps']:,} environment steps\n"
+        f"the same requests at once: policy {limit['policy_seconds']:.1f} s, reward model "
+        f"{limit['reward_seconds']:.1f} s\nsaturation {figures['saturation']:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main(run)

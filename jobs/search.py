@@ -1,0 +1,75 @@
+"""One test-time search on one task, shown live: candidates, their values, what was kept; at the end the true outcome.
+
+    agentrm search --task babyai.goto_local.test.3 --method beam
+
+The tree of a search that scored states is stored in the run directory, beneath `searches/`, as tree building stores its
+trees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from rich.console import Console
+
+from actors.environments import RemoteGrader, RemoteSessions, start_environments
+from actors.policy import connect_policy, start_policy
+from actors.serving import ServedRewardModel, deployed
+from agentrm.config import tasks
+from agentrm.config.schema import Config, Method
+from agentrm.data.trees import TreeStore
+from agentrm.environments import find_task
+from agentrm.run import RunDirectory
+from agentrm.search.episode import Opening
+from agentrm.search.live import Live
+from agentrm.search.methods import strategy
+from agentrm.search.result import Result
+from agentrm.search.strategy import search
+from jobs.runtime import cluster, main
+
+FILE_WIDTH = 160
+
+
+def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
+    """Search with the numbers of `evaluate`, on the first held-in task unless one is named. Raises UserError for a task
+    that does not exist, and without a policy or reward model.
+    """
+    first = tasks(config.tasks.held_in, config.tasks.seed)[0]
+    chosen = find_task(task, config.tasks.seed) if task else first
+    directory = RunDirectory.open(config)
+    policy = directory.require("policy", "clone")
+    reward_model = directory.require("reward_model", "train")
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    live, made = Live(console), strategy(method, config.evaluate)
+    console.print(f"{chosen.id}: {made.label}", style="bold", markup=False)
+    with (
+        cluster(config),
+        start_policy(config, policy) as replicas,
+        start_environments(config) as hosts,
+        deployed(config, reward_model, http=False) as handle,
+    ):
+        opening = Opening(config.model.instructions, config.model.action_format)
+        generator, sessions, scorer = (
+            connect_policy(config, policy, replicas),
+            RemoteSessions(hosts),
+            ServedRewardModel(handle),
+        )
+
+        async def play() -> Result:
+            result = await search(made, chosen, generator, sessions, scorer, config.evaluate, opening, live)
+            live.result(result)
+            live.truth(await RemoteGrader(hosts).grade(chosen, result.state.actions))
+            return result
+
+        result = asyncio.run(play())
+    if result.score is not None:
+        store = TreeStore(directory.path("searches") / method.value)
+        store.write(result.tree)
+        console.print(f"explored tree: {store.root}", markup=False, soft_wrap=True)
+    return result
+
+
+if __name__ == "__main__":
+    main(run)

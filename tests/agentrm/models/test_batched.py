@@ -1,0 +1,69 @@
+"""Searches that ask at the same time share requests, and each gets its own scores."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from agentrm.environments.base import Task
+from agentrm.errors import ModelError
+from agentrm.models.batched import STATES, BatchedRewardModel
+from agentrm.models.state import State
+
+TASK = Task("maze", "double_t", "train", 0)
+
+
+def states(*numbers: int) -> list[State]:
+    return [State(TASK, str(number)) for number in numbers]
+
+
+class Numbered:
+    """Scores a state by its text; refuses a negative one."""
+
+    def __init__(self) -> None:
+        self.requests: list[int] = []
+
+    async def score(self, asked: Sequence[State]) -> list[float]:
+        self.requests.append(len(asked))
+        await asyncio.sleep(0.01)
+        scores = [float(state.opening) for state in asked]
+        if min(scores) < 0:
+            raise ModelError("no score")
+        return scores
+
+
+def test_calls_that_wait_go_together() -> None:
+    model = Numbered()
+    batched = BatchedRewardModel(model)
+
+    async def ask() -> list[list[float]]:
+        return await asyncio.gather(*(batched.score(states(number, number + 1)) for number in range(100)))
+
+    assert asyncio.run(ask()) == [[number, number + 1] for number in range(100)]
+    assert model.requests == [STATES] * 3 + [200 - 3 * STATES]
+
+
+def test_a_failed_request_fails_those_that_shared_it() -> None:
+    async def ask() -> list[list[float] | BaseException]:
+        batched = BatchedRewardModel(Numbered())
+        first = await asyncio.gather(*(batched.score(states(number)) for number in (1, -1)), return_exceptions=True)
+        return [*first, await batched.score(states(2))]
+
+    failed, shared, after = asyncio.run(ask())
+    assert isinstance(failed, ModelError) and isinstance(shared, ModelError) and after == [2]
+
+
+def test_a_call_that_is_given_up_leaves_the_others() -> None:
+    async def ask() -> list[float]:
+        batched = BatchedRewardModel(Numbered())
+        given_up = asyncio.create_task(batched.score(states(1)))
+        kept = asyncio.create_task(batched.score(states(2)))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        return await kept
+
+    assert asyncio.run(ask()) == [2]

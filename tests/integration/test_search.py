@@ -1,0 +1,80 @@
+"""Test-time searches on a real cluster, engines and environment: the live command, an evaluation, the benchmark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from agentrm.config import load
+from agentrm.config.schema import Config, Method
+from agentrm.data.trees import TreeStore
+from agentrm.models import explicit
+from agentrm.models.initial import prepare
+from agentrm.models.rendering import Renderer
+from agentrm.run import RunDirectory
+from jobs import benchmark_search, evaluate, search
+from jobs.runtime import cluster
+
+TINY = str(Path(__file__).with_name("tiny.yaml"))
+TEXT = "The goal is at position 3, 4. Your current position is at position 1, 2. There are walls above you. move up"
+MAZES = "[{environment: maze, kinds: [perfect_small], split: test, count: 2}]"
+TASK = "maze.perfect_small.test.1.0"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
+    """A run whose policy and reward model were never trained, on a cluster that all tests share."""
+    run = tmp_path_factory.mktemp("search") / "run"
+    config = load(TINY, [f"run={run}", f"tasks.held_in={MAZES}", "tasks.held_out_kinds=[]", "evaluate.max_depth=3"])
+    directory = RunDirectory.open(config)
+    with directory.writing("policy") as policy:
+        prepare(config.model, [TEXT] * 9, 0, policy)
+    explicit.build(directory.path("policy"), directory.path("reward_model"))
+    # A head whose values differ: an untrained one answers 0.
+    reward = AutoModelForSequenceClassification.from_pretrained(directory.path("reward_model"))
+    torch.nn.init.normal_(reward.score.weight, std=0.05, generator=torch.Generator().manual_seed(0))
+    reward.save_pretrained(directory.path("reward_model"))
+    with cluster(config):
+        yield config
+
+
+def test_a_search_is_shown_and_its_tree_is_stored(config: Config, capsys: pytest.CaptureFixture[str]):
+    result = search.run(config, TASK, Method.beam)
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"{TASK}: beam 2x2\n") and "round 3:" in shown
+    assert shown.index("chosen") < shown.index("the truth, which the search could not see") < shown.index("outcome ")
+    (tree,) = TreeStore(Path(config.run) / "searches" / "beam").trees()
+    assert tree.task.id == TASK and len(tree.nodes) == len(result.tree.nodes)
+    states = [(tree.state(i), node.estimate) for i, node in enumerate(tree.nodes) if node.estimate is not None]
+    model = AutoModelForSequenceClassification.from_pretrained(Path(config.run) / "reward_model")
+    renderer = Renderer.from_pretrained(Path(config.run) / "reward_model", config.model.context)
+    expected = explicit.score(model, [renderer.ids(state.messages()) for state, _ in states])
+    assert len(states) == result.cost.scored_states
+    assert [estimate for _, estimate in states] == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_evaluation_runs_what_is_missing(config: Config):
+    settings = replace(config.evaluate, methods=[Method.best_of_n, Method.dvts])
+    first = evaluate.run(replace(config, evaluate=settings))["held-in"]
+    assert list(first) == evaluate.methods(settings) and "dvts 2x2, random scores" in first
+    done = Path(config.run) / "work" / "evaluation" / f"{TASK}.json"
+    before = json.loads(done.read_text())
+    (Path(config.run) / "evaluation").rename(Path(config.run) / "before")
+    settings = replace(settings, methods=[*settings.methods, Method.mcts_puct, Method.lookahead], iterations=4)
+    second = evaluate.run(replace(config, evaluate=settings))["held-in"]
+    assert list(second) == evaluate.methods(settings) and {*first} < {*second}
+    after = json.loads(done.read_text())
+    assert after[: len(before)] == before and len(after) == len(before) + 4
+
+
+def test_the_benchmark(config: Config, capsys: pytest.CaptureFixture[str]):
+    benchmark_search.run(config, episodes=2, as_json=True)
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["episodes"] == 2 and figures["policy_requests"] > 0 and figures["scored_states"] > 0
+    assert figures["saturation"] == pytest.approx(max(figures["limit"].values()) / figures["seconds"])

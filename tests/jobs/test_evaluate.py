@@ -1,0 +1,97 @@
+"""What is run on a task: the searches that were asked for, the baselines of every table, and only what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from agentrm.config.schema import Config, Evaluation, Method
+from agentrm.evaluation.metrics import BASELINE
+from jobs.evaluate import Evaluator, methods
+from tests.agentrm.search.toy import TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
+
+SETTINGS = Evaluation(n=4, width=2, branches=2, max_depth=9)
+TODAY = [
+    "greedy",
+    "sampled mean",
+    "best of 4",
+    "shortest of 4",
+    "oracle best of 4",
+    "beam 2x2",
+    "beam 2x2, random scores",
+]
+
+
+def evaluator(settings: Evaluation, policy: EvenPolicy) -> Evaluator:
+    config = Config(evaluate=settings)
+    config.model.instructions = False
+    return Evaluator(config, policy, ToySessions(), ToyGrader(), TrueValue())
+
+
+def rows(settings: Evaluation, policy: EvenPolicy, stored: dict[str, Any] | None = None) -> dict[str, Any]:
+    return asyncio.run(evaluator(settings, policy).rows("held-in", TASK, stored or {}))
+
+
+def test_the_default_table() -> None:
+    assert methods(SETTINGS) == TODAY
+
+
+def test_the_baselines_are_always_there() -> None:
+    chosen = Evaluation(methods=[Method.mcts_puct, Method.sample, Method.majority], n=3, iterations=8, max_tokens=50)
+    assert methods(chosen) == [
+        "sampled mean",
+        "majority of 3, 50 tokens",
+        "shortest of 3",
+        "oracle best of 3",
+        "mcts puct 8x5, 50 tokens",
+        "mcts puct 8x5, 50 tokens, random scores",
+    ]
+
+
+def test_one_row_per_method() -> None:
+    policy = EvenPolicy(3)
+    found = rows(SETTINGS, policy)
+    assert sorted(found) == sorted(TODAY)
+    assert found["greedy"]["outcome"] == 0 and found["beam 2x2"]["outcome"] == 1
+    assert found["oracle best of 4"]["outcome"] == found["best of 4"]["outcome"] > found[BASELINE]["outcome"]
+    assert found["best of 4"]["policy_tokens"] == found["oracle best of 4"]["policy_tokens"] == 12
+    assert found[BASELINE]["policy_tokens"] == found[BASELINE]["environment_steps"] == 3
+    assert all(row["finished"] == 1 and row["cut"] == 0 for row in found.values())
+
+
+def test_only_what_is_missing_is_run() -> None:
+    first = rows(SETTINGS, EvenPolicy(3))
+    policy = EvenPolicy(3)
+    assert rows(SETTINGS, policy, first) == first and policy.sampled == 0
+    more = Evaluation(methods=[*SETTINGS.methods, Method.stepwise], n=4, width=2, branches=2, max_depth=9)
+    found = rows(more, policy, first)
+    assert set(found) - set(first) == {"stepwise of 4", "stepwise of 4, random scores"}
+    assert {label: found[label] for label in first} == first
+
+
+def test_budgets_bind_searches_but_no_baselines() -> None:
+    found = rows(Evaluation(n=4, width=2, branches=2, max_depth=9, max_tokens=7), EvenPolicy(3))
+    assert found["best of 4, 7 tokens"]["cut"] == 1 and found["best of 4, 7 tokens"]["policy_tokens"] == 7
+    assert found["oracle best of 4"]["policy_tokens"] == 12 and found["greedy"]["cut"] == 0
+
+
+@pytest.mark.parametrize("method", Method)
+def test_every_method_can_be_evaluated(method: Method) -> None:
+    chosen = Evaluation(methods=[method], n=3, width=2, branches=2, iterations=12, max_depth=9)
+    found = rows(chosen, EvenPolicy(1))
+    assert set(found) == set(methods(chosen))
+    assert all(0 <= row["outcome"] <= 1 for row in found.values())
+
+
+def test_best_of_n_with_the_tokens_of_a_search() -> None:
+    chosen = Evaluation(methods=[Method.beam], n=1, width=2, branches=2, max_depth=9, equal_tokens=True)
+    found = rows(chosen, EvenPolicy(3))
+    label = "best of N, tokens of beam 2x2"
+    assert methods(chosen)[-3:] == ["beam 2x2", "beam 2x2, random scores", label]
+    # Beam takes 4 + 2 * 2 + 2 * 2 tokens, an episode 3.
+    assert found["beam 2x2"]["policy_tokens"] == found[label]["policy_tokens"] == 12
+    assert found[label]["scored_states"] <= 4 and found[label]["finished"] == 1
+    stored = {name: row for name, row in found.items() if name != label}
+    assert rows(chosen, EvenPolicy(3), stored)[label]["policy_tokens"] == 12
