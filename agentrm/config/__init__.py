@@ -155,6 +155,11 @@ def _check(config: Config) -> None:
     for name, value in positive:
         _positive(name, value)
     _check_search(config.trees)
+    least, most = config.reward_engine.replicas, config.reward_engine.max_replicas
+    if most and most < least:
+        raise UserError(
+            f"the key reward_engine.max_replicas is {most}: it must be 0, or reward_engine.replicas or more"
+        )
     if not 0 <= config.clone.observation_share <= 1:
         raise UserError(f"the key clone.observation_share is {config.clone.observation_share}: it must be from 0 to 1")
     if config.sampling.temperature < 0:

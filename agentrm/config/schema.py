@@ -162,6 +162,13 @@ class Engine:
 
 
 @dataclass
+class RewardEngine(Engine):
+    """Replicas of the reward model: `replicas`, and under load up to `max_replicas` (0: no more)."""
+
+    max_replicas: int = 0
+
+
+@dataclass
 class Hosts:
     """Processes that hold live environments."""
 
@@ -234,8 +241,11 @@ class Evaluation:
 
 @dataclass
 class Serve:
-    """The scoring endpoint. An empty `api_key` leaves it open, which is refused for any host but localhost."""
+    """The scoring endpoint. An empty `api_key` leaves it open, which is refused for any host but localhost. `model` is
+    the reward model's directory (empty: the run's own).
+    """
 
+    model: str = ""
     host: str = "127.0.0.1"
     port: int = 8000
     api_key: str = ""
@@ -266,7 +276,7 @@ class Config:
     trees: Search = field(default_factory=Search)
     train: RewardTraining = field(default_factory=RewardTraining)
     policy_engine: Engine = field(default_factory=Engine)
-    reward_engine: Engine = field(default_factory=Engine)
+    reward_engine: RewardEngine = field(default_factory=RewardEngine)
     hosts: Hosts = field(default_factory=Hosts)
     evaluate: Evaluation = field(default_factory=Evaluation)
     serve: Serve = field(default_factory=Serve)

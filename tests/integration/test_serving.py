@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from actors.serving import ServedRewardModel, deployed
-from agentrm.config.schema import Cluster, Config, Engine, Model, Scratch, Serve
+from agentrm.config.schema import Cluster, Config, Model, RewardEngine, Scratch, Serve
 from agentrm.environments.base import Observation, Task
 from agentrm.errors import ModelError
 from agentrm.models.initial import prepare
@@ -59,7 +59,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return Config(
         run=str(tmp_path_factory.mktemp("run")),
         model=Model(context=CONTEXT),
-        reward_engine=Engine(kv_cache_gib=0.05),
+        reward_engine=RewardEngine(kv_cache_gib=0.05),
         serve=Serve(port=port, api_key="right-key", max_conversations=4),
         cluster=Cluster(cpus=4, object_store_gib=0.1),
     )
@@ -67,8 +67,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="module")
 def served(config: Config, directory: Path) -> Iterator[ServedRewardModel]:
-    with cluster(config), deployed(config, directory, http=True) as handle:
-        yield ServedRewardModel(handle)
+    with cluster(config), deployed(config, directory, http=True) as scorers:
+        yield ServedRewardModel(scorers)
 
 
 @pytest.fixture
@@ -118,8 +118,8 @@ def test_the_key_is_required(served: ServedRewardModel, config: Config, headers:
         ([], 422, "conversations"),
         ([[]], 422, "conversations.0"),
         ("text", 422, "conversations"),
-        ([[{"role": "assistant", "content": "hi"}]], 422, "conversation 0: roles must alternate"),
-        ([[{"role": "user", "content": "hi"}] * 2], 422, "conversation 0: roles must alternate"),
+        ([[{"role": "assistant", "content": "hi"}]], 422, "roles must alternate"),
+        ([[{"role": "user", "content": "hi"}] * 2], 422, "roles must alternate"),
         ([[{"role": "system", "content": "hi"}]], 422, "conversations.0.0.role"),
         ([[{"role": "user"}]], 422, "conversations.0.0.content"),
         ([[{"role": "user", "content": "hi", "name": "x"}]], 422, "conversations.0.0.name"),
