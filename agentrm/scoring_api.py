@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -53,10 +53,14 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     413: {"model": ErrorBody, "description": "Too much at once"},
     422: {"model": ErrorBody, "description": "The request is malformed, or longer than the model's context"},
     429: {"model": ErrorBody, "description": "The queue is full: try again after `Retry-After` seconds"},
+    500: {"model": ErrorBody, "description": "The service failed"},
     503: {"model": ErrorBody, "description": "No replica answers now: try again after `Retry-After` seconds"},
     504: {"model": ErrorBody, "description": "No answer within the deadline"},
 }
 _REFUSED: dict[int | str, dict[str, Any]] = {401: _ERRORS[401]}
+_EXPOSED: dict[int | str, dict[str, Any]] = _REFUSED | {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}}
+}
 _DOWN: dict[int | str, dict[str, Any]] = {503: _ERRORS[503]}
 
 
@@ -179,7 +183,7 @@ def create_app(
             raise ModelError("the reward model's engine has stopped")
         return Health()
 
-    @app.get("/metrics", dependencies=key, responses=_REFUSED, response_class=PlainTextResponse)
+    @app.get("/metrics", dependencies=key, responses=_EXPOSED, response_class=Response)
     async def exposed() -> Response:
         """Counters for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
@@ -205,6 +209,10 @@ def create_app(
     @app.exception_handler(StarletteHTTPException)
     async def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:
         return _error(error.status_code, str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        return _error(500, "the service failed: its log says where")
 
     app.add_middleware(
         _Guard, api_key=settings.api_key, max_bytes=settings.max_conversations * context * _BYTES_PER_TOKEN

@@ -26,7 +26,15 @@ def _encodable(text: str) -> str:
     return text
 
 
+def _raw(activation: bool) -> bool:
+    if activation:
+        raise ValueError("scores are raw: leave this out, or send false")
+    return activation
+
+
 Words = Annotated[str, AfterValidator(_encodable)]
+Flag = Annotated[bool, Field(strict=True)]
+Raw = Annotated[Flag, AfterValidator(_raw)]
 
 
 class ChatMessage(BaseModel):
@@ -134,9 +142,9 @@ class VllmRequest(BaseModel):
         | None
     ) = None
     messages: Conversation | None = None
-    add_special_tokens: bool = True
-    use_activation: Literal[False] | None = None
-    activation: Literal[False] | None = None
+    add_special_tokens: Flag = True
+    use_activation: Raw | None = None
+    activation: Raw | None = None
 
     @model_validator(mode="after")
     def _check_one(self) -> VllmRequest:
