@@ -13,7 +13,6 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
-from ray.serve.config import RequestRouterConfig
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
@@ -30,15 +29,15 @@ _CHUNK = 64
 # A replica is added when each has more requests than this; a request holds up to `_CHUNK` inputs.
 _BUSY = 8
 
-# Inputs that begin alike fall into one of so many groups per replica, and a group goes to one replica.
-_GROUPS = 16
+# Inputs that begin alike fall into one of so many groups. Serve knows a group as a "model" that a replica has loaded:
+# it sends the group there while that replica has room, and a new group to the replica that has the fewest.
+_GROUPS = 64
 _BEGINNING = 256
 
 _ATTEMPTS = 3
 
 # One more replica at a time while a service is updated.
 _SURGE_PERCENT = 1
-_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 
 
 class Scorer:
@@ -49,11 +48,22 @@ class Scorer:
 
     async def score(self, inputs: list[Input], per: Per) -> list[Score]:
         """See `agentrm.models.scoring.ServedScorer`."""
+        await self._note_group()
         return await self._scorer.score(inputs, per)
 
     async def rank(self, conversations: list[list[Message]]) -> list[float]:
         """See `agentrm.models.scoring.ServedScorer`."""
+        await self._note_group()
         return await self._scorer.rank(conversations)
+
+    async def _note_group(self) -> None:
+        if group := serve.get_multiplexed_model_id():
+            await self._hold(group)
+
+    @serve.multiplexed(max_num_models_per_replica=_GROUPS)
+    async def _hold(self, group: str) -> str:
+        """Serve notes who has called this with which group."""
+        return group
 
     def alive(self) -> bool:
         """Whether the engines still run."""
@@ -74,9 +84,9 @@ class Scorers:
     holds their beginning. What a replica that died had in hand is sent again.
     """
 
-    def __init__(self, handle: DeploymentHandle, replicas: int) -> None:
+    def __init__(self, handle: DeploymentHandle, several: bool) -> None:
         self._handle = handle
-        self._groups = _GROUPS * replicas if replicas > 1 else 1
+        self._several = several
 
     async def score(self, inputs: list[Input], per: Per) -> list[Score]:
         """One `Score` per input. Raises InputRefused, Busy, and ModelError without an answer."""
@@ -94,7 +104,7 @@ class Scorers:
             return False
 
     async def _spread(self, method: str, inputs: Sequence[Input], *arguments: Any) -> list[Any]:
-        groups: dict[int, list[int]] = {}
+        groups: dict[str, list[int]] = {}
         for number, each in enumerate(inputs):
             groups.setdefault(self._group(each), []).append(number)
         chunks = [
@@ -112,20 +122,20 @@ class Scorers:
         }
         return [found[number] for number in range(len(inputs))]
 
-    def _group(self, given: Input) -> int:
-        if self._groups == 1:
-            return 0
+    def _group(self, given: Input) -> str:
+        if not self._several:
+            return ""
         if isinstance(given, Text):
             beginning = given.text[:_BEGINNING]
         else:
             beginning = given[0]["content"] if isinstance(given[0], dict) else repr(given[:_BEGINNING])
         digest = blake2b(beginning.encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") % self._groups
+        return str(int.from_bytes(digest, "big") % _GROUPS)
 
-    async def _ask(self, method: str, group: int, *arguments: Any) -> list[Any]:
+    async def _ask(self, method: str, group: str, *arguments: Any) -> list[Any]:
         for left in reversed(range(_ATTEMPTS)):
             try:
-                return await self._handle.options(method_name=method, session_id=str(group)).remote(*arguments)
+                return await self._handle.options(method_name=method, multiplexed_model_id=group).remote(*arguments)
             except InputRefused as error:
                 # Ray adds the remote traceback to the text; its cause is the error as it was raised.
                 raise getattr(error, "cause", error) from None
@@ -206,7 +216,6 @@ def _scorer(config: Config, directory: Path) -> serve.Application:
         max_ongoing_requests=_ONGOING,
         max_queued_requests=_ONGOING,
         max_surge_percent=_SURGE_PERCENT,
-        request_router_config=RequestRouterConfig(request_router_class=_ROUTER),
         **scaling,
     ).bind(str(directory), engine, config.model.context)
 
@@ -230,7 +239,7 @@ def _api(config: Config) -> serve.Deployment:
 
 def _scorers(config: Config) -> Scorers:
     handle = serve.get_deployment_handle("Scorer", app_name=application(config))
-    return Scorers(handle, max(config.reward_engine.replicas, config.reward_engine.max_replicas))
+    return Scorers(handle, several=max(config.reward_engine.replicas, config.reward_engine.max_replicas) > 1)
 
 
 def application(config: Config) -> str:
