@@ -15,6 +15,7 @@ from agentrm.config.schema import Config, Representation, RewardKind, RewardTrai
 from agentrm.environments import base_name, environment_class
 from agentrm.environments.base import SPLITS, Task
 from agentrm.errors import UserError
+from agentrm.models.openai_policy import is_endpoint
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -155,6 +156,8 @@ def _check(config: Config) -> None:
     for name, value in positive:
         _positive(name, value)
     _check_search(config.trees)
+    if is_endpoint(config.model.source) != bool(config.model.name):
+        raise UserError("model.name, the name of a model, goes together with an endpoint's address as model.source")
     least, most = config.reward_engine.replicas, config.reward_engine.max_replicas
     if most and most < least:
         raise UserError(
