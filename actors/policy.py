@@ -11,6 +11,8 @@ from actors.exchange import Answer, Desk, Line, Request
 from actors.fleet import Fleet, Size
 from actors.placement import Role, actor_options
 from agentrm.config.schema import Config, Engine, Sampling
+from agentrm.models import openai_policy
+from agentrm.models.base import Policy
 from agentrm.models.policy import Completion, GenerationEngine, LanguageModelPolicy
 from agentrm.models.rendering import Renderer
 
@@ -64,7 +66,9 @@ def replica(replicas: Fleet, ids: Sequence[int]) -> str:
 
 
 def start_policy(config: Config, directory: Path) -> Fleet:
-    """Start all replicas of the policy in a directory."""
+    """Start all replicas of the policy in a directory; there are none of a remote one."""
+    if (directory / openai_policy.FILE).exists():
+        return Fleet([])
     engine = config.policy_engine
     stop_ids = Renderer.from_pretrained(directory, config.model.context).stop_ids
     arguments = (str(directory), engine, config.sampling, config.model.context, stop_ids, config.seed)
@@ -72,7 +76,9 @@ def start_policy(config: Config, directory: Path) -> Fleet:
     return Fleet.start(PolicyReplica, size, actor_options(config, Role.rollouts, engine.gpus), *arguments)
 
 
-def connect_policy(config: Config, directory: Path, replicas: Fleet) -> LanguageModelPolicy:
-    """The `Policy` over started replicas."""
+def connect_policy(config: Config, directory: Path, replicas: Fleet) -> Policy:
+    """The `Policy` over started replicas, or the remote one."""
+    if not replicas.names:
+        return openai_policy.connect(directory, config.sampling, config.model.action_format, config.seed)
     renderer = Renderer.from_pretrained(directory, config.model.context)
     return LanguageModelPolicy(RemoteGenerator(replicas), renderer, config.model.action_format, config.seed)

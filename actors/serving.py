@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
-from ray.exceptions import RayError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
+from actors.placement import Role, actor_options
 from agentrm.config.schema import Config, Engine
-from agentrm.errors import ContextOverflow, ModelError
-from agentrm.models.engine import ScoringEngine
-from agentrm.models.rendering import Renderer
-from agentrm.models.reward import score_what_fits
+from agentrm.errors import InputRefused, ModelError
+from agentrm.models.scoring import Input, Per, Score, Text, check, open_scorer
 from agentrm.models.state import Message, State
 from agentrm.scoring_api import Busy, create_app
 
@@ -27,129 +27,223 @@ from agentrm.scoring_api import Busy, create_app
 _ONGOING = 4096
 _CHUNK = 64
 
+# A replica is added when each has more requests than this; a request holds up to `_CHUNK` inputs.
+_BUSY = 8
+
+# Inputs that begin alike fall into one of so many groups. Serve knows a group as a "model" that a replica has loaded:
+# it sends the group there while that replica has room, and a new group to the replica that has the fewest.
+_GROUPS = 64
+_BEGINNING = 256
+
+_ATTEMPTS = 3
+
+# One more replica at a time while a service is updated.
+_SURGE_PERCENT = 1
+
 
 class Scorer:
-    """One replica: a pooling engine and the renderer of its tokenizer."""
+    """One replica: a reward model and its engines."""
 
     def __init__(self, directory: str, engine: Engine, context: int) -> None:
-        self._renderer = Renderer.from_pretrained(directory, context)
-        self._engine = ScoringEngine(directory, engine, context)
+        self._scorer = open_scorer(Path(directory), engine, context)
 
-    async def score(self, conversations: list[list[Message]]) -> list[float]:
-        """Raw values, one per conversation. Raises ContextOverflow."""
-        ids = await asyncio.to_thread(lambda: [self._renderer.ids(each) for each in conversations])
-        return await self._engine.score_ids(ids)
+    async def score(self, inputs: list[Input], per: Per) -> list[Score]:
+        """See `agentrm.models.scoring.ServedScorer`."""
+        await self._note_group()
+        return await self._scorer.score(inputs, per)
 
     async def rank(self, conversations: list[list[Message]]) -> list[float]:
-        """Raw values for a search: -inf for a conversation that exceeds the context."""
-        return await score_what_fits(self._engine, self._renderer, conversations)
+        """See `agentrm.models.scoring.ServedScorer`."""
+        await self._note_group()
+        return await self._scorer.rank(conversations)
+
+    async def _note_group(self) -> None:
+        if group := serve.get_multiplexed_model_id():
+            await self._hold(group)
+
+    @serve.multiplexed(max_num_models_per_replica=_GROUPS)
+    async def _hold(self, group: str) -> str:
+        """Serve notes who has called this with which group."""
+        return group
 
     def alive(self) -> bool:
-        """Whether the engine still runs."""
-        return self._engine.alive
+        """Whether the engines still run."""
+        return self._scorer.alive
 
     def check_health(self) -> None:
         """Called by Serve, which replaces the replica when this raises."""
-        if not self._engine.alive:
+        if not self._scorer.alive:
             raise ModelError("the reward model's engine has stopped")
 
     def __del__(self) -> None:
-        if hasattr(self, "_engine"):
-            self._engine.close()
+        if hasattr(self, "_scorer"):
+            self._scorer.close()
+
+
+class Scorers:
+    """All replicas behind a handle: they share the work in chunks, and inputs that begin alike go to the replica that
+    holds their beginning. What a replica that died had in hand is sent again.
+    """
+
+    def __init__(self, handle: DeploymentHandle, several: bool) -> None:
+        self._handle = handle
+        self._several = several
+
+    async def score(self, inputs: list[Input], per: Per) -> list[Score]:
+        """One `Score` per input. Raises InputRefused, Busy, and ModelError without an answer."""
+        return await self._spread("score", inputs, per)
+
+    async def rank(self, conversations: list[list[Message]]) -> list[float]:
+        """One value per conversation, -inf for one that exceeds the context. Raises ModelError without an answer."""
+        return await self._spread("rank", conversations)
+
+    async def alive(self) -> bool:
+        """Whether a replica answers that its engines run."""
+        try:
+            return await self._handle.alive.remote()
+        except RayError:
+            return False
+
+    async def _spread(self, method: str, inputs: Sequence[Input], *arguments: Any) -> list[Any]:
+        groups: dict[str, list[int]] = {}
+        for number, each in enumerate(inputs):
+            groups.setdefault(self._group(each), []).append(number)
+        chunks = [
+            (group, numbers[start : start + _CHUNK])
+            for group, numbers in groups.items()
+            for start in range(0, len(numbers), _CHUNK)
+        ]
+        answers = await asyncio.gather(
+            *(self._ask(method, group, [inputs[i] for i in numbers], *arguments) for group, numbers in chunks)
+        )
+        found = {
+            i: one
+            for (_, numbers), answer in zip(chunks, answers, strict=True)
+            for i, one in zip(numbers, answer, strict=True)
+        }
+        return [found[number] for number in range(len(inputs))]
+
+    def _group(self, given: Input) -> str:
+        if not self._several:
+            return ""
+        if isinstance(given, Text):
+            beginning = given.text[:_BEGINNING]
+        else:
+            beginning = given[0]["content"] if isinstance(given[0], dict) else repr(given[:_BEGINNING])
+        digest = blake2b(beginning.encode(), digest_size=8).digest()
+        return str(int.from_bytes(digest, "big") % _GROUPS)
+
+    async def _ask(self, method: str, group: str, *arguments: Any) -> list[Any]:
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                return await self._handle.options(method_name=method, multiplexed_model_id=group).remote(*arguments)
+            except InputRefused as error:
+                # Ray adds the remote traceback to the text; its cause is the error as it was raised.
+                raise getattr(error, "cause", error) from None
+            except BackPressureError as error:
+                raise Busy("the reward model's queue is full: try again in a second") from error
+            except (ActorDiedError, ActorUnavailableError) as error:
+                if not left:
+                    raise ModelError("the reward model's replicas died: look at their logs in Ray") from error
+            except RayError as error:
+                raise ModelError(f"the reward model did not answer: {str(error).strip().splitlines()[-1]}") from error
+        raise AssertionError("the last attempt returns or raises")
 
 
 class ServedRewardModel:
-    """A `RewardModel` over a handle from `deployed`; replicas share the work in chunks."""
+    """A `RewardModel` over what `deployed` yields."""
 
-    def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = handle
+    def __init__(self, scorers: Scorers) -> None:
+        self._scorers = scorers
 
     async def score(self, states: Sequence[State]) -> list[float]:
         """One raw value per state, -inf for one that exceeds the context. Raises ModelError without an answer."""
-        conversations = [state.messages() for state in states]
-        chunks = [conversations[start : start + _CHUNK] for start in range(0, len(conversations), _CHUNK)]
-        scored = await asyncio.gather(*(_answer(self._handle.rank, chunk) for chunk in chunks))
-        return [value for chunk in scored for value in chunk]
+        return await self._scorers.rank([state.messages() for state in states])
 
 
 @contextmanager
-def deployed(config: Config, directory: Path, http: bool) -> Iterator[DeploymentHandle]:
+def deployed(config: Config, directory: Path, http: bool) -> Iterator[Scorers]:
     """Serve the reward model that lies in `directory` on the connected cluster for the block, from when it is ready.
 
-    Yields the handle of the scorers; with `http` the API listens on `serve.host` and `serve.port` as well. Raises
-    ModelError when the directory holds no reward model or the engine does not start.
+    Yields its scorers; with `http` the API listens on `serve.host` and `serve.port` as well. A run that is served
+    already is updated: each replica takes requests until its successor is ready, so there must be room for one more.
+    Whoever updated last ends the service. Raises ModelError when the directory holds no reward model or the engine
+    does not start; the model that was served before stays then.
     """
-    _check(directory)
+    check(directory)
     name = application(config)
-    engine, settings, context = config.reward_engine, config.serve, config.model.context
-    scorer = serve.deployment(
-        Scorer,
-        name="Scorer",
-        num_replicas=engine.replicas,
-        ray_actor_options={"num_cpus": 1, "num_gpus": engine.gpus},
-        max_ongoing_requests=_ONGOING,
-        max_queued_requests=_ONGOING,
-    ).bind(str(directory), engine, context)
-
-    def build() -> FastAPI:
-        handle = serve.get_deployment_handle("Scorer", app_name=name)
-
-        async def healthy() -> bool:
-            try:
-                return await handle.alive.remote()
-            except RayError:
-                return False
-
-        return create_app(lambda conversations: _answer(handle.score, conversations), healthy, settings, name, context)
-
-    api = serve.deployment(
-        serve.ingress(build)(),
-        name="API",
-        ray_actor_options={"num_cpus": 0},
-        max_ongoing_requests=_ONGOING,
-        max_queued_requests=_ONGOING,
-    )
+    settings = config.serve
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(
         proxy_location="HeadOnly" if http else "Disabled",
         http_options={"host": settings.host, "port": settings.port},
     )
+    updates = name in serve.status().applications
+    scorer = _scorer(config, directory)
     try:
         if http:
-            serve.run(api.bind(scorer), name=name, route_prefix="/")
+            serve.run(_api(config).bind(scorer), name=name, route_prefix="/")
         else:
             serve.run(scorer, name=name, route_prefix=None)
     except RuntimeError as error:
-        serve.delete(name)
+        if not updates:
+            serve.delete(name)
         reason = str(error).strip().splitlines()[-1]
         raise ModelError(f"the reward model in {directory} could not be served: {reason}") from error
+    since = serve.status().applications[name].last_deployed_time_s
     try:
-        yield serve.get_deployment_handle("Scorer", app_name=name)
+        yield _scorers(config)
     finally:
-        serve.delete(name)
+        served = serve.status().applications.get(name)
+        if served and served.last_deployed_time_s == since:
+            serve.delete(name)
+
+
+def _scorer(config: Config, directory: Path) -> serve.Application:
+    engine = config.reward_engine
+    scaling: dict[str, Any] = {"num_replicas": engine.replicas}
+    if engine.max_replicas is not None and engine.max_replicas > engine.replicas:
+        scaling = {
+            "autoscaling_config": {
+                "min_replicas": engine.replicas,
+                "max_replicas": engine.max_replicas,
+                "target_ongoing_requests": _BUSY,
+            }
+        }
+    return serve.deployment(
+        Scorer,
+        name="Scorer",
+        ray_actor_options=actor_options(config, Role.rollouts, engine.gpus),
+        max_ongoing_requests=_ONGOING,
+        max_queued_requests=_ONGOING,
+        max_surge_percent=_SURGE_PERCENT,
+        **scaling,
+    ).bind(str(directory), engine, config.model.context)
+
+
+def _api(config: Config) -> serve.Deployment:
+    name, settings, context = application(config), config.serve, config.model.context
+
+    def build() -> FastAPI:
+        scorers = _scorers(config)
+        return create_app(scorers.score, scorers.alive, settings, name, context)
+
+    return serve.deployment(
+        serve.ingress(build)(),
+        name="API",
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=_ONGOING,
+        max_queued_requests=_ONGOING,
+        max_surge_percent=_SURGE_PERCENT,
+    )
+
+
+def _scorers(config: Config) -> Scorers:
+    engine = config.reward_engine
+    handle = serve.get_deployment_handle("Scorer", app_name=application(config))
+    return Scorers(handle, several=max(engine.replicas, engine.max_replicas or 0) > 1)
 
 
 def application(config: Config) -> str:
     """The name of a run's Serve application, which is the model's name in the API."""
     return f"agentrm-{Path(config.run).name}"
-
-
-async def _answer(method: DeploymentHandle, conversations: list[list[Message]]) -> list[float]:
-    try:
-        return await method.remote(conversations)
-    except ContextOverflow as error:
-        # Ray adds the remote traceback to the text; its cause is the error as it was raised.
-        raise getattr(error, "cause", error) from None
-    except BackPressureError as error:
-        raise Busy("the reward model's queue is full: try again in a second") from error
-    except RayError as error:
-        raise ModelError(f"the reward model did not answer: {str(error).strip().splitlines()[-1]}") from error
-
-
-def _check(directory: Path) -> None:
-    try:
-        architectures = json.loads((directory / "config.json").read_text())["architectures"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{directory} holds no model: its config.json cannot be read") from error
-    if not architectures[0].endswith("ForSequenceClassification"):
-        raise ModelError(f"{directory} holds {architectures[0]}, not a reward model (…ForSequenceClassification)")

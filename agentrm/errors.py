@@ -28,5 +28,9 @@ class ModelError(AgentRMError):
     exit_code = 4
 
 
-class ContextOverflow(ModelError):
+class InputRefused(ModelError):
+    """A model cannot read what it was given."""
+
+
+class ContextOverflow(InputRefused):
     """A conversation is longer than the model's context."""

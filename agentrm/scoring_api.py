@@ -1,74 +1,67 @@
-"""The HTTP form of a reward model: `POST /v1/score`, whatever runs the model behind it."""
+"""The HTTP form of a reward model: `POST /v1/score` and the forms of other reward servers, whatever runs the model."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from math import isfinite
+from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agentrm import __version__
 from agentrm.config.schema import Serve
-from agentrm.errors import AgentRMError, ContextOverflow
-from agentrm.models.state import Message as Turn
+from agentrm.errors import AgentRMError, InputRefused, ModelError
+from agentrm.models.scoring import Input, Per, Score
+from agentrm.scoring_forms import (
+    ClassifyRequest,
+    ClassifyResponse,
+    ErrorBody,
+    Health,
+    Model,
+    ModelList,
+    PoolingRequest,
+    PoolingResponse,
+    RewardRequest,
+    RewardResponse,
+    ScoreRequest,
+    ScoreResponse,
+)
+from agentrm.scoring_metrics import Measured, Metrics
 
 # More text than this cannot fit the model's context in any language that its tokenizer was made for.
 _BYTES_PER_TOKEN = 16
 _RETRY_AFTER_S = 1
 
+# What says nothing of the model or its users, and is read by probes and browsers, which send no key.
+_OPEN = frozenset({"/healthz", "/docs", "/openapi.json"})
 
-class ChatMessage(BaseModel):
-    """One turn."""
+_SUMMARY = """Raw scores of agents' conversations: higher is better, no sigmoid. A conversation ends with the
+environment's answer, and that with the line `The episode has ended.` where it has. Requests that begin alike are
+cheap: their common part is computed once."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    role: Literal["user", "assistant"]
-    content: str
-
-
-class ScoreRequest(BaseModel):
-    """Conversations whose turns alternate, beginning with the user's."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    conversations: Annotated[list[Annotated[list[ChatMessage], Field(min_length=1)]], Field(min_length=1)]
-
-    @field_validator("conversations")
-    @classmethod
-    def _alternate(cls, conversations: list[list[ChatMessage]]) -> list[list[ChatMessage]]:
-        for number, conversation in enumerate(conversations):
-            for position, message in enumerate(conversation):
-                if message.role != ("user", "assistant")[position % 2]:
-                    raise ValueError(f"conversation {number}: roles must alternate, beginning with user")
-        return conversations
-
-
-class ScoreResponse(BaseModel):
-    """Raw values (no sigmoid), one per conversation in the order of the request; higher is better."""
-
-    model: str
-    scores: list[float]
-
-
-class Model(BaseModel):
-    """A model that this server scores with; `context` in tokens."""
-
-    id: str
-    object: Literal["model"] = "model"
-    context: int
-
-
-class ModelList(BaseModel):
-    """All models of this server."""
-
-    object: Literal["list"] = "list"
-    data: list[Model]
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorBody, "description": "The body is no JSON"},
+    401: {"model": ErrorBody, "description": "The API key is missing or wrong"},
+    413: {"model": ErrorBody, "description": "Too much at once"},
+    422: {"model": ErrorBody, "description": "The request is malformed, or longer than the model's context"},
+    429: {"model": ErrorBody, "description": "The queue is full: try again after `Retry-After` seconds"},
+    500: {"model": ErrorBody, "description": "The service failed"},
+    503: {"model": ErrorBody, "description": "No replica answers now: try again after `Retry-After` seconds"},
+    504: {"model": ErrorBody, "description": "No answer within the deadline"},
+}
+_REFUSED: dict[int | str, dict[str, Any]] = {401: _ERRORS[401]}
+_EXPOSED: dict[int | str, dict[str, Any]] = _REFUSED | {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}}
+}
+_DOWN: dict[int | str, dict[str, Any]] = {503: _ERRORS[503]}
 
 
 class Busy(AgentRMError):
@@ -87,7 +80,7 @@ class _Guard:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers = dict(scope["headers"])
-        if self._key and scope["path"] != "/healthz":
+        if self._key and scope["path"] not in _OPEN:
             given = headers.get(b"authorization", b"")
             if not hmac.compare_digest(given, self._key):
                 refused = _error(401, "send the API key as `Authorization: Bearer KEY`", {"WWW-Authenticate": "Bearer"})
@@ -112,62 +105,100 @@ class _Guard:
 
 
 def create_app(
-    score: Callable[[list[list[Turn]]], Awaitable[list[float]]],
+    score: Callable[[list[Input], Per], Awaitable[Sequence[Score]]],
     healthy: Callable[[], Awaitable[bool]],
     settings: Serve,
     model: str,
     context: int,
 ) -> FastAPI:
-    """The application over `score`, which raises ContextOverflow for a conversation too long and Busy when it is full.
+    """The application over `score`, which raises InputRefused for what the model cannot read and Busy when it is full.
 
     Errors are JSON, `{"error": {"message", "field"}}`: 401 without the key, 413 for too much at once, 422 for a bad
-    request, 429 with Retry-After when `settings.max_queued_requests` are waiting, 504 after `settings.deadline_s`.
+    request, 429 with Retry-After when `settings.max_queued_requests` are waiting, 503 with it when no replica answers,
+    504 after `settings.deadline_s`.
     """
-    app = FastAPI(title="AgentRM", docs_url=None, redoc_url=None)
-    app.add_middleware(
-        _Guard, api_key=settings.api_key, max_bytes=settings.max_conversations * context * _BYTES_PER_TOKEN
-    )
+    app = FastAPI(title="AgentRM", version=__version__, description=_SUMMARY, docs_url="/docs", redoc_url=None)
+    metrics = Metrics()
     waiting = 0
+    # The guard refuses before anything is parsed; this one only tells clients of the key.
+    key = [Depends(HTTPBearer(auto_error=False))] if settings.api_key else []
 
-    @app.post("/v1/score")
-    async def score_conversations(request: ScoreRequest) -> ScoreResponse:
+    async def scored(inputs: list[Input], per: Per = Per.input) -> Sequence[Score]:
         nonlocal waiting
-        number = len(request.conversations)
-        if number > settings.max_conversations:
+        if len(inputs) > settings.max_conversations:
             raise HTTPException(
-                413, f"{number} conversations are too many: send at most {settings.max_conversations} at a time"
+                413, f"{len(inputs)} conversations are too many: send at most {settings.max_conversations} at a time"
             )
         if waiting >= settings.max_queued_requests:
             raise Busy(f"{waiting} requests are waiting: try again in {_RETRY_AFTER_S} s")
         waiting += 1
+        metrics.waiting.set(waiting)
         try:
             async with asyncio.timeout(settings.deadline_s):
-                scores = await score([[message.model_dump() for message in each] for each in request.conversations])
+                scores = await score(inputs, per)
         except TimeoutError as error:
             raise HTTPException(
                 504, f"no score within {settings.deadline_s:g} s: send fewer conversations at a time"
             ) from error
         finally:
             waiting -= 1
-        return ScoreResponse(model=model, scores=scores)
+            metrics.waiting.set(waiting)
+        if not all(isfinite(value) for each in scores for value in each.values):
+            raise ModelError("the reward model gave a score that is no number: check its weights and dtype")
+        metrics.scored(scores)
+        return scores
 
-    @app.get("/v1/models")
+    @app.post("/v1/score", dependencies=key, responses=_ERRORS)
+    async def score_inputs(request: ScoreRequest) -> ScoreResponse:
+        """Score conversations, or token ids: one value each, or one per step."""
+        per = Per(request.per)
+        return ScoreResponse.of(model, await scored(request.inputs(), per), per is Per.step)
+
+    @app.post("/classify", dependencies=key, responses=_ERRORS)
+    async def classify(request: ClassifyRequest) -> ClassifyResponse:
+        """Score in the form of vLLM's `/classify`, as verl and others send it."""
+        return ClassifyResponse.of(model, await scored(request.inputs()))
+
+    @app.post("/pooling", dependencies=key, responses=_ERRORS)
+    async def pooling(request: PoolingRequest) -> PoolingResponse:
+        """Score in the form of vLLM's `/pooling`."""
+        per_token = request.task == "token_classify"
+        scores = await scored(request.inputs(), Per.token if per_token else Per.input)
+        return PoolingResponse.of(model, scores, per_token)
+
+    @app.post("/get_reward", dependencies=key, responses=_ERRORS)
+    async def get_reward(request: RewardRequest) -> RewardResponse:
+        """Score in the form of OpenRLHF's remote reward models."""
+        return RewardResponse.of(await scored(request.inputs()))
+
+    @app.get("/v1/models", dependencies=key, responses=_REFUSED)
     async def models() -> ModelList:
+        """The model's name and context."""
         return ModelList(data=[Model(id=model, context=context)])
 
-    @app.get("/healthz")
-    async def health() -> JSONResponse:
-        return (
-            JSONResponse({"status": "ok"}) if await healthy() else _error(503, "the reward model's engine has stopped")
-        )
+    @app.get("/healthz", responses=_DOWN)
+    async def health() -> Health:
+        """For probes: whether an engine runs."""
+        if not await healthy():
+            raise ModelError("the reward model's engine has stopped")
+        return Health()
+
+    @app.get("/metrics", dependencies=key, responses=_EXPOSED, response_class=Response)
+    async def exposed() -> Response:
+        """Counters for Prometheus."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @app.exception_handler(Busy)
     async def busy(_: Request, error: Busy) -> JSONResponse:
         return _error(429, str(error), {"Retry-After": str(_RETRY_AFTER_S)})
 
-    @app.exception_handler(ContextOverflow)
-    async def overflow(_: Request, error: ContextOverflow) -> JSONResponse:
+    @app.exception_handler(InputRefused)
+    async def unreadable(_: Request, error: InputRefused) -> JSONResponse:
         return _error(422, str(error))
+
+    @app.exception_handler(ModelError)
+    async def unavailable(_: Request, error: ModelError) -> JSONResponse:
+        return _error(503, str(error), {"Retry-After": str(_RETRY_AFTER_S)})
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -177,8 +208,16 @@ def create_app(
 
     @app.exception_handler(StarletteHTTPException)
     async def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:
-        return _error(error.status_code, str(error.detail))
+        return _error(error.status_code, str(error.detail), dict(error.headers or {}))
 
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        return _error(500, "the service failed: its log says where")
+
+    app.add_middleware(
+        _Guard, api_key=settings.api_key, max_bytes=settings.max_conversations * context * _BYTES_PER_TOKEN
+    )
+    app.add_middleware(Measured, metrics=metrics, paths=frozenset(app.openapi()["paths"]))
     return app
 
 

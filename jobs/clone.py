@@ -14,6 +14,7 @@ from typing import Any
 
 from agentrm.config.schema import Config
 from agentrm.data.demonstrations import Demonstration, agent_turns, read
+from agentrm.models import openai_policy
 from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
 from agentrm.run import RunDirectory
@@ -23,10 +24,16 @@ from jobs.runtime import cluster, main
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Make `demonstrations/` and `policy/`, unless they are there; returns the metrics."""
+    """Make `demonstrations/` and `policy/`, unless they are there; returns the metrics. A policy behind an endpoint is
+    only written down.
+    """
     directory = RunDirectory.open(config)
     if directory.finished("policy"):
         return directory.metrics("clone")
+    if openai_policy.is_endpoint(config.model.source):
+        with directory.writing("policy") as output:
+            openai_policy.describe(output, config.model.source, config.model.name)
+        return {}
     started = time.monotonic()
     with cluster(config):
         counts = demonstrations.run(config)

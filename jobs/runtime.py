@@ -121,4 +121,4 @@ def _worker_environment(config: Config) -> dict[str, str]:
     ):
         variables["OMP_NUM_THREADS"] = "1"
     variables = {key: os.environ.get(key, value) for key, value in variables.items()}
-    return variables | {key: os.environ[key] for key in ("HF_HUB_OFFLINE",) if key in os.environ}
+    return variables | {key: os.environ[key] for key in ("HF_HUB_OFFLINE", "OPENAI_API_KEY") if key in os.environ}

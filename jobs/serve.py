@@ -1,6 +1,8 @@
-"""Serve a run's reward model over HTTP until Ctrl-C.
+"""Serve a run's reward model, or the one in `serve.model`, over HTTP until Ctrl-C.
 
-ray job submit -- python -m jobs.serve --preset quickstart serve.port=8000
+    ray job submit -- python -m jobs.serve --preset quickstart serve.port=8000
+
+On a cluster that serves the run already this updates it in place, without a failed request, and takes it over.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from pathlib import Path
 
 from actors.serving import deployed
 from agentrm.config.schema import Config
@@ -18,7 +21,10 @@ from jobs.runtime import cluster, main
 
 def run(config: Config) -> None:
     """Deploy the reward model and block. Raises UserError when there is none yet or the port is taken."""
-    directory = RunDirectory.open(config).require("reward_model", "train")
+    run = RunDirectory.open(config)
+    directory = (
+        Path(config.serve.model).expanduser().absolute() if config.serve.model else run.require("reward_model", "train")
+    )
     if not (config.cluster.address or os.environ.get("RAY_ADDRESS")):
         _check_port(config.serve.host, config.serve.port)
     with cluster(config), deployed(config, directory, http=True):

@@ -104,8 +104,8 @@ def _bootstrap(config: Config) -> Iterator[RewardModel | None]:
     if not config.trees.bootstrap:
         yield None
         return
-    with deployed(config, Path(config.trees.bootstrap).expanduser().absolute(), http=False) as handle:
-        yield ServedRewardModel(handle)
+    with deployed(config, Path(config.trees.bootstrap).expanduser().absolute(), http=False) as scorers:
+        yield ServedRewardModel(scorers)
 
 
 if __name__ == "__main__":

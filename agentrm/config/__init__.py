@@ -15,6 +15,7 @@ from agentrm.config.schema import Config, Representation, RewardKind, RewardTrai
 from agentrm.environments import base_name, environment_class
 from agentrm.environments.base import SPLITS, Task
 from agentrm.errors import UserError
+from agentrm.models.openai_policy import is_endpoint
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -170,6 +171,8 @@ def _check(config: Config) -> None:
     for name in ("max_tokens", "max_steps", "max_scores", "max_seconds"):
         if (budget := getattr(config.evaluate, name)) is not None:
             _positive(f"evaluate.{name}", budget)
+    if is_endpoint(config.model.source) != bool(config.model.name):
+        raise UserError("model.name, the name of a model, goes together with an endpoint's address as model.source")
     if not 0 <= config.clone.observation_share <= 1:
         raise UserError(f"the key clone.observation_share is {config.clone.observation_share}: it must be from 0 to 1")
     if config.sampling.temperature < 0:

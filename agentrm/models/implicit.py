@@ -70,6 +70,11 @@ class VllmTokenScorer:
         entries = zip(ids[1:], output.prompt_logprobs[1:], strict=True)
         return [float("nan"), *(entry[token].logprob for token, entry in entries)]
 
+    @property
+    def alive(self) -> bool:
+        """Whether the engine still takes requests."""
+        return self._loop.alive
+
     def close(self) -> None:
         """Stop the engine."""
         self._loop.close()
@@ -92,11 +97,17 @@ class ImplicitRewardModel:
     async def step_scores(self, state: State) -> list[float]:
         """r_t of each step, which sum to the trajectory's score. Raises ContextOverflow."""
         rendered = await asyncio.to_thread(self._renderer.render, state.messages())
+        return _by_step(rendered, await self.token_rewards(rendered))
+
+    async def token_rewards(self, rendered: Rendered) -> list[float]:
+        """What each token adds to the score: beta times its log-probability ratio; 0 for the environment's tokens."""
         policy, reference = await asyncio.gather(
             self._policy.log_probabilities(rendered.ids), self._reference.log_probabilities(rendered.ids)
         )
-        ratios = [ours - theirs for ours, theirs in zip(policy, reference, strict=True)]
-        return [self._beta * total for total in _by_step(rendered, ratios)]
+        return [
+            self._beta * (ours - theirs) if agent else 0.0
+            for ours, theirs, agent in zip(policy, reference, rendered.agent, strict=True)
+        ]
 
     async def _fitting(self, state: State) -> list[float] | None:
         with suppress(ContextOverflow):
@@ -104,12 +115,9 @@ class ImplicitRewardModel:
         return None
 
 
-def _by_step(rendered: Rendered, ratios: Sequence[float]) -> list[float]:
-    """The sums over the agent's tokens of each step, which ends with the environment's message."""
-    return [
-        sum(ratios[i] for i in range(start + 1, end + 1) if rendered.agent[i])
-        for start, end in pairwise(rendered.ends[::2])
-    ]
+def _by_step(rendered: Rendered, rewards: Sequence[float]) -> list[float]:
+    """The sums over each step, which ends with the environment's message."""
+    return [sum(rewards[start + 1 : end + 1]) for start, end in pairwise(rendered.ends[::2])]
 
 
 def copy(base: Path, directory: Path) -> None:
@@ -126,8 +134,8 @@ def describe(directory: Path, beta: float, reference: str) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def load(directory: Path, context: int) -> ImplicitRewardModel:
-    """The reward model that `describe` marked, by transformers. Raises ModelError when it or its reference is gone."""
+def described(directory: Path) -> tuple[float, Path]:
+    """What `describe` wrote: beta and the reference's directory. Raises ModelError when either model is gone."""
     try:
         settings = json.loads((directory / "config.json").read_text())[KEY]
     except (OSError, ValueError, KeyError) as error:
@@ -135,11 +143,17 @@ def load(directory: Path, context: int) -> ImplicitRewardModel:
     reference = directory / settings["reference"]
     if not (reference / "config.json").is_file():
         raise ModelError(f"the reference of {directory} is {reference}, where there is no model")
+    return settings["beta"], reference
+
+
+def load(directory: Path, context: int) -> ImplicitRewardModel:
+    """The reward model that `describe` marked, by transformers. Raises ModelError when it or its reference is gone."""
+    beta, reference = described(directory)
     policy, base = (
         TransformersTokenScorer(AutoModelForCausalLM.from_pretrained(path, dtype="auto"))
         for path in (directory, reference)
     )
-    return ImplicitRewardModel(policy, base, Renderer.from_pretrained(directory, context), settings["beta"])
+    return ImplicitRewardModel(policy, base, Renderer.from_pretrained(directory, context), beta)
 
 
 def verify(directory: Path, context: int, states: Sequence[State], expected: Sequence[float]) -> float:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, Protocol
 
-from agentrm.errors import ContextOverflow, ModelError, UserError
+from agentrm.errors import ContextOverflow, UserError
+from agentrm.models.endpoint import ChatEndpoint
 from agentrm.models.policy import Generator
 from agentrm.models.rendering import Renderer
 from agentrm.models.state import State
@@ -42,39 +43,20 @@ class Completer(Protocol):
 
 
 class EndpointCompleter:
-    """Any endpoint that speaks OpenAI's chat completions, such as vLLM's server, at `url` (".../v1").
-
-    Failed requests are retried `retries` times; then, or without a key that the endpoint takes, raises ModelError.
+    """Any endpoint that speaks OpenAI chat completions, at `url` (".../v1"). Raises ModelError without an answer after
+    `retries` more tries, or without a key that the endpoint takes.
     """
 
     def __init__(
         self, url: str, model: str, api_key: str, *, max_tokens: int = 512, concurrency: int = 16, retries: int = 2
     ) -> None:
-        from openai import AsyncOpenAI
-
-        self._client = AsyncOpenAI(base_url=url, api_key=api_key, max_retries=retries)
-        self._model = model
+        self._endpoint = ChatEndpoint(url, model, api_key, concurrency=concurrency, retries=retries)
         self._max_tokens = max_tokens
-        self._lanes = asyncio.Semaphore(concurrency)
 
     async def complete(self, question: str) -> str:
         """See `Completer`."""
-        from openai import BadRequestError, OpenAIError
-
-        try:
-            async with self._lanes:
-                answer = await self._client.chat.completions.create(
-                    model=self._model,
-                    messages=[{"role": "user", "content": question}],
-                    temperature=0.0,
-                    max_tokens=self._max_tokens,
-                )
-        except BadRequestError as error:
-            if "context" in str(error).lower():
-                raise ContextOverflow(f"the judge's context is too short for a question: {error}") from error
-            raise ModelError(f"the judge {self._model} refused a request: {error}") from error
-        except OpenAIError as error:
-            raise ModelError(f"the judge {self._model} did not answer: {error}") from error
+        messages = [{"role": "user", "content": question}]
+        answer = await self._endpoint.chat(messages, temperature=0.0, max_tokens=self._max_tokens)
         return answer.choices[0].message.content or ""
 
 

@@ -1,18 +1,25 @@
-"""The reward model behind a real Ray Serve with a real vLLM engine: same values as transformers, refusals, the key."""
+"""The reward model behind a real Ray Serve with a real vLLM engine: same values as transformers, refusals, the key, and
+nothing lost while replicas die and models change.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
+import ray
 import torch
 from transformers import AutoModelForSequenceClassification
 
 from actors.serving import ServedRewardModel, deployed
+from agentrm.client import AsyncScoringClient
 from agentrm.config.schema import Cluster, Config, Engine, Model, Scratch, Serve
 from agentrm.environments.base import Observation, Task
 from agentrm.errors import ModelError
@@ -67,8 +74,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="module")
 def served(config: Config, directory: Path) -> Iterator[ServedRewardModel]:
-    with cluster(config), deployed(config, directory, http=True) as handle:
-        yield ServedRewardModel(handle)
+    with cluster(config), deployed(config, directory, http=True) as scorers:
+        yield ServedRewardModel(scorers)
 
 
 @pytest.fixture
@@ -118,8 +125,8 @@ def test_the_key_is_required(served: ServedRewardModel, config: Config, headers:
         ([], 422, "conversations"),
         ([[]], 422, "conversations.0"),
         ("text", 422, "conversations"),
-        ([[{"role": "assistant", "content": "hi"}]], 422, "conversation 0: roles must alternate"),
-        ([[{"role": "user", "content": "hi"}] * 2], 422, "conversation 0: roles must alternate"),
+        ([[{"role": "assistant", "content": "hi"}]], 422, "roles must alternate"),
+        ([[{"role": "user", "content": "hi"}] * 2], 422, "roles must alternate"),
         ([[{"role": "system", "content": "hi"}]], 422, "conversations.0.0.role"),
         ([[{"role": "user"}]], 422, "conversations.0.0.content"),
         ([[{"role": "user", "content": "hi", "name": "x"}]], 422, "conversations.0.0.name"),
@@ -168,3 +175,80 @@ def test_a_policy_is_no_reward_model(config: Config, tmp_path: Path) -> None:
         pass
     with pytest.raises(ModelError, match=r"config\.json"), deployed(config, tmp_path / "absent", http=False):
         pass
+
+
+def test_steps_ids_and_the_forms_of_vllm(client: httpx.Client, directory: Path, expected: list[float]) -> None:
+    first, values = client.post("/v1/score", json={"conversations": CONVERSATIONS[:2], "per": "step"}).json()["scores"]
+    assert first == pytest.approx(expected[:1], abs=1e-3)
+    assert len(values) == 2 and values[1] == pytest.approx(expected[1], abs=1e-3)
+    renderer = Renderer.from_pretrained(directory, CONTEXT)
+    ids = [renderer.ids(each) for each in CONVERSATIONS]
+    assert client.post("/v1/score", json={"token_ids": ids}).json()["scores"] == pytest.approx(expected, abs=1e-3)
+    text = renderer.tokenizer.apply_chat_template(CONVERSATIONS[1], tokenize=False)
+    answer = client.post("/classify", json={"input": text, "add_special_tokens": False}).json()
+    assert answer["data"][0]["probs"] == pytest.approx(expected[1:2], abs=1e-3)
+    refused = client.post("/v1/score", json={"token_ids": [[1, 5000]]})
+    assert refused.status_code == 422 and "vocabulary" in refused.json()["error"]["message"]
+
+
+@asynccontextmanager
+async def load(config: Config, found: list[list[float]]) -> AsyncIterator[None]:
+    """Six clients that score the conversations again and again, each trying once more at most."""
+    ended = asyncio.Event()
+
+    async def ask(http: AsyncScoringClient) -> None:
+        while not ended.is_set():
+            found.append(await http.score(CONVERSATIONS))
+
+    async with AsyncScoringClient(f"http://127.0.0.1:{config.serve.port}", "right-key", retries=1) as http:
+        clients = [asyncio.create_task(ask(http)) for _ in range(6)]
+        yield
+        before = len(found)
+        while len(found) < before + 20:
+            await asyncio.sleep(0.05)
+        ended.set()
+        await asyncio.gather(*clients)
+
+
+async def test_a_killed_replica_loses_no_request(
+    served: ServedRewardModel, config: Config, expected: list[float]
+) -> None:
+    found: list[list[float]] = []
+    async with load(config, found):
+        while len(found) < 20:
+            await asyncio.sleep(0.05)
+        replicas = [each for each in ray.util.list_named_actors(all_namespaces=True) if "#Scorer#" in each["name"]]
+        assert len(replicas) == 1
+        ray.kill(ray.get_actor(replicas[0]["name"], replicas[0]["namespace"]))
+    assert all(values == pytest.approx(expected, abs=1e-3) for values in found)
+
+
+async def test_an_update_to_two_replicas_loses_no_request_and_keeps_prefixes_together(
+    served: ServedRewardModel, config: Config, directory: Path, tmp_path: Path, expected: list[float]
+) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(directory)
+    with torch.no_grad():
+        model.score.weight *= -1
+    model.save_pretrained(tmp_path)
+    Renderer.from_pretrained(directory, CONTEXT).tokenizer.save_pretrained(tmp_path)
+    updated = replace(config, reward_engine=replace(config.reward_engine, replicas=2))
+    found: list[list[float]] = []
+    async with load(config, found):
+        update = deployed(updated, tmp_path, http=True)
+        await asyncio.to_thread(update.__enter__)
+    try:
+        negated = [-value for value in expected]
+        signs = [values == pytest.approx(negated, abs=1e-3) for values in found]
+        old = [values for values, new in zip(found, signs, strict=True) if not new]
+        assert old and all(values == pytest.approx(expected, abs=1e-3) for values in old)
+        assert all(signs[-20:])
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{config.serve.port}", headers=KEY, timeout=60) as http:
+            for number in range(8):
+                body = {"conversations": [[{"role": "user", "content": f"Task {number}: open the box. " * 8}]]}
+                # Serve learns within moments which replica holds a beginning; from then on it is always that one.
+                cached: list[int] = []
+                while len(cached) < 4 or (0 in cached[-4:] and len(cached) < 100):
+                    cached.append((await http.post("/v1/score", json=body)).json()["usage"]["cached_tokens"])
+                assert 0 not in cached[-4:]
+    finally:
+        await asyncio.to_thread(update.__exit__, None, None, None)

@@ -135,7 +135,7 @@ def test_a_question_beyond_the_context_is_counted(endpoint: Endpoint) -> None:
 
 def test_an_endpoint_that_fails_is_a_model_error(endpoint: Endpoint) -> None:
     endpoint.answer = lambda shown: "broken"
-    with pytest.raises(ModelError, match="the judge toy-judge did not answer"):
+    with pytest.raises(ModelError, match="toy-judge did not answer"):
         judged(endpoint, "listwise", [2, 9], retries=0)
 
 

@@ -1,0 +1,211 @@
+"""What scores behind the service: any reward model that `agentrm train` wrote, or one of others, on vLLM.
+
+A model reads conversations, which it renders as in training, or token ids or text as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from itertools import accumulate
+from math import inf
+from pathlib import Path
+from typing import Protocol, TypeGuard
+
+from agentrm.config.schema import Engine
+from agentrm.errors import ContextOverflow, InputRefused, ModelError
+from agentrm.models import implicit
+from agentrm.models.engine import ScoringEngine
+from agentrm.models.rendering import Rendered, Renderer
+from agentrm.models.reward import score_what_fits
+from agentrm.models.state import Message
+
+EXPLICIT = "ForSequenceClassification"
+"""How the architecture of an explicit reward model's config.json ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text to be read as it is, special tokens included; `special` adds those that the tokenizer begins texts with."""
+
+    text: str
+    special: bool = True
+
+
+Input = list[Message] | list[int] | Text
+
+
+class Per(str, Enum):
+    """Where values are read: after the whole `input`, after each turn of the environment (`step`), or each `token`."""
+
+    input = "input"
+    step = "step"
+    token = "token"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Raw values of one input, in its order; it had `tokens` tokens, `cached` of which were not computed again."""
+
+    values: list[float]
+    tokens: int
+    cached: int
+
+
+class ServedScorer(Protocol):
+    """A reward model with its engines. `context`: the longest input, in tokens."""
+
+    context: int
+
+    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Score]:
+        """One `Score` per input, independent of the others. Raises InputRefused."""
+        ...
+
+    async def rank(self, conversations: Sequence[list[Message]]) -> list[float]:
+        """Raw values for a search: -inf for a conversation that exceeds the context."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether its engines still run."""
+        ...
+
+    def close(self) -> None:
+        """Stop the engines."""
+        ...
+
+
+class ExplicitScorer:
+    """A scalar head on a pooling engine: a value of an input is the head's at the last token."""
+
+    def __init__(self, directory: Path, engine: Engine, context: int) -> None:
+        self.context = context
+        self._renderer = Renderer.from_pretrained(directory, context)
+        self._engine = ScoringEngine(directory, engine, context)
+
+    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Score]:
+        """See `ServedScorer`."""
+        read = await asyncio.to_thread(lambda: [self._read(each, per) for each in inputs])
+        readings = await self._engine.read([ids for ids, _ in read], every_token=per is not Per.input)
+        return [
+            Score(
+                [reading.values[end] for end in ends] if per is Per.step else reading.values, len(ids), reading.cached
+            )
+            for (ids, ends), reading in zip(read, readings, strict=True)
+        ]
+
+    async def rank(self, conversations: Sequence[list[Message]]) -> list[float]:
+        """See `ServedScorer`."""
+        return await score_what_fits(self._engine, self._renderer, conversations)
+
+    @property
+    def alive(self) -> bool:
+        """See `ServedScorer`."""
+        return self._engine.alive
+
+    def close(self) -> None:
+        """See `ServedScorer`."""
+        self._engine.close()
+
+    def _read(self, given: Input, per: Per) -> tuple[list[int], list[int]]:
+        """The ids of an input, and where the environment's turns end in them."""
+        if _is_conversation(given):
+            rendered = self._renderer.render(given)
+            return rendered.ids, rendered.ends[::2]
+        if per is Per.step:
+            raise InputRefused("values per step need conversations: token ids and text do not show where steps end")
+        if isinstance(given, Text):
+            ids = self._renderer.tokenizer(given.text, add_special_tokens=given.special)["input_ids"]
+            if not ids:
+                raise InputRefused("the text has no tokens: send at least one")
+        else:
+            ids = given
+        if len(ids) > self.context:
+            raise ContextOverflow(f"the input has {len(ids)} tokens, the model's context is {self.context}")
+        return ids, []
+
+
+class ImplicitScorer:
+    """Two engines, the model's and its reference's: a value of an input is the sum of what its tokens add."""
+
+    def __init__(self, directory: Path, engine: Engine, context: int) -> None:
+        beta, reference = implicit.described(directory)
+        # One token of the models' context is kept for what vLLM samples.
+        self.context = context - 1
+        self._renderer = Renderer.from_pretrained(directory, self.context)
+        self._engines = [implicit.VllmTokenScorer(path, engine, self.context) for path in (directory, reference)]
+        policy, base = self._engines
+        self._model = implicit.ImplicitRewardModel(policy, base, self._renderer, beta)
+
+    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Score]:
+        """See `ServedScorer`. Raises InputRefused for token ids and text too, which do not show whose a token is."""
+        rendered = await asyncio.to_thread(lambda: [self._read(each) for each in inputs])
+        return list(await asyncio.gather(*(self._score(each, per) for each in rendered)))
+
+    async def rank(self, conversations: Sequence[list[Message]]) -> list[float]:
+        """See `ServedScorer`."""
+        return list(await asyncio.gather(*(self._rank(each) for each in conversations)))
+
+    @property
+    def alive(self) -> bool:
+        """See `ServedScorer`."""
+        return all(engine.alive for engine in self._engines)
+
+    def close(self) -> None:
+        """See `ServedScorer`."""
+        for engine in self._engines:
+            engine.close()
+
+    def _read(self, given: Input) -> Rendered:
+        if not _is_conversation(given):
+            raise InputRefused("an implicit reward model scores conversations only: it must know the agent's turns")
+        return self._renderer.render(given)
+
+    async def _score(self, rendered: Rendered, per: Per) -> Score:
+        values = list(accumulate(await self._model.token_rewards(rendered)))
+        if per is Per.input:
+            values = values[-1:]
+        elif per is Per.step:
+            values = [values[end] for end in rendered.ends[::2]]
+        return Score(values, len(rendered.ids), 0)
+
+    async def _rank(self, conversation: list[Message]) -> float:
+        with suppress(ContextOverflow):
+            (score,) = await self.score([conversation])
+            return score.values[-1]
+        return -inf
+
+
+def check(directory: Path) -> None:
+    """Raise ModelError unless a directory says that it holds a reward model."""
+    _kind(directory)
+
+
+def open_scorer(directory: Path, engine: Engine, context: int) -> ServedScorer:
+    """The reward model in a directory, on engines in this process. Raises ModelError when there is none."""
+    return _kind(directory)(directory, engine, context)
+
+
+def _kind(directory: Path) -> type[ExplicitScorer] | type[ImplicitScorer]:
+    try:
+        config = json.loads((directory / "config.json").read_text())
+        architecture = config["architectures"][0]
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise ModelError(f"{directory} holds no model: its config.json cannot be read") from error
+    if implicit.KEY in config:
+        implicit.described(directory)
+        return ImplicitScorer
+    if not architecture.endswith(EXPLICIT):
+        raise ModelError(f"{directory} holds {architecture}, not a reward model (…{EXPLICIT})")
+    # transformers leaves out its default of two labels.
+    if len(config.get("id2label", ())) != 1:
+        raise ModelError(f"{directory} holds a classifier of several labels, not a reward model (num_labels=1)")
+    return ExplicitScorer
+
+
+def _is_conversation(given: Input) -> TypeGuard[list[Message]]:
+    return isinstance(given, list) and isinstance(given[0], dict)

@@ -1,0 +1,168 @@
+"""What the service scores with, on real engines: the values of transformers, whole, per step and per token, for each
+kind of reward model and for one that others made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, Qwen2Config
+
+from agentrm.config.schema import Engine, Model, Scratch
+from agentrm.environments.base import Observation, Task
+from agentrm.errors import ContextOverflow, InputRefused, ModelError
+from agentrm.models import implicit
+from agentrm.models.initial import prepare
+from agentrm.models.rendering import Renderer
+from agentrm.models.scoring import Input, Per, Text, check, open_scorer
+from agentrm.models.state import Proposal, State
+from tests.agentrm.models.processes import in_new_process
+
+CONTEXT = 128
+STATE = (
+    State(Task("toy", "any", "train", 0), "go to the red ball")
+    .extend(Proposal("turn left", "turn left"), Observation("a wall"))
+    .extend(Proposal("go to ball", "go to ball"), Observation("the ball is near"))
+)
+CONVERSATION = STATE.messages()
+SHORT = CONVERSATION[:2]
+LONG = [{"role": "user", "content": "ball " * CONTEXT}]
+IDS = [5, 60, 7, 33]
+TEXT = "<turn> go to the ball"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`policy`, and reward models: `explicit`, `implicit`, and `imported`, whose config asks for a sigmoid."""
+    root = tmp_path_factory.mktemp("models")
+    model = Model(source="scratch", context=CONTEXT, scratch=Scratch(vocabulary=300, hidden=64, layers=2, heads=2))
+    prepare(model, ["go to the ball"] * 9, 0, root / "policy")
+    tokenizer = Renderer.from_pretrained(root / "policy", CONTEXT).tokenizer
+    torch.manual_seed(0)
+    explicit = AutoModelForSequenceClassification.from_pretrained(
+        root / "policy", num_labels=1, problem_type="regression"
+    )
+    shape = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=CONTEXT,
+        num_labels=1,
+        pad_token_id=0,
+    )
+    imported = AutoModelForSequenceClassification.from_config(shape)
+    for name, each in (("explicit", explicit), ("imported", imported)):
+        # Initial weights are so small that all values would agree by chance.
+        torch.nn.init.normal_(each.score.weight, std=1.0)
+        each.save_pretrained(root / name)
+        tokenizer.save_pretrained(root / name)
+    implicit.copy(root / "policy", root / "implicit")
+    trained = AutoModelForCausalLM.from_pretrained(root / "implicit")
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    trained.save_pretrained(root / "implicit")
+    implicit.describe(root / "implicit", 0.5, "../policy")
+    return root
+
+
+ASKED: list[tuple[list[Input], Per]] = [
+    ([CONVERSATION, SHORT, IDS, Text(TEXT)], Per.input),
+    ([CONVERSATION, SHORT], Per.step),
+    ([IDS], Per.token),
+    ([IDS], Per.step),
+    ([[5, 10_000]], Per.input),
+    ([IDS * CONTEXT], Per.input),
+    ([IDS], Per.input),
+]
+ASKED_IMPLICIT: list[tuple[list[Input], Per]] = [
+    ([CONVERSATION, SHORT], Per.input),
+    ([CONVERSATION], Per.step),
+    ([IDS], Per.input),
+    ([LONG], Per.input),
+]
+Answers = tuple[list[Any], list[float]]
+
+
+def answer_all(root: Path) -> dict[str, Answers]:
+    """What each scorer answers, or why it refuses; and how it ranks."""
+    asked = {"explicit": ASKED, "imported": ASKED, "implicit": ASKED_IMPLICIT}
+    scorers = {name: open_scorer(root / name, Engine(kv_cache_gib=0.05), CONTEXT) for name in asked}
+
+    async def ask(name: str) -> Answers:
+        calls = (scorers[name].score(inputs, per) for inputs, per in asked[name])
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        assert scorers[name].alive
+        return found, await scorers[name].rank([CONVERSATION, LONG, SHORT])
+
+    async def ask_all() -> dict[str, Answers]:
+        return dict(zip(asked, await asyncio.gather(*map(ask, asked)), strict=True))
+
+    try:
+        return asyncio.run(ask_all())
+    finally:
+        for scorer in scorers.values():
+            scorer.close()
+
+
+@pytest.fixture(scope="module")
+def answers(root: Path) -> dict[str, Answers]:
+    return in_new_process(answer_all, root)
+
+
+@pytest.mark.parametrize("name", ["explicit", "imported"])
+def test_a_scalar_head_scores_as_in_transformers(root: Path, answers: dict[str, Answers], name: str) -> None:
+    found, ranked = answers[name]
+    renderer = Renderer.from_pretrained(root / name, CONTEXT)
+    model = AutoModelForSequenceClassification.from_pretrained(root / name).eval()
+
+    def expected(ids: list[int]) -> float:
+        with torch.inference_mode():
+            return model(torch.tensor([ids])).logits.item()
+
+    rendered = renderer.render(CONVERSATION)
+    whole = [rendered.ids, renderer.ids(SHORT), IDS, renderer.tokenizer(TEXT)["input_ids"]]
+    values = [expected(ids) for ids in whole]
+    assert max(values) - min(values) > 0.1
+    assert min(values) < 0 or max(values) > 1, "a sigmoid would not show"
+    assert [each.values for each in found[0]] == [pytest.approx([value], abs=1e-3) for value in values]
+    assert [each.tokens for each in found[0]] == [len(ids) for ids in whole]
+    steps = [expected(rendered.ids[: end + 1]) for end in rendered.ends[::2]]
+    assert found[1][0].values == pytest.approx(steps, abs=1e-3)
+    assert found[1][1].values == pytest.approx(steps[:1], abs=1e-3)
+    assert found[2][0].values == pytest.approx([expected(IDS[: i + 1]) for i in range(len(IDS))], abs=1e-3)
+    assert [type(each) for each in found[3:6]] == [InputRefused, InputRefused, ContextOverflow]
+    assert "10000 is not in the model's vocabulary" in str(found[4])
+    assert found[6][0].values == pytest.approx(found[0][2].values, abs=1e-5)
+    assert ranked == pytest.approx([values[0], -inf, values[1]], abs=1e-3)
+
+
+def test_an_implicit_reward_model_scores_on_two_engines(root: Path, answers: dict[str, Answers]) -> None:
+    found, ranked = answers["implicit"]
+    steps = asyncio.run(implicit.load(root / "implicit", CONTEXT).step_scores(STATE))
+    assert abs(steps[0] - steps[1]) > 1e-3
+    assert found[0][0].values == pytest.approx([sum(steps)], abs=1e-3)
+    assert found[0][1].values == pytest.approx([steps[0]], abs=1e-3)
+    assert found[1][0].values == pytest.approx([0.0, steps[0], sum(steps)], abs=1e-3)
+    assert [type(each) for each in found[2:]] == [InputRefused, ContextOverflow]
+    assert ranked == pytest.approx([sum(steps), -inf, steps[0]], abs=1e-3)
+
+
+def test_what_is_no_reward_model_is_refused(root: Path, tmp_path: Path) -> None:
+    for name in ("explicit", "imported", "implicit"):
+        check(root / name)
+    with pytest.raises(ModelError, match="LlamaForCausalLM, not a reward model"):
+        check(root / "policy")
+    with pytest.raises(ModelError, match=r"config\.json"):
+        check(tmp_path)
+    AutoModelForSequenceClassification.from_pretrained(root / "policy", num_labels=2).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="several labels"):
+        check(tmp_path)
