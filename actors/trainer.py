@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,13 +48,14 @@ def fit(
     seed: int,
     work: Path,
     show: Callable[[dict[str, float]], None],
+    resources: Mapping[str, float] | None = None,
 ) -> Trained:
     """Train the model in `base`: a `policy` by token cross entropy, a `reward_model` by the loss of its
     `training.kind`.
 
     `work` holds checkpoints, TensorBoard events and the result; a fit that was killed goes on from its last checkpoint
     there. `work` and `base` must lie on storage that all workers reach. `show` gets the `Recorder`'s progress about
-    every second, from another thread. Raises ModelError when more than `training.max_failures` workers died, or the
+    every second, from another thread. Each worker asks for the custom `resources`. Raises ModelError when more than `training.max_failures` workers died, or the
     loss stopped being finite.
     """
     gpu = training.gpus_per_worker > 0
@@ -76,7 +77,7 @@ def fit(
         scaling_config=ScalingConfig(
             num_workers=training.workers,
             use_gpu=gpu,
-            resources_per_worker={"CPU": 1, **({"GPU": training.gpus_per_worker} if gpu else {})},
+            resources_per_worker={"CPU": 1, **({"GPU": training.gpus_per_worker} if gpu else {}), **(resources or {})},
         ),
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         run_config=RunConfig(

@@ -21,7 +21,8 @@ from rich.console import Console
 
 from actors.benchmark import Ledger, Request, ScoreLedger, ScoreReplay, warm
 from actors.environments import RemoteSessions, start_environments
-from actors.fleet import Fleet
+from actors.fleet import Fleet, Size
+from actors.placement import Role, actor_options
 from actors.policy import RemoteGenerator, start_policy
 from actors.serving import ServedRewardModel, deployed
 from agentrm.config import tasks
@@ -106,8 +107,9 @@ async def _limit(
     renderer = Renderer.from_pretrained(reward_model, config.model.context)
     ids = [renderer.ids(state.messages()) for state in states]
     count = config.reward_engine.replicas
-    options = {"num_cpus": 1, "num_gpus": config.reward_engine.gpus}
-    with Fleet.start(ScoreReplay, count, options, config, str(reward_model)) as engines:
+    size = Size.of(count, None, config.reward_engine.max_num_seqs)
+    options = actor_options(config, Role.rollouts, config.reward_engine.gpus)
+    with Fleet.start(ScoreReplay, size, options, config, str(reward_model)) as engines:
         shares = [engine.run.remote(ids[number::count]) for number, engine in enumerate(engines.handles)]
         (generating, _), *scoring = await asyncio.gather(replay(config, policy, requests), *shares)
     return {"policy_seconds": generating, "reward_seconds": max(scoring)}

@@ -10,8 +10,9 @@ from typing import Literal
 
 from transformers.utils import logging
 
+from actors.placement import Role, role_resources
 from actors.trainer import Trained, fit
-from agentrm.config.schema import Training
+from agentrm.config.schema import Config
 from agentrm.training.packing import steps_of
 from agentrm.training.sequences import Sequences
 from jobs.runtime import progress
@@ -38,11 +39,12 @@ def fit_with_progress(
     base: Path,
     sequences: Sequences,
     held_out: Sequences | None,
-    training: Training,
-    seed: int,
+    config: Config,
     work: Path,
 ) -> Trained:
-    """`actors.trainer.fit` under a progress bar that counts steps."""
+    """`actors.trainer.fit` by `config.clone` or `config.train`, under a progress bar that counts steps."""
+    training = config.clone if objective == "policy" else config.train
+    resources = role_resources(config, Role.training)
     with progress(f"{objective} steps", steps_of(sequences, training)) as bar:
 
         def show(state: dict[str, float]) -> None:
@@ -50,7 +52,7 @@ def fit_with_progress(
                 int(state["step"]) - bar.done, loss=state["loss"], tokens_per_s=round(state["tokens_per_second"])
             )
 
-        return fit(objective, base, sequences, held_out, training, seed, work, show)
+        return fit(objective, base, sequences, held_out, training, config.seed, work, show, resources)
 
 
 def store_model(trained: Trained, work: Path, output: Path) -> dict[str, float]:

@@ -51,9 +51,7 @@ def run(config: Config) -> dict[str, Any]:
     if len(testing.sequences) < settings.workers:
         raise UserError(f"train.held_out_trees={fraction} keeps only {len(trees)} trees: raise it or grow more trees")
     with cluster(config):
-        trained = fit_with_progress(
-            "reward_model", base, training.sequences, testing.sequences, settings, config.seed, work
-        )
+        trained = fit_with_progress("reward_model", base, training.sequences, testing.sequences, config, work)
     assert trained.values is not None
     values = trained.values.tolist()
     drawn = Settings(config.evaluate.bootstrap, config.evaluate.confidence, config.seed)

@@ -223,6 +223,12 @@ def _check_training(key: str, training: Training) -> None:
         _positive(f"{key}.epochs", training.epochs)
     for name in ("learning_rate", "tokens_per_batch", "accumulate", "workers", "checkpoints"):
         _positive(f"{key}.{name}", getattr(training, name))
+    lora = training.lora
+    if lora.rank < 0:
+        raise UserError(f"the key {key}.lora.rank is {lora.rank}: it must be above 0, or 0 to train all weights")
+    _positive(f"{key}.lora.alpha", lora.alpha)
+    if not 0 <= lora.dropout < 1:
+        raise UserError(f"the key {key}.lora.dropout is {lora.dropout}: it must be at least 0 and below 1")
     if training.zero_stage not in (0, 1, 2, 3):
         raise UserError(f"the key {key}.zero_stage is {training.zero_stage}: it must be 0, 1, 2 or 3")
     if training.dtype not in ("float32", "bfloat16"):

@@ -64,6 +64,18 @@ class Model:
 
 
 @dataclass
+class Lora:
+    """Adapters of `rank` (0: none, all weights are trained), scaled by `alpha` / `rank`, at the linear layers whose
+    names match the regular expression `targets` (`all-linear`: at all but the head).
+    """
+
+    rank: int = 0
+    alpha: float = 32
+    dropout: float = 0.0
+    targets: str = "all-linear"
+
+
+@dataclass
 class Training:
     """One DeepSpeed fit; `tokens_per_batch` is the micro-batch of one worker. Cosine schedule with warm-up."""
 
@@ -77,6 +89,7 @@ class Training:
     dtype: str = "float32"
     zero_stage: int = 2
     gradient_checkpointing: bool = False
+    lora: Lora = field(default_factory=Lora)
     workers: int = 2
     gpus_per_worker: float = 0
     checkpoints: int = 3

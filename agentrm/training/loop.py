@@ -18,6 +18,7 @@ from torch import distributed
 
 from agentrm.config.schema import Training
 from agentrm.errors import ModelError
+from agentrm.training.adapters import adapt, merge
 from agentrm.training.losses import Objective
 from agentrm.training.packing import plan_epoch
 from agentrm.training.schedule import checkpoint_steps, learning_rate
@@ -84,11 +85,13 @@ def fit(
     epoch_plan, planned = plan(0), 0
     per_epoch = len(epoch_plan)
     steps = per_epoch * training.epochs
+    if training.lora.rank:
+        adapt(objective.model, training.lora, seed)
     engine = initialize(objective, training, distributed.get_backend())
     engine.train()
     done = 0
     if resume is not None:
-        _, state = engine.load_checkpoint(str(resume), tag=_TAG)
+        _, state = engine.load_checkpoint(str(resume), tag=_TAG, load_module_strict=not training.lora.rank)
         done = state["step"]
     saves = checkpoint_steps(steps, training.checkpoints)
     lengths, counts = sequences.lengths, sequences.label_counts
@@ -120,8 +123,9 @@ def fit(
         record(Progress(step + 1, steps, loss, rate, norm, int(lengths[members].sum())))
         if step + 1 in saves:
             checkpoint(step + 1, partial(_save, engine, step + 1))
+    weights = full_weights(engine, getattr(torch, training.dtype))
     return Fitted(
-        full_weights(engine, getattr(torch, training.dtype)),
+        merge(objective.model, weights) if training.lora.rank else weights,
         None if held_out is None else _values(engine, held_out, training.tokens_per_batch, device),
     )
 
@@ -141,4 +145,7 @@ def _values(engine: DeepSpeedEngine, sequences: Sequences, budget: int, device: 
 
 
 def _save(engine: DeepSpeedEngine, step: int, directory: Path) -> None:
-    engine.save_checkpoint(str(directory), tag=_TAG, client_state={"step": step}, save_latest=False)
+    # What LoRA froze is in the base model.
+    engine.save_checkpoint(
+        str(directory), tag=_TAG, client_state={"step": step}, save_latest=False, exclude_frozen_parameters=True
+    )

@@ -20,13 +20,14 @@ def initialize(objective: Objective, training: Training, backend: str) -> deepsp
     deepspeed.init_distributed(backend, dist_init_required=False, verbose=False)
     if training.gradient_checkpointing:
         objective.model.gradient_checkpointing_enable()
-    matrices = [p for p in objective.parameters() if p.ndim > 1]
-    vectors = [p for p in objective.parameters() if p.ndim <= 1]
+    trained = [p for p in objective.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": training.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
     optimizer = torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": training.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
+        # Adapters are matrices only, and DeepSpeed takes no group without parameters.
+        [group for group in groups if group["params"]],
         lr=training.learning_rate,
         fused=True,
     )
@@ -52,9 +53,10 @@ def full_weights(engine: deepspeed.DeepSpeedEngine, dtype: torch.dtype) -> dict[
     """The model's parameters by name, whole and on the CPU: on rank 0, elsewhere {}. All ranks must call this."""
     weights = {}
     for name, parameter in engine.module.model.named_parameters():
-        # None where nothing is partitioned (stage 0 in float32).
+        # None where nothing is partitioned (stage 0 in float32), and of frozen parameters.
         master = safe_get_full_fp32_param(parameter)
-        if engine.global_rank == 0:
-            full = parameter if master is None else master
-            weights[name] = full.detach().to("cpu", dtype, copy=True)
+        with deepspeed.zero.GatheredParameters([parameter], enabled=master is None):
+            if engine.global_rank == 0:
+                full = parameter if master is None else master
+                weights[name] = full.detach().to("cpu", dtype, copy=True)
     return weights

@@ -1,11 +1,13 @@
-"""A real fit: Ray Train, DeepSpeed ZeRO-3 and two workers, one of which is killed and comes back."""
+"""Real fits: Ray Train, DeepSpeed and two workers, of which one is killed and comes back."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -13,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from actors.trainer import Trained, fit
-from agentrm.config.schema import Cluster, Config, Model, RewardTraining, Scratch
+from agentrm.config.schema import Cluster, Config, Lora, Model, RewardTraining, Scratch
 from agentrm.models.explicit import build, verify
 from agentrm.models.initial import prepare
 from agentrm.training.packing import steps_of
@@ -54,10 +56,11 @@ def sequences(count: int, seed: int) -> Sequences:
 TRAIN, HELD_OUT = sequences(160, 0), sequences(12, 1)
 
 
-def run(base: Path, work: Path) -> tuple[Trained, list[dict[str, float]]]:
+def run(base: Path, work: Path, **changes: Any) -> tuple[Trained, list[dict[str, float]]]:
     work.mkdir()
     shown: list[dict[str, float]] = []
-    return fit("reward_model", base, TRAIN, HELD_OUT, TRAINING, 7, work, shown.append), shown
+    training = replace(TRAINING, **changes)
+    return fit("reward_model", base, TRAIN, HELD_OUT, training, 7, work, shown.append), shown
 
 
 @pytest.fixture(scope="module")
@@ -73,18 +76,19 @@ def test_a_fit_learns_reports_and_exports_what_it_trained(
     assert trained.progress["step"] == trained.progress["steps"] == steps_of(TRAIN, TRAINING)
     assert trained.values is not None
     assert np.mean((trained.values - HELD_OUT.labels) ** 2) < np.mean(HELD_OUT.labels**2) / 2
-    states = [
-        HELD_OUT.ids[start : start + end + 1].tolist()
-        for start, end in zip(HELD_OUT.starts, first_ends(), strict=False)
-    ]
-    assert verify(trained.directory, states, trained.values[HELD_OUT.label_starts[:-1]].tolist()) < 1e-4
+    assert export_difference(trained) < 1e-4
     before, after = (load_file(path / "model.safetensors") for path in (base, trained.directory))
     assert before.keys() == after.keys()
     assert all((before[name] != after[name]).any() for name in before)
 
 
-def first_ends() -> list[int]:
-    return HELD_OUT.positions[HELD_OUT.label_starts[:-1]].tolist()
+def export_difference(trained: Trained) -> float:
+    """Between training and plain transformers, at the first state of each held-out sequence."""
+    assert trained.values is not None
+    first = HELD_OUT.label_starts[:-1]
+    ends = HELD_OUT.starts[:-1] + HELD_OUT.positions[first] + 1
+    states = [HELD_OUT.ids[start:end].tolist() for start, end in zip(HELD_OUT.starts, ends, strict=False)]
+    return verify(trained.directory, states, trained.values[first].tolist())
 
 
 def test_a_killed_worker_comes_back_to_the_same_bits(
@@ -112,3 +116,25 @@ def test_a_killed_worker_comes_back_to_the_same_bits(
     found = load_file(resumed.directory / "model.safetensors")
     assert all(np.array_equal(expected[name], found[name]) for name in expected)
     assert np.array_equal(undisturbed[0].values, resumed.values)
+
+
+@pytest.mark.parametrize("changes", [{"zero_stage": 0}, {"zero_stage": 2, "gradient_checkpointing": True}])
+def test_other_stages_and_gradient_checkpointing_end_where_zero_3_does(
+    undisturbed: tuple[Trained, list[dict[str, float]]], base: Path, tmp_path: Path, changes: dict[str, int]
+) -> None:
+    found, _ = run(base, tmp_path / "work", **changes)
+    expected, _ = undisturbed
+    assert found.progress["loss"] == pytest.approx(expected.progress["loss"], abs=1e-4)
+    assert found.values is not None and expected.values is not None
+    assert np.abs(found.values - expected.values).max() < 1e-4
+
+
+def test_lora_trains_the_adapted_layers_and_the_head_and_exports_a_plain_model(base: Path, tmp_path: Path) -> None:
+    trained, _ = run(base, tmp_path / "work", epochs=3, lora=Lora(rank=4), gradient_checkpointing=True)
+    assert trained.values is not None
+    assert np.mean((trained.values - HELD_OUT.labels) ** 2) < np.mean(HELD_OUT.labels**2) / 2
+    assert export_difference(trained) < 1e-4
+    before, after = (load_file(path / "model.safetensors") for path in (base, trained.directory))
+    assert before.keys() == after.keys()
+    moved = {name for name in before if (before[name] != after[name]).any()}
+    assert moved == {name for name in before if "_proj" in name or name == "score.weight"}

@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from agentrm.config.schema import Training
-from agentrm.errors import ModelError
+from agentrm.config.schema import Lora, Training
+from agentrm.errors import ModelError, UserError
 from agentrm.training.loop import Fitted, Progress, fit
 from agentrm.training.losses import ValueSquaredError
 from agentrm.training.packing import steps_of
@@ -34,6 +34,7 @@ CONFIG = LlamaConfig(
 TRAINING = Training(
     epochs=2, learning_rate=1e-2, warmup=0.25, tokens_per_batch=16, zero_stage=0, workers=1, checkpoints=1
 )
+LORA = Lora(rank=4, alpha=8, dropout=0.1)
 # All of length 8: any split into micro-batches pads nothing and holds whole rows.
 ROWS = [([index, *range(3, 10)], [3, 7], [index / 8, 1 - index / 8]) for index in range(8)]
 SEQUENCES = Sequences.of(ROWS, np.float32)
@@ -73,12 +74,24 @@ def test_the_first_steps_are_those_of_plain_torch() -> None:
     assert seen[0].tokens == 64
 
 
-@pytest.mark.parametrize("changes", [{"zero_stage": 2}, {"zero_stage": 3}, {"tokens_per_batch": 32, "accumulate": 2}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"zero_stage": 1},
+        {"zero_stage": 2},
+        {"zero_stage": 3},
+        {"tokens_per_batch": 32, "accumulate": 2},
+        {"gradient_checkpointing": True},
+        {"gradient_checkpointing": True, "zero_stage": 2},
+        {"gradient_checkpointing": True, "zero_stage": 3},
+    ],
+)
 def test_stages_and_micro_batches_change_nothing(changes: dict[str, int]) -> None:
     # One step holds all rows, so that their order, which depends on the micro-batches, does not matter.
     whole = {"tokens_per_batch": 64, "epochs": 4}
-    expected, _, _ = run(**whole)
-    found, _, _ = run(**whole | changes)
+    expected, curve, _ = run(**whole)
+    found, seen, _ = run(**whole | changes)
+    assert [progress.loss for progress in seen] == pytest.approx([progress.loss for progress in curve], abs=1e-5)
     assert found.weights.keys() == expected.weights.keys()
     for name, weight in expected.weights.items():
         assert torch.allclose(found.weights[name], weight, atol=1e-5), name
@@ -98,10 +111,11 @@ def test_the_schedule_and_the_number_of_steps_are_as_configured() -> None:
     assert [progress.learning_rate for progress in seen] == [learning_rate(step, 8, 1e-2, 0.25) for step in range(8)]
 
 
+@pytest.mark.parametrize("changes", [{}, {"lora": LORA}, {"lora": LORA, "gradient_checkpointing": True}])
 @pytest.mark.parametrize("stage", [0, 2, 3])
-def test_a_resumed_fit_ends_with_the_same_bits(tmp_path: Path, stage: int) -> None:
-    expected, _, _ = run(save=tmp_path, zero_stage=stage)
-    found, seen, _ = run(resume=tmp_path, zero_stage=stage)
+def test_a_resumed_fit_ends_with_the_same_bits(tmp_path: Path, stage: int, changes: dict[str, Any]) -> None:
+    expected, _, _ = run(save=tmp_path, zero_stage=stage, **changes)
+    found, seen, _ = run(resume=tmp_path, zero_stage=stage, **changes)
     assert seen[0].step == 5
     assert all(torch.equal(found.weights[name], weight) for name, weight in expected.weights.items())
 
@@ -109,3 +123,31 @@ def test_a_resumed_fit_ends_with_the_same_bits(tmp_path: Path, stage: int) -> No
 def test_a_diverging_fit_is_a_model_error() -> None:
     with pytest.raises(ModelError, match=r"the loss is (nan|inf) at step \d+ of 8: lower learning_rate"):
         run(learning_rate=1e30)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_lora_moves_only_what_it_adapts_and_its_export_values_as_trained(stage: int) -> None:
+    fitted, seen, objective = run(epochs=10, zero_stage=stage, lora=LORA)
+    assert seen[-1].loss < seen[0].loss / 2
+    torch.manual_seed(0)
+    model = LlamaForSequenceClassification(CONFIG)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    assert fitted.weights.keys() == before.keys()
+    moved = {name for name, weight in before.items() if not torch.equal(fitted.weights[name], weight)}
+    assert moved == {name for name in before if "_proj" in name or name == "score.weight"}
+    for name, weight in before.items():
+        if "_proj" in name:
+            assert torch.linalg.matrix_rank(fitted.weights[name] - weight, rtol=1e-3) <= LORA.rank
+    frozen = {name: each for name, each in objective.model.named_parameters() if not each.requires_grad}
+    assert {name.replace(".base_layer", "") for name in frozen} == before.keys() - {"score.weight"}
+    if stage < 3:
+        assert all(torch.equal(each, before[name.replace(".base_layer", "")]) for name, each in frozen.items())
+    model.load_state_dict(fitted.weights)
+    alone = [model(torch.tensor([ids[: p + 1]])).logits.item() for ids, ends, _ in ROWS for p in ends]
+    assert fitted.values is not None
+    assert fitted.values.tolist() == pytest.approx(alone, abs=1e-4)
+
+
+def test_lora_targets_that_match_nothing_are_a_user_error() -> None:
+    with pytest.raises(UserError, match=r"lora\.targets is 'nothing', which names no linear layer"):
+        run(lora=Lora(rank=4, targets="nothing"))
