@@ -55,8 +55,8 @@ def fit(
 
     `work` holds checkpoints, TensorBoard events and the result; a fit that was killed goes on from its last checkpoint
     there. `work` and `base` must lie on storage that all workers reach. `show` gets the `Recorder`'s progress about
-    every second, from another thread. Each worker asks for the custom `resources`. Raises ModelError when more than `training.max_failures` workers died, or the
-    loss stopped being finite.
+    every second, from another thread. Each worker asks for the custom `resources`. Raises ModelError when more than
+    `training.max_failures` workers died, or the loss stopped being finite.
     """
     gpu = training.gpus_per_worker > 0
     # Ray Train's controller asks its workers for news only so often, and starting and ending a fit waits for it.
