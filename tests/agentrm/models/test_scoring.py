@@ -21,7 +21,7 @@ from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
 from agentrm.models.scoring import Input, Per, Text, check, open_scorer
 from agentrm.models.state import Proposal, State
-from tests.agentrm.models.processes import in_new_process
+from tests.processes import in_new_process
 
 CONTEXT = 128
 STATE = (
