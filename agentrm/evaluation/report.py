@@ -163,7 +163,8 @@ def _notes(config: Config, table: pa.Table) -> list[str]:
     ]
     if settings.equal_tokens:
         notes.append(
-            "Best of N, tokens of a search: on each task as many episodes as that search's policy tokens pay for."
+            "Best of N, tokens of a search: on each task as many episodes as that search's policy tokens pay for. Its "
+            "seconds leave out the turns that another method had sampled."
         )
     failed = {row["group"]: row["failed"] for row in table.to_pylist() if row["failed"]}
     if failed:
