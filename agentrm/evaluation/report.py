@@ -78,7 +78,7 @@ def print_results(metrics: Mapping[str, Mapping[str, Row]], console: Console) ->
         first = next(iter(methods.values()))
         table = Table(title=f"{name}, {first['tasks']} tasks", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
         table.title_justify, table.title_style = "left", "bold"
-        table.add_column("method", no_wrap=True)
+        table.add_column("method")
         for heading in ("outcome", "success", "closed", "tokens", "seconds"):
             table.add_column(heading, justify="right", no_wrap=True)
         for method, row in methods.items():
@@ -163,7 +163,8 @@ def _notes(config: Config, table: pa.Table) -> list[str]:
     ]
     if settings.equal_tokens:
         notes.append(
-            "Best of N, tokens of a search: on each task as many episodes as that search's policy tokens pay for."
+            "Best of N, tokens of a search: on each task as many episodes as that search's policy tokens pay for. Its "
+            "seconds leave out the turns that another method had sampled."
         )
     failed = {row["group"]: row["failed"] for row in table.to_pylist() if row["failed"]}
     if failed:
