@@ -1,4 +1,4 @@
-"""What keeps the books for the benchmarks of tree building and search, and the engines that replay their requests."""
+"""What the benchmarks run on a cluster: what keeps the books, and engines and models that are called directly."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import ray
+import torch
+from transformers import AutoModelForSequenceClassification
 
 from actors.builder import TreeBuilder
 from actors.fleet import Fleet
 from actors.policy import RemoteGenerator
-from agentrm.config.schema import Config
+from agentrm.config.schema import Config, Engine
 from agentrm.models.base import RewardModel
 from agentrm.models.engine import ScoringEngine
 from agentrm.models.policy import Completion, GenerationEngine, Generator, LanguageModelPolicy
@@ -117,18 +119,57 @@ class ScoreLedger:
 
 
 @ray.remote
-class ScoreReplay:
-    """One pooling engine that scores a list of token ids as fast as it can."""
+class DirectScoring:
+    """The pooling engine of a reward model without a service around it; inputs are token ids."""
 
-    def __init__(self, config: Config, directory: str) -> None:
-        self._engine = ScoringEngine(directory, config.reward_engine, config.model.context)
+    def __init__(self, directory: str, engine: Engine, context: int) -> None:
+        self._engine = ScoringEngine(directory, engine, context)
 
-    async def run(self, ids: Sequence[Sequence[int]]) -> float:
-        """Seconds of all requests, made at once."""
+    async def run(self, batches: Sequence[Sequence[list[int]]]) -> float:
+        """Seconds for all batches, one after the other."""
         await self._engine.score_ids(_WARMING)
         started = time.perf_counter()
-        await self._engine.score_ids(ids)
+        for batch in batches:
+            await self._engine.score_ids(batch)
         return time.perf_counter() - started
+
+    async def increments(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[float]:
+        """Seconds for each second state of a pair, whose first state is its beginning and was scored before."""
+        seconds = []
+        for first, second in pairs:
+            await self._engine.score_ids([first])
+            started = time.perf_counter()
+            await self._engine.score_ids([second])
+            seconds.append(time.perf_counter() - started)
+        return seconds
+
+
+@ray.remote
+class TransformersScoring:
+    """The same reward model in plain transformers, which pads the states of a batch and reads them anew."""
+
+    def __init__(self, directory: str, device: str) -> None:
+        model = AutoModelForSequenceClassification.from_pretrained(directory, dtype="auto")
+        self._model = model.to(device).eval()
+
+    @torch.inference_mode()
+    def run(self, batches: Sequence[Sequence[list[int]]], size: int, limit_s: float) -> tuple[float, int]:
+        """Seconds and states of as many batches, cut into `size` rows, as end in about `limit_s`."""
+        self._score(_WARMING)
+        started, states = time.perf_counter(), 0
+        for batch in batches:
+            for start in range(0, len(batch), size):
+                self._score(batch[start : start + size])
+                states += len(batch[start : start + size])
+                if time.perf_counter() - started > limit_s:
+                    return time.perf_counter() - started, states
+        return time.perf_counter() - started, states
+
+    def _score(self, rows: Sequence[list[int]]) -> None:
+        width, pad = max(map(len, rows)), self._model.config.pad_token_id
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=self._model.device)
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=self._model.device)
+        self._model(input_ids=ids, attention_mask=mask).logits.tolist()
 
 
 async def warm(generator: Generator) -> None:

@@ -235,6 +235,19 @@ def benchmark_search(
     _job("benchmark_search", preset, overrides, episodes=episodes, as_json=as_json)
 
 
+@benchmark.command("serve")
+def benchmark_serve(
+    overrides: Overrides = None,
+    preset: Preset = "quickstart",
+    count: Annotated[int, typer.Option("--trees", min=2, help="How many of the run's trees to score.")] = 16,
+    clients: Annotated[int, typer.Option(min=1, help="How many clients load the service at once.")] = 200,
+    seconds: Annotated[float, typer.Option(min=1, help="For how long they do.")] = 60,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Scoring over HTTP against the engine called directly, against transformers, and under load."""
+    _job("benchmark_serve", preset, overrides, trees=count, clients=clients, seconds=seconds, as_json=as_json)
+
+
 def _show_quality(run: str, as_json: bool) -> None:
     """Print what `agentrm train` measured of a run's reward model: the same figures as the report's."""
     path = Path(run).expanduser() / "metrics" / "train.json"

@@ -19,7 +19,7 @@ from typing import Any
 
 from rich.console import Console
 
-from actors.benchmark import Ledger, Request, ScoreLedger, ScoreReplay, warm
+from actors.benchmark import DirectScoring, Ledger, Request, ScoreLedger, warm
 from actors.environments import RemoteSessions, start_environments
 from actors.fleet import Fleet, Size
 from actors.placement import Role, actor_options
@@ -109,8 +109,10 @@ async def _limit(
     count = config.reward_engine.replicas
     size = Size.of(count, None, config.reward_engine.max_num_seqs)
     options = actor_options(config, Role.rollouts, config.reward_engine.gpus)
-    with Fleet.start(ScoreReplay, size, options, config, str(reward_model)) as engines:
-        shares = [engine.run.remote(ids[number::count]) for number, engine in enumerate(engines.handles)]
+    with Fleet.start(
+        DirectScoring, size, options, str(reward_model), config.reward_engine, config.model.context
+    ) as engines:
+        shares = [engine.run.remote([ids[number::count]]) for number, engine in enumerate(engines.handles)]
         (generating, _), *scoring = await asyncio.gather(replay(config, policy, requests), *shares)
     return {"policy_seconds": generating, "reward_seconds": max(scoring)}
 

@@ -76,6 +76,7 @@ def test_overrides_win_and_change_nothing_else() -> None:
         ("trees.max_seconds=0", "trees.max_seconds"),
         ("trees.rollout_steps=2", "trees.bootstrap"),
         ("trees.trees_per_task=0", "trees.trees_per_task"),
+        ("reward_engine={replicas: 3, max_replicas: 2}", "reward_engine.max_replicas"),
         ("epochs", "key=value"),
         ("run=???", "run=???"),
     ],

@@ -231,7 +231,7 @@ async def test_an_update_to_two_replicas_loses_no_request_and_keeps_prefixes_tog
         model.score.weight *= -1
     model.save_pretrained(tmp_path)
     Renderer.from_pretrained(directory, CONTEXT).tokenizer.save_pretrained(tmp_path)
-    updated = replace(config, reward_engine=replace(config.reward_engine, replicas=2))
+    updated = replace(config, reward_engine=replace(config.reward_engine, replicas=2, max_replicas=3))
     found: list[list[float]] = []
     async with load(config, found):
         update = deployed(updated, tmp_path, http=True)
