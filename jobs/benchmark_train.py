@@ -4,6 +4,9 @@
 
 Ours reads all states of a trajectory in one causal pass; the padded way has one padded sequence per state; the limit is
 the model's own forward and backward pass over dense rows of tokens. The run directory must hold a policy and trees.
+
+On a CPU all seconds are the process's processor time in one thread, as a worker of the fit has, so that what else the
+machine does counts for nothing; on a GPU they are wall time.
 """
 
 from __future__ import annotations
@@ -63,6 +66,8 @@ def run(config: Config, trees: int = 8, as_json: bool = False) -> dict[str, Any]
     policy = directory.require("policy", "clone")
     store = TreeStore(directory.require("trees", "trees"))
     device = torch.device("cuda" if config.train.gpus_per_worker else "cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         base = starting_model(Path(folder), lambda target: explicit.build(policy, target))
         model = AutoModelForSequenceClassification.from_pretrained(base, dtype=getattr(torch, config.train.dtype))
@@ -78,7 +83,8 @@ def run(config: Config, trees: int = 8, as_json: bool = False) -> dict[str, Any]
         "one padded sequence per state": list(_padded(objective, sequences, budget, device)),
         "dense rows": list(_dense(objective, sequences, budget, device)),
     }
-    ours, padded, dense = _measure(ways, objective)
+    clock = time.process_time if device.type == "cpu" else time.monotonic
+    ours, padded, dense = _measure(ways, objective, clock)
     assert ours.loss is not None and padded.loss is not None
     figures = {
         "speedup_padded": (ours.states / ours.seconds) / (padded.states / padded.seconds),
@@ -93,10 +99,12 @@ def run(config: Config, trees: int = 8, as_json: bool = False) -> dict[str, Any]
     return figures
 
 
-def _measure(ways: Mapping[str, Sequence[MicroBatch]], objective: ValueSquaredError) -> list[Arm]:
+def _measure(
+    ways: Mapping[str, Sequence[MicroBatch]], objective: ValueSquaredError, clock: Callable[[], float]
+) -> list[Arm]:
     """Forward and backward through all micro-batches, the first of each way once more before, so that all start warm.
 
-    The ways take turns, each at its own pace, so that what else the machine does slows all of them alike.
+    The ways take turns, each at its own pace, so that what slows the machine slows all of them alike.
     """
     for batches in ways.values():
         batches[0][0]().backward()
@@ -105,12 +113,12 @@ def _measure(ways: Mapping[str, Sequence[MicroBatch]], objective: ValueSquaredEr
     )
     seconds, losses = dict.fromkeys(ways, 0.0), dict.fromkeys(ways, 0.0)
     for _, name, place in turns:
-        started = time.monotonic()
+        started = clock()
         loss = ways[name][place][0]()
         loss.backward()
         # Reading the loss waits for the device.
         losses[name] += loss.item()
-        seconds[name] += time.monotonic() - started
+        seconds[name] += clock() - started
     objective.zero_grad()
     arms = []
     for name, batches in ways.items():

@@ -66,11 +66,11 @@ class Model:
 @dataclass
 class Lora:
     """Adapters of `rank` (0: none, all weights are trained), scaled by `alpha` / `rank`, at the linear layers whose
-    names match the regular expression `targets` (`all-linear`: at all but the head).
+    full names match the regular expression `targets` (`all-linear`: at all of the backbone).
     """
 
     rank: int = 0
-    alpha: float = 32
+    alpha: int = 32
     dropout: float = 0.0
     targets: str = "all-linear"
 

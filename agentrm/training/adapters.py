@@ -19,9 +19,10 @@ _ADAPTER, _HEAD = "default", "score"
 def adapt(model: PreTrainedModel, lora: Lora, seed: int) -> None:
     """Freeze the model but for a value head, and add adapters, which change no output before they are trained.
 
-    Raises UserError when `lora.targets` matches no linear layer.
+    Raises UserError when `lora.targets` matches no linear layer of the backbone, or anything else.
     """
     from peft import LoraConfig, TaskType, inject_adapter_in_model
+    from peft.tuners.lora import Linear, LoraLayer
 
     torch.manual_seed(seed)
     head = getattr(model, _HEAD, None)
@@ -39,6 +40,12 @@ def adapt(model: PreTrainedModel, lora: Lora, seed: int) -> None:
         raise UserError(
             f"lora.targets is {lora.targets!r}, which names no linear layer of the model: {error}"
         ) from error
+    backbone = set(model.base_model.modules())
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer) and not (isinstance(module, Linear) and module in backbone):
+            raise UserError(
+                f"lora.targets is {lora.targets!r}, which names {name}: it is no linear layer of the backbone"
+            )
     if head is not None:
         head.requires_grad_(True)
 
@@ -48,11 +55,11 @@ def merge(model: PreTrainedModel, weights: dict[str, torch.Tensor]) -> dict[str,
 
     At ZeRO stage 3 the adapters are gathered, so all ranks must call this.
     """
-    from peft.tuners.lora import LoraLayer
+    from peft.tuners.lora import Linear
 
     merged = {name.replace(".base_layer.", "."): weight for name, weight in weights.items() if ".lora_" not in name}
     for name, module in model.named_modules():
-        if isinstance(module, LoraLayer):
+        if isinstance(module, Linear):
             adapter = [module.lora_A[_ADAPTER].weight, module.lora_B[_ADAPTER].weight]
             with torch.no_grad(), deepspeed.zero.GatheredParameters(adapter):
                 change = module.get_delta_weight(_ADAPTER)

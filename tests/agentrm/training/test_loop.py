@@ -151,3 +151,17 @@ def test_lora_moves_only_what_it_adapts_and_its_export_values_as_trained(stage: 
 def test_lora_targets_that_match_nothing_are_a_user_error() -> None:
     with pytest.raises(UserError, match=r"lora\.targets is 'nothing', which names no linear layer"):
         run(lora=Lora(rank=4, targets="nothing"))
+
+
+@pytest.mark.parametrize("name", ["score", "model.embed_tokens"])
+def test_lora_targets_outside_the_backbones_linear_layers_are_a_user_error(name: str) -> None:
+    with pytest.raises(UserError, match=f"which names {name}: it is no linear layer of the backbone"):
+        run(lora=Lora(rank=4, targets=f".*q_proj|{name}"))
+
+
+def test_lora_targets_choose_the_layers() -> None:
+    fitted, _, _ = run(epochs=1, lora=Lora(rank=4, targets=".*q_proj"))
+    torch.manual_seed(0)
+    before = LlamaForSequenceClassification(CONFIG).state_dict()
+    moved = {name for name, weight in before.items() if not torch.equal(fitted.weights[name], weight)}
+    assert moved == {"model.layers.0.self_attn.q_proj.weight", "score.weight"}
