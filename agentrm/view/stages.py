@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from agentrm.data.trees import TreeStore
@@ -29,7 +30,11 @@ def stages(run: RunDirectory) -> list[Stage]:
     for stage, metrics, command in _STAGES:
         done, total, unit = _count(run, stage, command)
         finished = run.finished(stage) and (stage != "trees" or done >= total)
-        figures = {name: value for name, value in run.metrics(metrics).items() if isinstance(value, int | float)}
+        found = run.metrics(metrics)
+        if stage == "demonstrations":
+            # They are counted by kind.
+            found = sum(map(Counter, found.values()), Counter[str]())
+        figures = {name: value for name, value in found.items() if isinstance(value, int | float)}
         if command in seconds:
             figures.setdefault("seconds", seconds[command])
         rows.append(

@@ -12,7 +12,6 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from agentrm.errors import AgentRMError
 from agentrm.models.state import State
 from agentrm.search.tree import Tree
 
@@ -31,15 +30,16 @@ class Valuer:
         self._failures: dict[str, str] = {}
 
     def begin(self, tree: Tree) -> None:
-        """Value a tree's nodes, unless that is done or under way."""
-        if tree.id not in self._values:
-            self._values[tree.id] = []
-            self._thread.submit(self._run, tree, self._values[tree.id])
+        """Value a tree's nodes, unless that is done or under way; what failed is tried again."""
+        values: Values = []
+        if self._values.setdefault(tree.id, values) is values:
+            self._failures.pop(tree.id, None)
+            self._thread.submit(self._run, tree, values)
 
     def state(self, tree_id: str) -> dict[str, Any]:
-        """`available`: whether there is a reward model by now; `asked`: whether `begin` was called for the tree;
-        `values` of its first nodes, as many as are computed, None for one that exceeds the model's context; `error`:
-        why there will be no more, or "".
+        """`available`: whether there is a reward model by now; `asked`: whether the tree is being valued or
+        has been; `values` of its first nodes, as many as are computed, None for one that exceeds the model's context;
+        `error`: why that failed, or "".
         """
         return {
             "available": (self._directory / "config.json").is_file(),
@@ -59,8 +59,9 @@ class Valuer:
                 if self._closed.is_set():
                     return
                 values.append(self._value(tree.state(index)))
-        except (AgentRMError, OSError, ValueError) as error:
-            self._failures[tree.id] = str(error).splitlines()[0]
+        except Exception as error:  # Nobody waits for this thread: the page has to be told whatever it was.
+            self._failures[tree.id] = next(iter(str(error).splitlines()), type(error).__name__)
+            del self._values[tree.id]
 
     @cached_property
     def _value(self) -> Callable[[State], float | None]:
@@ -73,11 +74,13 @@ def _load(directory: Path, context: int) -> Callable[[State], float | None]:
     import asyncio
 
     from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
 
     from agentrm.errors import ContextOverflow
     from agentrm.models import explicit, implicit
     from agentrm.models.rendering import Renderer
 
+    logging.disable_progress_bar()
     if implicit.KEY in json.loads((directory / "config.json").read_text()):
         ratio = implicit.load(directory, context)
 

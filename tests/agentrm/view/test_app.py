@@ -178,3 +178,23 @@ def test_the_reward_models_values_are_those_of_transformers(root: Path, client: 
     scorer = AutoModelForSequenceClassification.from_pretrained(directory).eval()
     expected = score(scorer, [renderer.ids(tree.state(node).messages()) for node in range(5)])
     assert answer["values"] == pytest.approx(expected) and len(set(expected)) == 5
+
+
+def test_a_reward_model_that_cannot_be_loaded_is_said_and_asked_again(root: Path, client: TestClient) -> None:
+    values = f"/api/trees/{SMALL.id}/values"
+    (root / "reward_model").mkdir()
+    (root / "reward_model" / "config.json").write_text("{}")
+    for _ in range(2):
+        client.post(values)
+        while not (answer := client.get(values).json())["error"]:
+            time.sleep(0.05)
+        assert "there are no safetensors" in answer["error"] and not answer["asked"]
+
+
+def test_demonstrations_are_counted_over_all_kinds(root: Path, client: TestClient) -> None:
+    (root / "demonstrations").mkdir()
+    (root / "metrics").mkdir()
+    counts = {"babyai.goto_local": {"kept": 4}, "maze.perfect_small": {"kept": 2, "no_oracle": 1}}
+    (root / "metrics" / "demonstrations.json").write_text(json.dumps(counts))
+    stage = client.get("/api/run").json()["stages"][0]
+    assert stage["state"] == "done" and stage["figures"] == {"kept": 6, "no_oracle": 1}
