@@ -124,6 +124,18 @@ def search(
     _job("search", preset, overrides, task=task, method=method)
 
 
+@app.command(rich_help_panel="Pipeline")
+def view(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, finished or not.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0: any free port.")] = 8400,
+    opens: Annotated[bool, typer.Option("--open/--no-open", help="Show the page in the browser.")] = True,
+) -> None:
+    """Look at a run in the browser: stages, curves, results and search trees."""
+    from agentrm.view.server import view as serve_view
+
+    serve_view(run, port, opens)
+
+
 @benchmark.command("trees")
 def benchmark_trees(
     overrides: Overrides = None,

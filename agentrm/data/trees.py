@@ -100,6 +100,10 @@ def _complete(table: pa.Table, columns: Sequence[str]) -> pa.Table:
     return table.select(columns)
 
 
+def _id(path: str) -> str:
+    return path.rpartition("/")[2].removesuffix(".parquet")
+
+
 class TreeStore:
     """A directory of trees: `<environment>/<split>/<tree id>.parquet`; every file holds all columns.
 
@@ -127,7 +131,7 @@ class TreeStore:
 
     def finished(self) -> set[str]:
         """Ids of the trees that are there."""
-        return {path.rpartition("/")[2].removesuffix(".parquet") for path in self._paths()}
+        return {_id(path) for path in self._paths()}
 
     def trees(self) -> Iterator[Tree]:
         """All trees that hold an outcome, in the order of their paths.
@@ -143,17 +147,24 @@ class TreeStore:
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The rows of each tree, of some `columns` or of all; raises as `trees` does. Version 1 is read as well."""
         for path in self._paths():
-            try:
-                with pq.ParquetFile(path, filesystem=self._files) as file:
-                    version = (file.schema_arrow.metadata or {}).get(b"agentrm.trees", b"none").decode()
-                    if version in ("1", VERSION):
-                        yield _complete(file.read(columns=columns), columns or SCHEMA.names)
-            except (pa.ArrowException, OSError, KeyError) as error:
-                raise UserError(f"{path} is not readable as a tree: delete it and run `agentrm trees` again") from error
-            if version not in ("1", VERSION):
-                raise UserError(
-                    f"{path} has schema version {version}, not {VERSION}: delete it and run `agentrm trees` again"
-                )
+            yield self._read(path, columns)
+
+    def table(self, tree: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of the tree with this id. Raises UserError when it is not there, and as `trees` does."""
+        path = next((path for path in self._paths() if _id(path) == tree), None)
+        if path is None:
+            raise UserError(f"there is no tree {tree} in {self.root}")
+        return self._read(path, columns)
+
+    def _read(self, path: str, columns: Sequence[str] | None) -> pa.Table:
+        try:
+            with pq.ParquetFile(path, filesystem=self._files) as file:
+                version = (file.schema_arrow.metadata or {}).get(b"agentrm.trees", b"none").decode()
+                if version in ("1", VERSION):
+                    return _complete(file.read(columns=columns), columns or SCHEMA.names)
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise UserError(f"{path} is not readable as a tree: delete it and run `agentrm trees` again") from error
+        raise UserError(f"{path} has schema version {version}, not {VERSION}: delete it and run `agentrm trees` again")
 
     def _paths(self) -> list[str]:
         selector = fs.FileSelector(self._folder, allow_not_found=True, recursive=True)

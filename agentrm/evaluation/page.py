@@ -1,19 +1,11 @@
-"""The report's page: its style, which suits light and dark, around a body."""
+"""The report's page: a style that suits light and dark, which the viewer shares, around a body."""
 
 LEGEND = (
     "<p class=legend><span class=scored>the reward model chooses</span><span class=baseline>no reward model</span>"
     "<span class=ceiling>the oracle chooses</span></p>"
 )
 
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>AgentRM evaluation</title>
-<style>
-:root {
+STYLE = """:root {
   --page: #f8fafc; --card: #ffffff; --ink: #0f172a; --soft: #64748b; --line: #cbd5e1; --tint: #eff6ff;
   --scored: #3b82f6; --baseline: #94a3b8; --ceiling: #f59e0b;
 }
@@ -50,10 +42,24 @@ tr.baseline td:first-child { box-shadow: inset 3px 0 var(--baseline); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.25rem; margin: 0; font-size: .88rem; }
 dt { color: var(--soft); }
 dd { margin: 0; }
-</style>
+"""
+
+PAGE = (
+    """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>AgentRM evaluation</title>
+<style>
+"""
+    + STYLE
+    + """</style>
 </head>
 <body><main>
 {{body}}
 </main></body>
 </html>
 """
+)

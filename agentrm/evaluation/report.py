@@ -31,7 +31,7 @@ from agentrm.run import RunDirectory
 
 Row = dict[str, Any]
 
-_HEADINGS = (
+HEADINGS = (
     "method",
     "outcome",
     "success",
@@ -67,7 +67,7 @@ def write_report(episodes: pa.Table, output: Path, config: Config, directory: Ru
     quality = directory.metrics("train").get("held_out", {})
     notes = _notes(config, table) + quality_table.verdicts(quality)
     (output / "report.md").write_text(_markdown(groups, facts, notes, quality))
-    losses = _losses(directory)
+    losses = fit_losses(directory)
     (output / "report.html").write_text(_html(groups, environments.to_pylist(), facts, notes, losses, quality))
     return {name: {row["method"]: _plain(row) for row in rows} for name, rows in groups.items()}
 
@@ -110,7 +110,8 @@ def _grouped(table: pa.Table) -> dict[str, list[Row]]:
     return groups
 
 
-def _cells(row: Row) -> list[str]:
+def cells(row: Row) -> list[str]:
+    """One method's row as text, in HEADINGS."""
     baseline, ceiling = row["method"] == BASELINE, row["method"].startswith(CEILING)
     return [
         row["method"],
@@ -173,10 +174,16 @@ def _notes(config: Config, table: pa.Table) -> list[str]:
     return notes
 
 
-def _losses(directory: RunDirectory) -> dict[str, Sequence[tuple[int, float]]]:
-    names = {"clone": "policy, cross entropy", "train": "reward model, squared error"}
-    curves = {title: read_curves(directory.root / "work" / stage).get("loss", []) for stage, title in names.items()}
-    return {title: points for title, points in curves.items() if points}
+def fit_losses(directory: RunDirectory) -> dict[str, Sequence[tuple[int, float]]]:
+    """`{title: [(step, loss), ...]}` of the two fits, finished or not, as far as they have come."""
+    fits = {("policy", "clone"): "policy, cross entropy", ("reward_model", "train"): "reward model, squared error"}
+    curves: dict[str, Sequence[tuple[int, float]]] = {}
+    for (stage, command), title in fits.items():
+        # A finished fit takes its events along into the stage's output.
+        folder = directory.path(stage) if directory.finished(stage) else directory.root / "work" / command
+        if points := read_curves(folder).get("loss"):
+            curves[title] = points
+    return curves
 
 
 def _markdown(
@@ -184,7 +191,7 @@ def _markdown(
 ) -> str:
     lines = ["# AgentRM evaluation", "", *(f"- {name}: {text}" for name, text in facts.items())]
     for name, rows in groups.items():
-        lines += ["", f"## {name} ({rows[0]['tasks']} tasks)", "", *_pipes(_HEADINGS, map(_cells, rows))]
+        lines += ["", f"## {name} ({rows[0]['tasks']} tasks)", "", *_pipes(HEADINGS, map(cells, rows))]
     if quality:
         lines += ["", f"## {_QUALITY}", "", *_pipes(quality_table.HEADINGS, quality_table.rows(quality))]
     lines += ["", *(f"- {note}" for note in notes)]
@@ -230,7 +237,7 @@ def _section(title: str, body: str, caption: str = "") -> str:
 
 
 def _html_table(rows: Sequence[Row]) -> str:
-    return _table(_HEADINGS, [(_kind(row["method"]), _cells(row)) for row in rows])
+    return _table(HEADINGS, [(row_class(row["method"]), cells(row)) for row in rows])
 
 
 def _breakdown(rows: Sequence[Row]) -> str:
@@ -260,7 +267,8 @@ def _value(cell: str) -> str:
     return f"{value} <small>[{interval}</small>" if bracket else value
 
 
-def _kind(method: str) -> str:
+def row_class(method: str) -> str:
+    """Who chooses in this method, as the page's style names it."""
     if uses_reward_model(method):
         return "scored"
     return "ceiling" if method.startswith(CEILING) else "baseline"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agentrm.cli import app
+from agentrm.config import load, save
 from agentrm.environments import SPLITS, Task, make, names
 from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import quality
@@ -24,7 +26,7 @@ def agentrm(*arguments: str, typed: str = "") -> subprocess.CompletedProcess[str
     return subprocess.run([AGENTRM, *arguments], input=typed, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("command", [*STAGES, "play", "environments"])
+@pytest.mark.parametrize("command", [*STAGES, "view", "play", "environments"])
 def test_every_command_explains_itself(command: str) -> None:
     assert command in CliRunner().invoke(app, ["--help"]).stdout
     result = CliRunner().invoke(app, [command, "--help"])
@@ -157,6 +159,18 @@ def test_a_search_names_a_task_and_a_method(tmp_path: Path) -> None:
     result = agentrm("search", "--task", "babyai.goto_mars.test.3", f"run={tmp_path / 'run'}")
     assert result.returncode == 2 and "goto_mars" in result.stderr and len(result.stderr.splitlines()) == 1
     assert agentrm("search", "--method", "bream").returncode == 2
+
+
+def test_a_view_needs_a_run_and_a_free_port(tmp_path: Path) -> None:
+    result = agentrm("view", str(tmp_path))
+    assert result.returncode == 2 and f"{tmp_path} is no run" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    save(load("quickstart"), tmp_path / "config.yaml")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = agentrm("view", str(tmp_path), "--port", port)
+    assert result.returncode == 2 and port in result.stderr and "--port" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_statistics_of_trees_need_trees(tmp_path: Path) -> None:

@@ -61,6 +61,16 @@ def test_trees_of_one_task_lie_side_by_side(tmp_path: Path, tree: Tree):
     assert [again.number for again in store.trees()] == [0, 1]
 
 
+def test_one_tree_is_read_by_its_id(tmp_path: Path, tree: Tree):
+    store = TreeStore(tmp_path)
+    store.write(tree)
+    assert store.table(tree.id) == to_table(tree)
+    assert store.table(tree.id, ["visits"]).column_names == ["visits"]
+    for absent in (f"{tree.id}@2", f"../{tree.id}", f"{TASK.environment}/{TASK.split}/{tree.id}"):
+        with pytest.raises(UserError, match="there is no tree"):
+            store.table(absent)
+
+
 def test_an_estimate_is_kept(tmp_path: Path):
     search = Search(iterations=2, expansions=2, rollout_steps=0, max_depth=9)
     grown = asyncio.run(TreeSearch(EvenPolicy(1), ToySessions(), ToyGrader(), search, BARE, TrueValue()).grow(TASK))

@@ -160,11 +160,12 @@ def test_figures_are_svg_in_the_pages_colours(config: Config, directory: RunDire
         assert "currentColor" in figure
 
 
-def test_a_run_with_events_shows_its_losses(config: Config, directory: RunDirectory, output: Path) -> None:
-    with SummaryWriter(str(directory.work("train") / "tensorboard")) as writer:
+@pytest.mark.parametrize("place", ["work/train", "reward_model"])
+def test_a_run_with_events_shows_its_losses(config: Config, directory: RunDirectory, output: Path, place: str) -> None:
+    with SummaryWriter(str(directory.root / place / "tensorboard")) as writer:
         for step in range(1, 6):
             writer.add_scalar("loss", 1 / step, step)
-    curves = read_curves(directory.work("train"))
+    curves = read_curves(directory.root / place)
     assert [step for step, _ in curves["loss"]] == [1, 2, 3, 4, 5]
     assert [value for _, value in curves["loss"]] == pytest.approx([1 / step for step in range(1, 6)])
     write_report(episodes(), output, config, directory)

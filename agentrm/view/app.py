@@ -1,0 +1,205 @@
+"""The viewer's HTTP form: one page, and JSON that is read from the run directory when it is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from omegaconf import OmegaConf
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from agentrm.config import stored
+from agentrm.data.trees import TreeStore, from_table
+from agentrm.errors import UserError
+from agentrm.evaluation import quality_table
+from agentrm.evaluation.page import STYLE
+from agentrm.evaluation.plots import loss_curves, outcome_against_tokens, outcome_bars
+from agentrm.evaluation.quality import MODEL
+from agentrm.evaluation.report import HEADINGS, cells, fit_losses, row_class
+from agentrm.run import RunDirectory
+from agentrm.search.tree import Tree
+from agentrm.view import trees
+from agentrm.view.stages import stages
+from agentrm.view.values import Valuer
+
+_PAGE = Path(__file__).parent / "page"
+_TREES_A_PAGE = 100
+_TREES_KEPT = 8
+
+# Other pages in the user's browser can neither frame this one nor reach it by a name of their own that points here, and
+# a text of an environment could not run if it were ever taken for HTML. The figures carry styles of their own.
+_HOSTS = ["127.0.0.1", "localhost"]
+_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+
+
+def open_run(root: Path) -> RunDirectory:
+    """A run directory, to read. Raises UserError for a directory that is none."""
+    root = root.expanduser().absolute()
+    path = root / "config.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"{root} is no run of AgentRM, as config.yaml is not in it: give a directory that run=... named"
+        )
+    return RunDirectory(root, stored(path))
+
+
+def create_app(run: RunDirectory) -> FastAPI:
+    """The application over one run, for localhost. Errors are JSON, `{"error": {"message"}}`; 404 for what is not
+    there, 409 for a file of the run that cannot be read.
+    """
+    store = TreeStore(run.path("trees"))
+    valuer = Valuer(run.path("reward_model"), run.config.model.context)
+    figures = _Figures()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        valuer.close()
+
+    app = FastAPI(title="AgentRM", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS)
+
+    @lru_cache(maxsize=_TREES_KEPT)
+    def read(tree_id: str) -> Tree:
+        if tree_id not in store.finished():
+            raise HTTPException(404, f"there is no tree {tree_id} in this run")
+        return from_table(store.table(tree_id))
+
+    @app.get("/")
+    def index() -> FileResponse:
+        return FileResponse(_PAGE / "index.html")
+
+    @app.get("/report.css")
+    def style() -> Response:
+        return Response(STYLE, media_type="text/css")
+
+    @app.get("/api/run")
+    def overview() -> dict[str, Any]:
+        return {
+            "name": run.root.name,
+            "path": str(run.root),
+            "stages": stages(run),
+            "versions": run.metrics("versions"),
+            "config": OmegaConf.to_yaml(OmegaConf.structured(run.config)),
+        }
+
+    @app.get("/api/curves")
+    def curves() -> dict[str, Any]:
+        losses = fit_losses(run)
+        return {"losses": losses, "figure": figures.draw(loss_curves, losses)}
+
+    @app.get("/api/results")
+    def results() -> dict[str, Any]:
+        found = run.metrics("evaluate")
+        groups = {
+            name: [row | {"method": method} for method, row in methods.items()] for name, methods in found.items()
+        }
+        return {
+            "headings": HEADINGS,
+            "groups": [
+                {
+                    "name": name,
+                    "tasks": rows[0]["tasks"],
+                    "rows": [{"class": row_class(row["method"]), "cells": cells(row)} for row in rows],
+                }
+                for name, rows in groups.items()
+            ],
+            "figures": {
+                "outcome": figures.draw(outcome_bars, groups),
+                "budget": figures.draw(outcome_against_tokens, groups),
+            },
+        }
+
+    @app.get("/api/quality")
+    def quality() -> dict[str, Any]:
+        found = run.metrics("train").get("held_out", {})
+        return {
+            "headings": quality_table.HEADINGS,
+            "rows": [
+                {"class": "scored" if MODEL in row else "baseline", "cells": row} for row in quality_table.rows(found)
+            ],
+            "verdicts": quality_table.verdicts(found),
+        }
+
+    @app.get("/api/trees")
+    def list_trees(text: str = "", start: Annotated[int, Query(ge=0)] = 0) -> dict[str, Any]:
+        return trees.page(store, text, start, _TREES_A_PAGE)
+
+    @app.get("/api/trees/{tree_id}")
+    def tree(tree_id: str) -> dict[str, Any]:
+        return trees.nodes(read(tree_id))
+
+    @app.get("/api/trees/{tree_id}/path/{node}")
+    def path(tree_id: str, node: int) -> list[dict[str, Any]]:
+        found = read(tree_id)
+        if not 0 <= node < len(found.nodes):
+            raise HTTPException(404, f"tree {tree_id} has no node {node}")
+        return trees.steps(found, node)
+
+    @app.get("/api/trees/{tree_id}/matches")
+    def matches(tree_id: str, text: Annotated[str, Query(min_length=1)]) -> list[int]:
+        return list(trees.matches(read(tree_id), text))
+
+    @app.get("/api/trees/{tree_id}/values")
+    def values(tree_id: str) -> dict[str, Any]:
+        return valuer.state(tree_id)
+
+    @app.post("/api/trees/{tree_id}/values")
+    def begin_values(tree_id: str) -> dict[str, Any]:
+        found = read(tree_id)
+        if not run.finished("reward_model"):
+            raise HTTPException(404, "this run has no reward model yet: run `agentrm train` first")
+        valuer.begin(found)
+        return valuer.state(tree_id)
+
+    app.mount("/page", StaticFiles(directory=_PAGE))
+
+    @app.middleware("http")
+    async def guarded(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await call(request)
+        response.headers["Content-Security-Policy"] = _POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    @app.exception_handler(UserError)
+    async def unreadable(_: Request, error: UserError) -> JSONResponse:
+        return _error(409, str(error))
+
+    @app.exception_handler(StarletteHTTPException)
+    async def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:
+        return _error(error.status_code, str(error.detail))
+
+    return app
+
+
+class _Figures:
+    """The drawings as they are now; one that would look the same is not drawn again."""
+
+    def __init__(self) -> None:
+        # matplotlib's settings belong to the process, and requests are answered in threads.
+        self._drawing = Lock()
+        self._drawn: dict[str, tuple[str, str]] = {}
+
+    def draw(self, plot: Callable[[Any], str], data: Mapping[str, Any]) -> str:
+        """The SVG of a plot of `data`, "" where there is none."""
+        if not data:
+            return ""
+        text = json.dumps(data)
+        with self._drawing:
+            if self._drawn.get(plot.__name__, ("", ""))[0] != text:
+                self._drawn[plot.__name__] = text, plot(data)
+            return self._drawn[plot.__name__][1]
+
+
+def _error(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"error": {"message": message}}, status)

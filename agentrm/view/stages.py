@@ -1,0 +1,68 @@
+"""How far a run has come: what each stage has finished, read from the run directory as it is now."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from agentrm.data.trees import TreeStore
+from agentrm.run import RunDirectory
+
+Stage = dict[str, Any]
+
+# Stage, the name its metrics are stored under, and the command that makes it.
+_STAGES = (
+    ("demonstrations", "demonstrations", "demonstrations"),
+    ("policy", "clone", "clone"),
+    ("trees", "trees", "trees"),
+    ("reward_model", "train", "train"),
+    ("evaluation", "evaluate", "evaluate"),
+)
+
+
+def stages(run: RunDirectory) -> list[Stage]:
+    """One row per stage: `name`, `command`, `state` (`done`, `begun`, `missing`), `done` of `total` where it is
+    counted, `unit`, and `figures`, the numbers among its metrics.
+    """
+    rows = []
+    seconds = run.metrics("seconds")
+    for stage, metrics, command in _STAGES:
+        done, total, unit = _count(run, stage, command)
+        finished = run.finished(stage) and (stage != "trees" or done >= total)
+        found = run.metrics(metrics)
+        if stage == "demonstrations":
+            # They are counted by kind.
+            found = sum(map(Counter, found.values()), Counter[str]())
+        figures = {name: value for name, value in found.items() if isinstance(value, int | float)}
+        if command in seconds:
+            figures.setdefault("seconds", seconds[command])
+        rows.append(
+            {
+                "name": stage.replace("_", " "),
+                "command": f"agentrm {command}",
+                "state": "done" if finished else "begun" if done else "missing",
+                "done": done,
+                "total": total,
+                "unit": unit,
+                "figures": figures,
+            }
+        )
+    return rows
+
+
+def _count(run: RunDirectory, stage: str, command: str) -> tuple[int, int, str]:
+    """How much of a stage is there, of how much, and what is counted; 0 of 0 where nothing tells."""
+    tasks = run.config.tasks
+    if stage == "trees":
+        trees = sum(each.count for each in tasks.trees) * run.config.trees.trees_per_task
+        return len(TreeStore(run.path(stage)).finished()), trees, "trees"
+    if stage == "evaluation":
+        sets = tasks.held_in + tasks.held_out_kinds + tasks.held_out_environments
+        answered = sum(1 for _ in (run.root / "work" / stage).glob("*.json"))
+        return answered, sum(each.count for each in sets), "tasks"
+    progress = run.root / "work" / command / "progress.json"
+    if stage == "demonstrations" or not progress.exists():
+        return 0, 0, ""
+    state = json.loads(progress.read_text())
+    return state["step"], state["steps"], "steps"

@@ -1,0 +1,92 @@
+"""Search trees as the viewer shows them: a row per tree, a column per field of the nodes, the text of one path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agentrm.data.trees import TreeStore
+from agentrm.search.tree import Node, Tree
+
+_SUMMARY = ("environment", "kind", "split", "index", "number", "iterations", "ended_by", "visits", "value", "outcome")
+_COLUMNS = (
+    "parent",
+    "action",
+    "visits",
+    "value",
+    "outcome",
+    "progress",
+    "estimate",
+    "terminal",
+    "malformed",
+    "merged",
+)
+_OF_TREE = (
+    "iterations",
+    "ended_by",
+    "policy_tokens",
+    "environment_steps",
+    "environment_errors",
+    "engine_errors",
+    "seconds",
+)
+
+
+def page(store: TreeStore, text: str, start: int, count: int) -> dict[str, Any]:
+    """`count` trees from number `start` of those whose id contains `text`, in the order of their ids, and how many
+    there are in all. Raises UserError for a file that is no tree.
+    """
+    ids = sorted(name for name in store.finished() if text.lower() in name.lower())
+    return {"total": len(ids), "trees": [_summary(store, name) for name in ids[start : start + count]]}
+
+
+def _summary(store: TreeStore, name: str) -> dict[str, Any]:
+    rows = store.table(name, _SUMMARY)
+    root = rows.slice(0, 1).to_pylist()[0]
+    outcomes = [value for value in rows["outcome"].to_pylist() if value is not None]
+    return {
+        "id": name,
+        **{key: root[key] for key in _SUMMARY if key != "outcome"},
+        "nodes": rows.num_rows,
+        "best": max(outcomes, default=None),
+    }
+
+
+def nodes(tree: Tree) -> dict[str, Any]:
+    """The tree's figures, its nodes as columns, and the nodes of two paths.
+
+    `most_visited`: what the search would play, the child with the most visits at every step; `highest_value`: the child
+    of the highest value. Of equal ones, the other figure decides, then the order.
+    """
+    return {
+        "id": tree.id,
+        "task": tree.nodes[0].observation,
+        "facts": {name: getattr(tree, name) for name in _OF_TREE},
+        "columns": {name: [getattr(node, name) for node in tree.nodes] for name in _COLUMNS},
+        "most_visited": descent(tree, lambda node: (node.visits, node.value)),
+        "highest_value": descent(tree, lambda node: (node.value, node.visits)),
+    }
+
+
+def descent(tree: Tree, key: Callable[[Node], tuple[float, float]]) -> list[int]:
+    """The nodes from the root to a leaf, at every step the child with the highest key."""
+    path = [0]
+    while children := tree.nodes[path[-1]].children:
+        path.append(max(children, key=lambda child: key(tree.nodes[child])))
+    return path
+
+
+def steps(tree: Tree, index: int) -> list[dict[str, Any]]:
+    """The whole text of the path from the root to a node, one row per node."""
+    shown = ("depth", "thought", "action", "text", "observation", "malformed", "tokens", "logprob")
+    return [{"node": i, **{name: getattr(tree.nodes[i], name) for name in shown}} for i in tree.path(index)]
+
+
+def matches(tree: Tree, text: str) -> Sequence[int]:
+    """The nodes whose turn or observation contains a text, upper and lower case alike."""
+    wanted = text.lower()
+    return [
+        index
+        for index, node in enumerate(tree.nodes)
+        if any(wanted in part.lower() for part in (node.action, node.thought, node.observation))
+    ]

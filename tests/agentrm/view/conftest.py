@@ -1,0 +1,64 @@
+"""A run that has come as far as its trees: one that is small enough to reckon by hand, and one of 5,000 nodes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from agentrm.config import load, save
+from agentrm.data.trees import TreeStore
+from agentrm.environments.base import Task
+from agentrm.search.tree import Node, Tree
+
+SMALL, LARGE = Task("babyai", "goto_local", "train", 1), Task("maze", "perfect_small", "train", 7)
+NODES = 5000
+
+
+def small() -> Tree:
+    """Two answers to the task: the one that is visited more is not the one of higher value."""
+    return Tree(
+        SMALL,
+        [
+            Node(-1, 0, "Your task: <b>win</b>.<script>document.title = 'taken'</script>", visits=4, value=0.5),
+            Node(0, 1, "A wall.", "go left", visits=3, value=1 / 3),
+            Node(0, 1, "A door.", "go right", "Doors lead on.", visits=1, value=1.0, outcome=1.0, progress=1.0),
+            Node(1, 2, "Another wall.", "go left", visits=1, value=1.0, estimate=0.25),
+            Node(1, 2, "Nothing.", "wait", visits=1, value=0.0, outcome=0.0, progress=0.0, terminal=True),
+        ],
+        iterations=4,
+        ended_by="iterations",
+        policy_tokens=12,
+        seconds=1.5,
+    )
+
+
+def large() -> Tree:
+    """Chains of 50 steps below the root."""
+    nodes = [Node(-1, 0, "A maze.", visits=NODES)]
+    for index in range(1, NODES):
+        first = (index - 1) % 50 == 0
+        parent = 0 if first else index - 1
+        depth = nodes[parent].depth + 1
+        nodes.append(Node(parent, depth, f"Room {index}.", f"move {index}", visits=1, value=index / NODES))
+    return Tree(LARGE, nodes, ended_by="steps")
+
+
+@pytest.fixture(scope="session")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory, to read."""
+    root = tmp_path_factory.mktemp("run")
+    save(load("quickstart", [f"run={root}"]), root / "config.yaml")
+    store = TreeStore(root / "trees")
+    for tree in (small(), large()):
+        for index, node in enumerate(tree.nodes[1:], start=1):
+            tree.nodes[node.parent].children.append(index)
+        store.write(tree)
+    return root
+
+
+@pytest.fixture
+def root(untouched: Path, tmp_path: Path) -> Path:
+    """A copy of the run directory, to change."""
+    return shutil.copytree(untouched, tmp_path / "run")

@@ -1,0 +1,200 @@
+"""The viewer's JSON over a run that has come as far as its trees."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from fastapi.testclient import TestClient
+from safetensors.torch import load_file, save_file
+from tensorboardX import SummaryWriter
+from transformers import AutoModelForSequenceClassification
+
+from agentrm.config.schema import Model, Scratch
+from agentrm.data.trees import TreeStore, from_table
+from agentrm.errors import UserError
+from agentrm.models.explicit import build, score
+from agentrm.models.initial import prepare
+from agentrm.models.rendering import Renderer
+from agentrm.view.app import create_app, open_run
+from tests.agentrm.view.conftest import LARGE, NODES, SMALL
+
+
+@pytest.fixture
+def client(root: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(open_run(root)), base_url="http://127.0.0.1:8400") as client:
+        yield client
+
+
+def test_a_directory_that_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"{tmp_path} is no run of AgentRM, as config\.yaml is not in it"):
+        open_run(tmp_path)
+
+
+def test_what_is_not_there_yet_is_said(client: TestClient) -> None:
+    states = {stage["name"]: stage["state"] for stage in client.get("/api/run").json()["stages"]}
+    assert states == {
+        "demonstrations": "missing",
+        "policy": "missing",
+        "trees": "begun",
+        "reward model": "missing",
+        "evaluation": "missing",
+    }
+    assert client.get("/api/curves").json() == {"losses": {}, "figure": ""}
+    assert client.get("/api/quality").json()["rows"] == []
+    results = client.get("/api/results").json()
+    assert results["groups"] == [] and results["figures"] == {"outcome": "", "budget": ""}
+
+
+def test_a_fit_that_runs_shows_its_progress_and_its_curve(root: Path, client: TestClient) -> None:
+    work = root / "work" / "clone"
+    with SummaryWriter(str(work / "tensorboard")) as writer:
+        for step in (1, 2, 3):
+            writer.add_scalar("loss", 1 / step, step)
+    (work / "progress.json").write_text(json.dumps({"step": 3, "steps": 9}))
+    policy = client.get("/api/run").json()["stages"][1]
+    assert (policy["state"], policy["done"], policy["total"], policy["unit"]) == ("begun", 3, 9, "steps")
+    curves = client.get("/api/curves").json()
+    assert [step for step, _ in curves["losses"]["policy, cross entropy"]] == [1, 2, 3]
+    assert curves["figure"].startswith("<svg")
+
+
+def test_the_table_and_the_score_against_the_budget(root: Path, client: TestClient) -> None:
+    figures = {"tasks": 2, "outcome": 0.5, "outcome_low": 0.25, "outcome_high": 0.75, "policy_tokens": 1234.0}
+    row = figures | {"success": 0.5, "scored_states": 0.0, "environment_steps": 7.0, "seconds": 1.0, "closed": None}
+    (root / "metrics").mkdir(exist_ok=True)
+    (root / "metrics" / "evaluate.json").write_text(json.dumps({"held-in": {"sampled mean": row, "best of 2": row}}))
+    results = client.get("/api/results").json()
+    (group,) = results["groups"]
+    assert (group["name"], group["tasks"]) == ("held-in", 2)
+    assert [each["class"] for each in group["rows"]] == ["baseline", "scored"]
+    assert (
+        group["rows"][1]["cells"][:2] == ["best of 2", "0.500 [0.250, 0.750]"] and "1,234" in group["rows"][1]["cells"]
+    )
+    assert len(group["rows"][0]["cells"]) == len(results["headings"])
+    assert "policy tokens per task" in results["figures"]["budget"]
+
+
+def test_trees_are_listed_and_filtered(client: TestClient) -> None:
+    listed = client.get("/api/trees").json()
+    assert listed["total"] == 2
+    assert listed["trees"][0] == {
+        "id": SMALL.id,
+        "environment": "babyai",
+        "kind": "goto_local",
+        "split": "train",
+        "index": 1,
+        "number": 0,
+        "iterations": 4,
+        "ended_by": "iterations",
+        "visits": 4,
+        "value": 0.5,
+        "nodes": 5,
+        "best": 1.0,
+    }
+    assert listed["trees"][1]["nodes"] == NODES and listed["trees"][1]["best"] is None
+    found = client.get("/api/trees", params={"text": "MAZE"}).json()
+    assert [tree["id"] for tree in found["trees"]] == [LARGE.id] and found["total"] == 1
+    assert client.get("/api/trees", params={"start": 2}).json() == {"total": 2, "trees": []}
+
+
+def test_the_nodes_of_a_tree_and_its_two_paths(client: TestClient) -> None:
+    tree = client.get(f"/api/trees/{SMALL.id}").json()
+    assert tree["columns"]["parent"] == [-1, 0, 0, 1, 1]
+    assert tree["columns"]["action"] == ["", "go left", "go right", "go left", "wait"]
+    assert tree["columns"]["outcome"] == [None, None, 1.0, None, 0.0]
+    assert tree["columns"]["estimate"] == [None, None, None, 0.25, None]
+    assert tree["most_visited"] == [0, 1, 3]
+    assert tree["highest_value"] == [0, 2]
+    assert tree["facts"]["policy_tokens"] == 12
+
+
+def test_the_whole_text_of_a_path_and_what_contains_a_text(client: TestClient) -> None:
+    start, step = client.get(f"/api/trees/{SMALL.id}/path/2").json()
+    assert "<script>" in start["observation"]
+    assert (step["thought"], step["action"], step["observation"]) == ("Doors lead on.", "go right", "A door.")
+    matches = f"/api/trees/{SMALL.id}/matches"
+    assert client.get(matches, params={"text": "DOOR"}).json() == [2]
+    assert client.get(matches, params={"text": "wall"}).json() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/trees/absent",
+        "/api/trees/..%2F..%2Fconfig.yaml",
+        "/page/..%2Fapp.py",
+        f"/api/trees/{SMALL.id}/path/5",
+        f"/api/trees/{SMALL.id}/path/-1",
+    ],
+)
+def test_what_is_not_there_is_404(client: TestClient, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 404 and response.json()["error"]["message"]
+
+
+def test_a_file_that_is_no_tree_is_named(root: Path, client: TestClient) -> None:
+    path = root / "trees" / "babyai" / "train" / "broken.parquet"
+    path.write_bytes(b"PAR1")
+    try:
+        response = client.get("/api/trees/broken")
+    finally:
+        path.unlink()
+    assert response.status_code == 409 and "broken.parquet" in response.json()["error"]["message"]
+
+
+def test_pages_of_others_cannot_reach_it(client: TestClient) -> None:
+    assert client.get("/", headers={"Host": "elsewhere.example"}).status_code == 400
+    headers = client.get("/").headers
+    assert "default-src 'self'" in headers["Content-Security-Policy"]
+    assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_the_reward_models_values_are_those_of_transformers(root: Path, client: TestClient, tmp_path: Path) -> None:
+    values = f"/api/trees/{SMALL.id}/values"
+    assert client.get(values).json() == {"available": False, "asked": False, "values": [], "error": ""}
+    refused = client.post(values)
+    assert refused.status_code == 404 and "`agentrm train`" in refused.json()["error"]["message"]
+
+    directory = root / "reward_model"
+    model = Model(source="scratch", context=64, scratch=Scratch(vocabulary=300, hidden=64, layers=1, heads=2))
+    prepare(model, ["go to the door"] * 9, 0, tmp_path / "policy")
+    build(tmp_path / "policy", directory)
+    weights = load_file(directory / "model.safetensors")
+    weights["score.weight"] = torch.linspace(-1, 1, 64)[None]
+    save_file(weights, directory / "model.safetensors", {"format": "pt"})
+
+    answer = client.post(values).json()
+    while len(answer["values"]) < 5:
+        assert answer["available"] and answer["asked"] and not answer["error"]
+        time.sleep(0.05)
+        answer = client.get(values).json()
+    tree = from_table(TreeStore(root / "trees").table(SMALL.id))
+    renderer = Renderer.from_pretrained(directory, 1536)
+    scorer = AutoModelForSequenceClassification.from_pretrained(directory).eval()
+    expected = score(scorer, [renderer.ids(tree.state(node).messages()) for node in range(5)])
+    assert answer["values"] == pytest.approx(expected) and len(set(expected)) == 5
+
+
+def test_a_reward_model_that_cannot_be_loaded_is_said_and_asked_again(root: Path, client: TestClient) -> None:
+    values = f"/api/trees/{SMALL.id}/values"
+    (root / "reward_model").mkdir()
+    (root / "reward_model" / "config.json").write_text("{}")
+    for _ in range(2):
+        client.post(values)
+        while not (answer := client.get(values).json())["error"]:
+            time.sleep(0.05)
+        assert "there are no safetensors" in answer["error"] and not answer["asked"]
+
+
+def test_demonstrations_are_counted_over_all_kinds(root: Path, client: TestClient) -> None:
+    (root / "demonstrations").mkdir()
+    (root / "metrics").mkdir()
+    counts = {"babyai.goto_local": {"kept": 4}, "maze.perfect_small": {"kept": 2, "no_oracle": 1}}
+    (root / "metrics" / "demonstrations.json").write_text(json.dumps(counts))
+    stage = client.get("/api/run").json()["stages"][0]
+    assert stage["state"] == "done" and stage["figures"] == {"kept": 6, "no_oracle": 1}
