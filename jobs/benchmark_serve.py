@@ -27,7 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.benchmark import DirectScoring, TransformersScoring
-from actors.fleet import Fleet
+from actors.fleet import Fleet, Size
+from actors.placement import Role, actor_options
 from actors.serving import deployed
 from agentrm.client import AsyncScoringClient, ServiceError
 from agentrm.config.schema import Config
@@ -62,13 +63,13 @@ def run(
     # Ray reports what goes wrong in its actors on stdout, which belongs to the figures.
     with redirect_stdout(sys.stderr), cluster(config):
         engine, context = config.reward_engine, config.model.context
-        options = {"num_cpus": 1, "num_gpus": engine.gpus}
-        with Fleet.start(DirectScoring, 1, options, str(model), engine, context) as actors:
+        options, one = actor_options(config, Role.rollouts, engine.gpus), Size.of(1, None, 1)
+        with Fleet.start(DirectScoring, one, options, str(model), engine, context) as actors:
             (actor,) = actors.handles
             direct = asyncio.run(_await(actor.run.remote(ids)))
             id_pairs = [(renderer.ids(first), renderer.ids(second)) for first, second in pairs]
             direct_increments = asyncio.run(_await(actor.increments.remote(id_pairs)))
-        with Fleet.start(TransformersScoring, 1, options, str(model), "cuda" if engine.gpus else "cpu") as actors:
+        with Fleet.start(TransformersScoring, one, options, str(model), "cuda" if engine.gpus else "cpu") as actors:
             (actor,) = actors.handles
             plain, plain_states = asyncio.run(_await(actor.run.remote(ids, _PADDED_ROWS, _TRANSFORMERS_S)))
         with deployed(config, model, http=True):
