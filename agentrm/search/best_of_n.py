@@ -22,6 +22,6 @@ class BestOfN:
 
     async def choose(self, explored: Exploration) -> int:
         """The best end."""
-        ends = await sample(explored, self.n)
+        ends = await sample(explored, self.n, gated=True)
         await explored.score(ends)
         return explored.best(ends)

@@ -76,9 +76,9 @@ class Exploration:
 
     @property
     def limited(self) -> bool:
-        """Whether a budget or a gate may end the search early."""
+        """Whether a budget may end the search early."""
         settings = self.settings
-        limits = settings.max_tokens, settings.max_steps, settings.max_scores, settings.max_seconds, settings.gate
+        limits = settings.max_tokens, settings.max_steps, settings.max_scores, settings.max_seconds
         return any(limit is not None for limit in limits)
 
     def is_open(self, index: int) -> bool:

@@ -21,13 +21,14 @@ class Sample:
         return end
 
 
-async def sample(explored: Exploration, n: int) -> list[int]:
-    """The ends of `n` independently sampled episodes, fewer where a budget or the gate ended the search.
+async def sample(explored: Exploration, n: int, *, gated: bool = False) -> list[int]:
+    """The ends of `n` independently sampled episodes, fewer where a budget or, if `gated`, the gate ended the search.
 
     They are played side by side; under a budget or a gate one after another, for it is to end some of them rather
     than cut all. The one that it cut counts only if there is no other.
     """
-    if not explored.limited:
+    gated = gated and explored.settings.gate is not None
+    if not (gated or explored.limited):
         return await play(explored, range(n))
     ends: list[int] = []
     while len(ends) < n and not explored.ended_by:
@@ -35,7 +36,7 @@ async def sample(explored: Exploration, n: int) -> list[int]:
         if explored.ended_by and ends:
             break
         ends += end
-        if explored.settings.gate is not None:
+        if gated:
             await explored.score(end)
     return ends
 

@@ -50,7 +50,7 @@ class Weighted:
 
     async def choose(self, explored: Exploration) -> int:
         """The best end of the heaviest class."""
-        ends = await sample(explored, self.n)
+        ends = await sample(explored, self.n, gated=True)
         await explored.score(ends)
 
         def weight(equal: Sequence[int]) -> float:
