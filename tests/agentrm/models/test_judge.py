@@ -148,7 +148,10 @@ def test_tasks_are_judged_apart_and_one_state_alone_needs_no_judge(endpoint: End
         return await judge.score([state(2), state(7, other), state(3)])
 
     assert asyncio.run(run()) == [0.0, 0.5, 1.0]
-    assert len(endpoint.requests) == 2
+    # A request that the test before has given up may come late.
+    asked = [body["messages"][0]["content"] for body in endpoint.requests]
+    assert sum("work 3" in question for question in asked) == 2
+    assert not any("work 7" in question for question in asked)
 
 
 def test_the_question_shows_the_task_and_each_attempt() -> None:
