@@ -54,7 +54,7 @@ def open_run(root: Path) -> RunDirectory:
 
 def create_app(run: RunDirectory) -> FastAPI:
     """The application over one run, for localhost. Errors are JSON, `{"error": {"message"}}`; 404 for what is not
-    there, 409 for a file of the run that cannot be read.
+    there, 409 for a file of the run that cannot be read or has just gone.
     """
     store = TreeStore(run.path("trees"))
     valuer = Valuer(run.path("reward_model"), run.config.model.context)
@@ -174,6 +174,11 @@ def create_app(run: RunDirectory) -> FastAPI:
     @app.exception_handler(UserError)
     async def unreadable(_: Request, error: UserError) -> JSONResponse:
         return _error(409, str(error))
+
+    @app.exception_handler(FileNotFoundError)
+    async def moved(_: Request, error: FileNotFoundError) -> JSONResponse:
+        # A stage that ends removes its work while it is being read.
+        return _error(409, f"{error.filename} has just gone, as the run goes on: refresh")
 
     @app.exception_handler(StarletteHTTPException)
     async def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:

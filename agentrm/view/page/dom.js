@@ -4,11 +4,15 @@ export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else if (key in made && key !== "list") made[key] = value;
+    else if (key in made && key !== "list") made[key] = value; // An input's list can only be read.
     else made.setAttribute(key, value);
   }
   made.append(...children.filter((child) => child !== null && child !== undefined));
   return made;
+}
+
+export function button(name, onclick, attributes = {}) {
+  return element("button", { type: "button", onclick, ...attributes }, name);
 }
 
 // The answer of the server, or an error whose message the server wrote for people.
@@ -43,7 +47,8 @@ export function table(headings, rows) {
   const body = rows.map(({ class: kind, cells }) =>
     element("tr", { className: kind ?? "" }, ...cells.map((cell) => element("td", {}, ...interval(cell)))),
   );
-  return element("div", { className: "wide" }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...body)));
+  const made = element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
+  return element("div", { className: "wide" }, made);
 }
 
 function interval(cell) {

@@ -1,11 +1,10 @@
 // One search tree. Only the rows in sight exist, so the size of the tree does not matter.
 
-import { ask, chip, element, number, treeUrl, whole } from "./dom.js";
+import { ask, button, chip, element, number, treeUrl, whole } from "./dom.js";
 
 const ROW = 28;
 const SPARE = 8;
 const INDENT = 14;
-const DEEPEST = 14;
 const POLL_MS = 500;
 const TYPING_MS = 200;
 
@@ -46,7 +45,7 @@ export class Pane {
     }
     this.marks.visited = new Set(this.tree.most_visited);
     this.marks.highest = new Set(this.tree.highest_value);
-    for (const path of [this.tree.most_visited, this.tree.highest_value]) for (const node of path) this.open.add(node);
+    for (const node of [...this.tree.most_visited, ...this.tree.highest_value]) this.open.add(node);
     this.build();
     this.select(0);
     if (this.focused) this.rows.focus();
@@ -72,7 +71,7 @@ export class Pane {
       onkeydown: (event) => this.searchKey(event),
     });
     this.found = element("span", { className: "told", role: "status" });
-    this.asking = element("button", { type: "button", onclick: () => this.requestValues({ method: "POST" }) }, "Ask the reward model");
+    this.asking = button("Ask the reward model", () => this.requestValues({ method: "POST" }));
     this.valued = element("span", { className: "told", role: "status" });
     const legend = element(
       "p",
@@ -100,14 +99,19 @@ export class Pane {
     const tools = [
       this.search,
       this.found,
-      element("button", { type: "button", onclick: () => this.expandAll() }, "Expand all"),
-      element("button", { type: "button", onclick: () => this.collapseAll() }, "Collapse"),
+      button("Expand all", () => this.expandAll()),
+      button("Collapse", () => this.collapseAll()),
       element("span", { className: "space" }),
       this.valued,
       this.asking,
     ];
     this.element.replaceChildren(
-      element("div", { className: "head" }, element("h2", {}, this.id), element("p", { className: "told" }, told.join(" · "))),
+      element(
+        "div",
+        { className: "head" },
+        element("h2", {}, this.id),
+        element("p", { className: "told" }, told.join(" · ")),
+      ),
       element(
         "div",
         { className: "grid" },
@@ -152,9 +156,10 @@ export class Pane {
       .map(([name, [sign, text]]) => element("b", { className: name, title: text }, sign));
     const text = node ? this.action[node] || "(nothing)" : "start";
     const action = element("span", { className: "action", title: text }, caret, ...marks, ` ${text}`);
-    action.style.paddingLeft = `${Math.min(this.depth[node], DEEPEST) * INDENT}px`;
+    action.style.paddingLeft = `min(${this.depth[node] * INDENT}px, 45%)`;
     if (this.malformed[node]) action.append(element("em", { title: "not in the asked format" }, "malformed"));
-    if (this.merged[node] > 1) action.append(element("em", { title: "sampled turns that led here" }, `×${this.merged[node]}`));
+    if (this.merged[node] > 1)
+      action.append(element("em", { title: "sampled turns that led here" }, `×${this.merged[node]}`));
     const cells = [
       action,
       element("span", {}, String(this.depth[node])),
@@ -181,7 +186,8 @@ export class Pane {
       return [element("span", { title: why }, chip(this.outcome[node]))];
     }
     if (this.estimate[node] === null) return [];
-    return [element("span", { className: "told", title: "a reward model's estimate: the rollout was cut here" }, `≈ ${number(this.estimate[node])}`)];
+    const why = "a reward model's estimate: the rollout was cut here";
+    return [element("span", { className: "told", title: why }, `≈ ${number(this.estimate[node])}`)];
   }
 
   get passed() {
@@ -203,8 +209,8 @@ export class Pane {
     if (closed) this.layOut();
     const top = this.place.get(node) * ROW;
     if (top < this.rows.scrollTop) this.rows.scrollTop = top;
-    const over = top + ROW - this.rows.clientHeight;
-    if (over > this.rows.scrollTop) this.rows.scrollTop = over;
+    const lowest = top + ROW - this.rows.clientHeight;
+    if (lowest > this.rows.scrollTop) this.rows.scrollTop = lowest;
     this.draw();
     this.tell(node);
   }
@@ -221,8 +227,9 @@ export class Pane {
 
   step({ node, depth, thought, action, text, observation, malformed, tokens, logprob }) {
     const facts = [`N ${whole(this.visits[node])}`, `V ${number(this.value[node], 3)}`];
-    if (this.values[node] !== undefined && this.values[node] !== null) facts.push(`model ${number(this.values[node], 3)}`);
-    if (this.outcome[node] !== null) facts.push(`outcome ${number(this.outcome[node], 3)}, progress ${number(this.progress[node], 3)}`);
+    if (Number.isFinite(this.values[node])) facts.push(`model ${number(this.values[node], 3)}`);
+    if (this.outcome[node] !== null)
+      facts.push(`outcome ${number(this.outcome[node], 3)}, progress ${number(this.progress[node], 3)}`);
     if (depth) facts.push(`${tokens} tokens, log-probability ${number(logprob)}`);
     const head = element("h3", {}, depth ? `Step ${depth}` : "Start", element("small", {}, facts.join(" · ")));
     const made = element("section", {}, head);
@@ -237,6 +244,7 @@ export class Pane {
     if (!this.children[node].length) return;
     if (!this.open.delete(node)) this.open.add(node);
     this.layOut();
+    if (!this.place.has(this.selected)) this.select(node);
   }
 
   expandAll() {
@@ -259,7 +267,11 @@ export class Pane {
   }
 
   key(event) {
-    const step = (by) => this.select(this.listed[Math.min(this.listed.length - 1, Math.max(0, this.place.get(this.selected) + by))]);
+    const step = (by) => {
+      const place = this.place.get(this.selected) + by;
+      this.select(this.listed[Math.min(this.listed.length - 1, Math.max(0, place))]);
+    };
+    const toParent = () => this.selected && this.select(this.parent[this.selected]);
     const page = Math.max(1, Math.floor(this.rows.clientHeight / ROW) - 1);
     const inner = this.children[this.selected].length > 0;
     const isOpen = this.open.has(this.selected);
@@ -271,7 +283,7 @@ export class Pane {
       Home: () => step(-this.listed.length),
       End: () => step(this.listed.length),
       ArrowRight: () => (inner && !isOpen ? this.toggle(this.selected) : inner && step(1)),
-      ArrowLeft: () => (inner && isOpen ? this.toggle(this.selected) : this.selected && this.select(this.parent[this.selected])),
+      ArrowLeft: () => (inner && isOpen ? this.toggle(this.selected) : toParent()),
       Enter: () => this.toggle(this.selected),
       "/": () => this.search.focus(),
     };

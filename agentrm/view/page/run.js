@@ -1,6 +1,6 @@
 // The run: its stages, curves, results and trees. What is not there yet is said, and looked for again.
 
-import { ask, chip, element, table, whole } from "./dom.js";
+import { ask, button, chip, element, table, whole } from "./dom.js";
 
 const AGAIN_MS = 10000;
 const STATES = { done: "done", begun: "begun", missing: "not there yet" };
@@ -9,7 +9,7 @@ export function showRun() {
   const title = element("h1", {}, "AgentRM");
   const place = element("p", {}, "");
   const told = element("span", { className: "told", role: "status" });
-  const again = element("button", { type: "button", onclick: () => refresh() }, "Refresh");
+  const again = button("Refresh", () => refresh());
   const sections = [
     section("Stages", "/api/run", stages),
     section("Training curves", "/api/curves", curves),
@@ -71,8 +71,8 @@ function figure(svg) {
 function stages(run) {
   const rows = run.stages.map((stage) => {
     const state = element("span", { className: `state ${stage.state}` }, STATES[stage.state]);
-    const figures = Object.entries(stage.figures).map(([name, value]) => `${name.replaceAll("_", " ")} ${short(value)}`);
-    const text = stage.state === "missing" ? `run ${stage.command}` : figures.join(", ");
+    const figures = Object.entries(stage.figures).map(([name, value]) => `${name} ${short(value)}`);
+    const text = stage.state === "missing" ? `run ${stage.command}` : figures.join(", ").replaceAll("_", " ");
     return { cells: [stage.name, state, progress(stage), element("span", { className: "figures" }, text)] };
   });
   const made = table(["stage", "state", "progress", "figures"], rows);
@@ -139,9 +139,9 @@ function treeList() {
     oninput: () => refresh(1),
   });
   const count = element("span", { className: "told" });
-  const compare = element("button", { type: "button", disabled: true, onclick: () => open([...ticked]) }, "Side by side");
+  const compare = button("Side by side", () => open([...ticked]), { disabled: true });
   const body = element("div");
-  const more = element("button", { type: "button", hidden: true, onclick: () => refresh(pages + 1) }, "Show more");
+  const more = button("Show more", () => refresh(pages + 1), { className: "more", hidden: true });
   let pages = 1;
   let shown = null;
   let latest = 0;
@@ -162,7 +162,8 @@ function treeList() {
     const text = JSON.stringify(found);
     if (text === shown) return;
     shown = text;
-    body.replaceChildren(found.length ? list(found) : note(filter.value ? "No tree's id contains this." : "No trees yet."));
+    const none = filter.value ? "No tree's id contains this." : "There are no trees yet: agentrm trees grows them.";
+    body.replaceChildren(found.length ? list(found) : note(none));
   }
 
   function list(found) {
@@ -177,8 +178,9 @@ function treeList() {
         },
       });
       const link = element("a", { href: `/?${new URLSearchParams({ left: tree.id })}` }, tree.id);
-      const figures = [whole(tree.nodes), whole(tree.visits), chip(tree.value), chip(tree.best), whole(tree.iterations)];
-      return { cells: [tick, link, ...figures, tree.ended_by] };
+      const values = [chip(tree.value), chip(tree.best)];
+      const counts = [tree.nodes, tree.visits].map(whole);
+      return { cells: [tick, link, ...counts, ...values, whole(tree.iterations), tree.ended_by] };
     });
     const made = table(
       ["", "tree", "nodes", "root visits", "root value", "best outcome", "iterations", "ended by"],
@@ -189,7 +191,8 @@ function treeList() {
   }
 
   const tools = element("div", { className: "tools" }, filter, count, element("span", { className: "space" }), compare);
-  return { element: element("section", {}, element("h2", {}, "Search trees"), tools, body, more), refresh: () => refresh() };
+  const made = element("section", {}, element("h2", {}, "Search trees"), tools, body, more);
+  return { element: made, refresh: () => refresh() };
 }
 
 function open([left, right]) {

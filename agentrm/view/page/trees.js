@@ -32,5 +32,6 @@ function bar(chosen) {
   }
 
   suggest("");
-  return element("form", { className: "bar" }, element("a", { href: "/" }, "← Run"), left, right, element("button", {}, "Show"), known);
+  const back = element("a", { href: "/" }, "← Run");
+  return element("form", { className: "bar" }, back, left, right, element("button", {}, "Show"), known);
 }

@@ -147,6 +147,14 @@ def test_a_file_that_is_no_tree_is_named(root: Path, client: TestClient) -> None
     assert response.status_code == 409 and "broken.parquet" in response.json()["error"]["message"]
 
 
+def test_a_file_that_goes_while_it_is_read_is_said(root: Path, client: TestClient) -> None:
+    events = root / "work" / "clone" / "events.out.tfevents.1"
+    events.parent.mkdir(parents=True)
+    events.symlink_to(root / "gone")
+    response = client.get("/api/curves")
+    assert response.status_code == 409 and "refresh" in response.json()["error"]["message"]
+
+
 def test_pages_of_others_cannot_reach_it(client: TestClient) -> None:
     assert client.get("/", headers={"Host": "elsewhere.example"}).status_code == 400
     headers = client.get("/").headers

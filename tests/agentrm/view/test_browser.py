@@ -87,8 +87,14 @@ def test_nodes_open_and_close_by_mouse_and_keyboard(page: Page, address: str) ->
     for key in ("ArrowLeft", "ArrowLeft"):
         page.press(key)
     assert page.run(shown) == "0 1 2"
+    page.run("document.querySelector('[data-node=\"1\"] .caret').click()")
+    page.run("document.querySelector('[data-node=\"4\"]').click()")
+    page.run("document.querySelector('[data-node=\"0\"] .caret').click()")
+    assert page.run(shown) == "0"
+    assert page.run("document.querySelector('.row.selected').dataset.node") == "0", "never one that is out of sight"
+    page.run("document.querySelector('[data-node=\"0\"] .caret').click()")
     marked = "[...document.querySelectorAll('.canvas b.{}')].map((each) => each.closest('.row').dataset.node).join(' ')"
-    assert page.run(marked.format("visited")) == "0 1"
+    assert page.run(marked.format("visited")) == "0 1 3"
     assert page.run(marked.format("highest")) == "0 2"
 
 
