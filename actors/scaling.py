@@ -34,7 +34,8 @@ async def scaled(fleets: Mapping[Fleet, Load | None], tell: Callable[[], None] =
     called after every look at them, for processes that have fleets of their own. Members have an async method `load`
     that returns the number of their requests under way.
     """
-    watched = [_Scaled(fleet, load) for fleet, load in fleets.items()]
+    # A remote policy's fleet has no actors here.
+    watched = [_Scaled(fleet, load) for fleet, load in fleets.items() if fleet.kind is not None]
 
     async def follow() -> None:
         while True:

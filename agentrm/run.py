@@ -28,6 +28,7 @@ _FREE = (
     "evaluate.",
     "trees.concurrency",
     "trees.builders",
+    "trees.max_builders",
 )
 
 

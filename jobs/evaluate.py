@@ -19,6 +19,7 @@ from rich.console import Console
 
 from actors.environments import RemoteGrader, RemoteSessions, start_environments
 from actors.policy import connect_policy, start_policy
+from actors.scaling import scaled
 from actors.serving import ServedRewardModel, deployed
 from agentrm.config import tasks
 from agentrm.config.schema import Aggregate, Config, Evaluation, Method
@@ -75,11 +76,16 @@ def _run(config: Config, directory: RunDirectory) -> None:
             cluster(config),
             start_policy(config, policy) as replicas,
             start_environments(config) as hosts,
-            deployed(config, reward_model, http=False) as handle,
+            deployed(config, reward_model, http=False) as scorers,
         ):
-            generator, scorer = connect_policy(config, policy, replicas), BatchedRewardModel(ServedRewardModel(handle))
+            generator, scorer = connect_policy(config, policy, replicas), BatchedRewardModel(ServedRewardModel(scorers))
             evaluator = Evaluator(config, generator, RemoteSessions(hosts), RemoteGrader(hosts), scorer)
-            asyncio.run(_evaluate(evaluator, missing, done, config.evaluate.concurrency))
+
+            async def work() -> None:
+                async with scaled({replicas: None, hosts: None}):
+                    await _evaluate(evaluator, missing, done, config.evaluate.concurrency)
+
+            asyncio.run(work())
     rows = [found[label] for found in (_stored(done, task) for _, task in todo) for label in labels]
     with directory.writing("evaluation") as output:
         metrics = write_report(pa.Table.from_pylist(rows), output, config, directory)
