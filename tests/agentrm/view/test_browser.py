@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -23,7 +24,9 @@ ROW = 28
 @pytest.fixture(scope="module")
 def address(untouched: Path) -> Iterator[str]:
     command = [AGENTRM, "view", untouched, "--port", "0", "--no-open"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # A shell's background jobs ignore the interrupt, and their children with them.
+    heeds = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heeds) as process:
         assert process.stdout is not None
         told = process.stdout.readline()
         assert told.startswith(f"{untouched} at http://127.0.0.1:") and told.endswith(" until Ctrl-C\n")
