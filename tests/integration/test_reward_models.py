@@ -45,7 +45,7 @@ def tree(index: int) -> Tree:
 
 def trained(root: Path, *overrides: str) -> tuple[Path, dict]:
     """A run directory with a policy and trees, and what the training stage made of it."""
-    config = load(TINY, [f"run={root}", "train.epochs=8", *overrides])
+    config = load(TINY, [f"run={root}", "train.epochs=24", *overrides])
     directory = RunDirectory.open(config)
     with directory.writing("policy") as target:
         prepare(config.model, ["go up you went down room"] * 9, 0, target)
