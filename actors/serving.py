@@ -104,6 +104,10 @@ class Scorers:
         except RayError:
             return False
 
+    def close(self) -> None:
+        """End the handle's threads, which would outlive the cluster."""
+        self._handle.shutdown()
+
     async def _spread(self, method: str, inputs: Sequence[Input], *arguments: Any) -> list[Any]:
         groups: dict[str, list[int]] = {}
         for number, each in enumerate(inputs):
@@ -191,9 +195,11 @@ def deployed(config: Config, directory: Path, http: bool) -> Iterator[Scorers]:
         reason = str(error).strip().splitlines()[-1]
         raise ModelError(f"the reward model in {directory} could not be served: {reason}") from error
     since = serve.status().applications[name].last_deployed_time_s
+    scorers = _scorers(config)
     try:
-        yield _scorers(config)
+        yield scorers
     finally:
+        scorers.close()
         served = serve.status().applications.get(name)
         if served and served.last_deployed_time_s == since:
             serve.delete(name)

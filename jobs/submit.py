@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 JOBS = ("demonstrations", "clone", "trees", "train", "evaluate", "pipeline")
+
+_AGENT_S = 60.0
+"""How long a cluster that has just started may take until it takes jobs."""
 
 # What a job never reads: Ray refuses to upload more than half a gigabyte.
 _EXCLUDES = ["/.git/", "/.venv/", "/runs/"]
@@ -35,12 +39,23 @@ def submit(job: str, preset: str, overrides: Sequence[str], address: str, wait: 
         raise UserError(f"no job {job!r}: choose one of {', '.join(JOBS)}")
     load(preset, overrides)
     entrypoint = shlex.join(["python", "-m", f"jobs.{job}", "--preset", preset, *overrides])
-    client = _client(address)
-    name = client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": str(Path.cwd()), "excludes": _EXCLUDES})
+    name = _submitted(_client(address), entrypoint)
     print(f"job {name}: {entrypoint}", file=sys.stderr)
     if wait:
         follow(name, address)
     return name
+
+
+def _submitted(client: JobSubmissionClient, entrypoint: str) -> str:
+    environment = {"working_dir": str(Path.cwd()), "excludes": _EXCLUDES}
+    deadline = time.monotonic() + _AGENT_S
+    while True:
+        try:
+            return client.submit_job(entrypoint=entrypoint, runtime_env=environment)
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise UserError(f"the cluster takes no job: {str(error).strip().splitlines()[0]}") from error
+            time.sleep(1)
 
 
 def follow(name: str, address: str) -> None:

@@ -7,6 +7,7 @@ every engine can reuse its KV cache. Text inside a turn never becomes a special 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,8 @@ from agentrm.models.state import Message
 REPRESENTATION = "agentrm_representation"
 """The key of a model's config.json that says which parts of a state it was trained on, where not on all."""
 
+# A tokenizer keeps `split_special_tokens` from one call to the next, and conversations are rendered in threads.
+_ENCODING = threading.Lock()
 _MARKS = [f"mark{i}mark" for i in range(5)]
 
 
@@ -105,6 +108,11 @@ class Renderer:
         """The token ids of a state: what a reward model reads, its value at the last one."""
         return self.render(messages).ids
 
+    def text_ids(self, text: str, special: bool) -> list[int]:
+        """The ids of text that was rendered elsewhere; with `special` the tokenizer adds its own around it."""
+        with _ENCODING:
+            return self.tokenizer(text, add_special_tokens=special, split_special_tokens=False)["input_ids"]
+
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The ids of a state and the opening of the agent's turn: what a policy continues."""
         ids = self.ids(messages) + self._generation
@@ -127,7 +135,8 @@ class Renderer:
             )
 
     def _encode(self, text: str, special: bool) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"]
+        with _ENCODING:
+            return self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"]
 
     def _encode_turn(self, role: str, first: bool, content: str) -> tuple[list[int], list[int], list[int]]:
         before, after = self._wrap[role, first]

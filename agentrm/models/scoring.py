@@ -119,7 +119,7 @@ class ExplicitScorer:
         if per is Per.step:
             raise InputRefused("values per step need conversations: token ids and text do not show where steps end")
         if isinstance(given, Text):
-            ids = self._renderer.tokenizer(given.text, add_special_tokens=given.special)["input_ids"]
+            ids = self._renderer.text_ids(given.text, given.special)
             if not ids:
                 raise InputRefused("the text has no tokens: send at least one")
         else:

@@ -26,6 +26,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     command = ["ray", "start", "--head", f"--port={port}", f"--temp-dir={home}", "--num-cpus=4"]
     command += [f"--dashboard-port={dashboard}", "--object-store-memory=100000000"]
+    command += [f"--dashboard-agent-listen-port={free_port()}", f"--dashboard-agent-grpc-port={free_port()}"]
     subprocess.run(command, env={**os.environ, **token}, check=True, stdout=subprocess.DEVNULL)
     try:
         yield {**os.environ, **token, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}

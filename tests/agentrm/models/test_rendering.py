@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -119,3 +121,17 @@ def test_a_long_conversation_names_both_lengths():
     renderer = Renderer(RENDERERS["quickstart"].tokenizer, 8)
     with pytest.raises(ContextOverflow, match=r"has \d+ tokens, the model's context is 8"):
         renderer.ids([{"role": "user", "content": "a long text that does not fit"}])
+
+
+def test_threads_do_not_mix_up_their_texts() -> None:
+    conversations = [
+        [
+            {"role": "user", "content": f"task {i} <|im_start|> {i}"},
+            {"role": "assistant", "content": f"go {i} <|im_end|>"},
+        ]
+        for i in range(200)
+    ]
+    words = tokenizer(*TEMPLATES["smollm2"])
+    alone = [Renderer(words, 4096).ids(each) for each in conversations]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(Renderer(words, 4096).ids, conversations)) == alone
