@@ -14,7 +14,7 @@ from enum import Enum
 from itertools import accumulate
 from math import inf
 from pathlib import Path
-from typing import Protocol, TypeGuard
+from typing import Protocol, TypeGuard, cast
 
 from agentrm.config.schema import Engine
 from agentrm.errors import ContextOverflow, InputRefused, ModelError
@@ -119,11 +119,11 @@ class ExplicitScorer:
         if per is Per.step:
             raise InputRefused("values per step need conversations: token ids and text do not show where steps end")
         if isinstance(given, Text):
-            ids = self._renderer.text_ids(given.text, given.special)
+            ids: list[int] = self._renderer.text_ids(given.text, given.special)
             if not ids:
                 raise InputRefused("the text has no tokens: send at least one")
         else:
-            ids = given
+            ids = cast("list[int]", given)
         if len(ids) > self.context:
             raise ContextOverflow(f"the input has {len(ids)} tokens, the model's context is {self.context}")
         return ids, []
