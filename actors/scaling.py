@@ -37,10 +37,12 @@ async def scaled(fleets: Mapping[Fleet, Load | None], tell: Callable[[], None] =
     # A remote policy's fleet has no actors here.
     watched = [_Scaled(fleet, load) for fleet, load in fleets.items() if fleet.kind is not None]
 
+    metrics = FleetMetrics()
+
     async def follow() -> None:
         while True:
             for each in watched:
-                each.tick()
+                each.tick(metrics)
             tell()
             await asyncio.sleep(TICK_S)
 
@@ -73,7 +75,6 @@ class _Scaled:
     load: Load | None
     members: dict[str, _Member] = field(default_factory=dict)
     enough_since: float | None = None
-    metrics: FleetMetrics = field(default_factory=FleetMetrics)
 
     def __post_init__(self) -> None:
         for name in self.fleet.names:
@@ -89,7 +90,7 @@ class _Scaled:
             member.heard = time.monotonic()
             await asyncio.sleep(TICK_S)
 
-    def tick(self) -> None:
+    def tick(self, metrics: FleetMetrics) -> None:
         """Learn who serves, start or end members, and update the fleet."""
         now, size = time.monotonic(), self.fleet.size
         assert size is not None and self.fleet.kind is not None
@@ -117,7 +118,7 @@ class _Scaled:
             idle = member.load is None or (member.load == 0 and member.heard > member.left + 2 * TICK_S)
             if member.leaving and idle:
                 self._part(name)
-        self.metrics.record(self.fleet.kind.name, len(serving), load)
+        metrics.record(self.fleet.kind.name, len(serving), load)
         # Before the first one has answered, requests wait for those that were started.
         self.fleet.update(serving or self.fleet.names, lost if serving else ())
 

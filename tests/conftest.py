@@ -1,5 +1,3 @@
-"""Ray reads this when it is imported: nothing may start a cluster by itself after a test has ended its own."""
+"""Before a test imports Ray: `jobs` keeps it from starting a cluster unasked."""
 
-import os
-
-os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+import jobs  # noqa: F401

@@ -168,9 +168,10 @@ def _check(config: Config) -> None:
         low, high = getattr(part, name), getattr(part, f"max_{name}")
         if high is not None and high < low:
             raise UserError(f"the key {key}.max_{name} is {high}: it must be at least {key}.{name}, which is {low}")
-    for name in ("max_tokens", "max_steps", "max_scores", "max_seconds"):
-        if (budget := getattr(config.evaluate, name)) is not None:
-            _positive(f"evaluate.{name}", budget)
+    for key, searching in (("trees", config.trees), ("evaluate", config.evaluate)):
+        for name in ("max_tokens", "max_steps", "max_scores", "max_seconds"):
+            if (budget := getattr(searching, name, None)) is not None:
+                _positive(f"{key}.{name}", budget)
     if is_endpoint(config.model.source) != bool(config.model.name):
         raise UserError("model.name, the name of a model, goes together with an endpoint's address as model.source")
     if not 0 <= config.clone.observation_share <= 1:
@@ -210,9 +211,6 @@ def _check_search(search: Search) -> None:
     for name in ("resamples", "rollout_steps"):
         if (getattr(search, name) or 0) < 0:
             raise UserError(f"the key trees.{name} is {getattr(search, name)}: it must be 0 or more")
-    for name in ("max_tokens", "max_steps", "max_seconds"):
-        if (budget := getattr(search, name)) is not None:
-            _positive(f"trees.{name}", budget)
     if (search.rollout_steps is None) != (not search.bootstrap):
         raise UserError("trees.rollout_steps and trees.bootstrap go together: a cut rollout needs a reward model")
 

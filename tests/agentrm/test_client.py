@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from agentrm import client as client_module
 from agentrm.client import (
@@ -28,6 +25,7 @@ from agentrm.config.schema import Serve
 from agentrm.errors import ModelError
 from agentrm.models.scoring import Input, Per, Score
 from agentrm.scoring_api import Busy, create_app
+from tests.servers import free_port, serving
 
 CONVERSATIONS = [[{"role": "user", "content": "hi"}], [{"role": "user", "content": "ho"}]]
 KEY = "right"
@@ -62,15 +60,8 @@ def backend() -> Backend:
 def url(backend: Backend) -> Iterator[str]:
     settings = Serve(api_key=KEY, max_conversations=3)
     app = create_app(backend.score, backend.healthy, settings, "a-model", context=1000)
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with serving(app) as address:
+        yield address
 
 
 @pytest.fixture(autouse=True)
@@ -164,9 +155,7 @@ def test_a_time_out_is_tried_again(url: str, backend: Backend) -> None:
 
 
 def test_nobody_there() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    for found in both(f"http://127.0.0.1:{port}", lambda client: client.score(CONVERSATIONS), retries=1):
+    for found in both(f"http://127.0.0.1:{free_port()}", lambda client: client.score(CONVERSATIONS), retries=1):
         assert type(found) is ServiceUnavailable
 
 

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 import psutil
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
 
 
 def end(home: Path) -> None:

@@ -19,8 +19,9 @@ from ray.util import get_node_ip_address
 from actors import scaling
 from actors.fleet import Fleet, Size
 from actors.scaling import scaled
-from tests.integration.heads import end, free_port
+from tests.integration.heads import end
 from tests.processes import in_new_process
+from tests.servers import free_port
 
 _DEADLINE_S = 120
 

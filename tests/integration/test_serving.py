@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -27,6 +26,7 @@ from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
 from agentrm.models.state import Proposal, State
 from jobs.runtime import cluster
+from tests.servers import free_port
 
 CONTEXT = 256
 KEY = {"Authorization": "Bearer right-key"}
@@ -61,8 +61,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     return Config(
         run=str(tmp_path_factory.mktemp("run")),
         model=Model(context=CONTEXT),

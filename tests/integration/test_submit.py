@@ -13,7 +13,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.integration.heads import end, free_port
+from tests.integration.heads import end
+from tests.servers import free_port
 
 TINY = "tests/integration/tiny.yaml"
 _MAZES = "tasks.demonstrations=[{environment: maze, kinds: [perfect_small], count: 4}]"

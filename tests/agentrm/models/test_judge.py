@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
@@ -19,6 +15,7 @@ from agentrm.environments.base import Observation, Task
 from agentrm.errors import ModelError, UserError
 from agentrm.models.judge import EndpointCompleter, Judge, Verdicts, question
 from agentrm.models.state import Proposal, State
+from tests.servers import serving
 
 TASK = Task("toy", "any", "train", 0)
 
@@ -34,7 +31,8 @@ class Endpoint:
     def __init__(self) -> None:
         self.answer: Callable[[list[int]], str] = lambda shown: ""
         self.requests: list[dict[str, Any]] = []
-        app = FastAPI()
+        self.url = ""
+        self.app = app = FastAPI()
 
         @app.post("/v1/chat/completions")
         async def chat(body: dict[str, Any]) -> Any:
@@ -51,24 +49,13 @@ class Endpoint:
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
             return {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
 
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.listener.getsockname()[1]}/v1"
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Endpoint]:
     endpoint = Endpoint()
-    thread = threading.Thread(target=endpoint.server.run, kwargs={"sockets": [endpoint.listener]})
-    thread.start()
-    while not endpoint.server.started:
-        time.sleep(0.01)
-    yield endpoint
-    endpoint.server.should_exit = True
-    thread.join()
+    with serving(endpoint.app) as address:
+        endpoint.url = f"{address}/v1"
+        yield endpoint
 
 
 @pytest.fixture

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
@@ -28,6 +24,7 @@ from agentrm.models.policy import Completion, LanguageModelPolicy
 from agentrm.models.rendering import Renderer
 from agentrm.models.state import Proposal, State
 from agentrm.models.transformers_generator import TransformersGenerator
+from tests.servers import serving
 
 CONTEXT = 128
 SAMPLING = Sampling(temperature=0.8, top_p=0.9, max_tokens=8)
@@ -45,7 +42,8 @@ class Server:
         self.requests: list[dict[str, Any]] = []
         self.limited = False
         self.failures = 0
-        app = FastAPI()
+        self.url = ""
+        self.app = app = FastAPI()
 
         @app.post("/v1/chat/completions")
         async def chat(body: dict[str, Any]) -> Any:
@@ -67,9 +65,6 @@ class Server:
                 "usage": usage
             }
 
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-
     def choice(self, index: int, completion: Completion) -> dict[str, Any]:
         tokens = [
             {"token": "?", "logprob": completion.logprob / completion.tokens, "bytes": None, "top_logprobs": []}
@@ -81,10 +76,6 @@ class Server:
             "logprobs": None if self.limited else {"content": tokens},
         }
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.listener.getsockname()[1]}/v1"
-
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -92,13 +83,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     model = Model(source="scratch", context=CONTEXT, scratch=Scratch(vocabulary=300, hidden=64, layers=2, heads=2))
     prepare(model, ["go to the ball"] * 9, 0, directory)
     server = Server(directory)
-    thread = threading.Thread(target=server.server.run, kwargs={"sockets": [server.listener]})
-    thread.start()
-    while not server.server.started:
-        time.sleep(0.01)
-    yield server
-    server.server.should_exit = True
-    thread.join()
+    with serving(server.app) as address:
+        server.url = f"{address}/v1"
+        yield server
 
 
 @pytest.fixture
