@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from fastapi import FastAPI
 from ray import serve
@@ -42,20 +43,21 @@ _SURGE_PERCENT = 1
 
 
 class Scorer:
-    """One replica: a reward model and its engines."""
+    """One replica: a reward model and its engines. Every answer goes with the `release` that gave it."""
 
-    def __init__(self, directory: str, engine: Engine, context: int) -> None:
+    def __init__(self, directory: str, engine: Engine, context: int, release: str) -> None:
         self._scorer = open_scorer(Path(directory), engine, context)
+        self._release = release
 
-    async def score(self, inputs: list[Input], per: Per) -> list[Score]:
+    async def score(self, inputs: list[Input], per: Per) -> tuple[str, list[Score]]:
         """See `agentrm.models.scoring.ServedScorer`."""
         await self._note_group()
-        return await self._scorer.score(inputs, per)
+        return self._release, await self._scorer.score(inputs, per)
 
-    async def rank(self, conversations: list[list[Message]]) -> list[float]:
+    async def rank(self, conversations: list[list[Message]]) -> tuple[str, list[float]]:
         """See `agentrm.models.scoring.ServedScorer`."""
         await self._note_group()
-        return await self._scorer.rank(conversations)
+        return self._release, await self._scorer.rank(conversations)
 
     async def _note_group(self) -> None:
         if group := serve.get_multiplexed_model_id():
@@ -82,7 +84,8 @@ class Scorer:
 
 class Scorers:
     """All replicas behind a handle: they share the work in chunks, and inputs that begin alike go to the replica that
-    holds their beginning. What a replica that died had in hand is sent again.
+    holds their beginning. What a replica that died had in hand is sent again. The values of one call are all from one
+    model, also while the service is updated.
     """
 
     def __init__(self, handle: DeploymentHandle, several: bool) -> None:
@@ -120,9 +123,12 @@ class Scorers:
         answers = await asyncio.gather(
             *(self._ask(method, group, [inputs[i] for i in numbers], *arguments) for group, numbers in chunks)
         )
+        if len({release for release, _ in answers}) > 1:
+            _, whole = await self._ask(method, "", inputs, *arguments)
+            return whole
         found = {
             i: one
-            for (_, numbers), answer in zip(chunks, answers, strict=True)
+            for (_, numbers), (_, answer) in zip(chunks, answers, strict=True)
             for i, one in zip(numbers, answer, strict=True)
         }
         return [found[number] for number in range(len(inputs))]
@@ -137,7 +143,7 @@ class Scorers:
         digest = blake2b(beginning.encode(), digest_size=8).digest()
         return str(int.from_bytes(digest, "big") % _GROUPS)
 
-    async def _ask(self, method: str, group: str, *arguments: Any) -> list[Any]:
+    async def _ask(self, method: str, group: str, *arguments: Any) -> tuple[str, list[Any]]:
         for left in reversed(range(_ATTEMPTS)):
             try:
                 return await self._handle.options(method_name=method, multiplexed_model_id=group).remote(*arguments)
@@ -224,7 +230,7 @@ def _scorer(config: Config, directory: Path) -> serve.Application:
         max_queued_requests=_ONGOING,
         max_surge_percent=_SURGE_PERCENT,
         **scaling,
-    ).bind(str(directory), engine, config.model.context)
+    ).bind(str(directory), engine, config.model.context, uuid4().hex)
 
 
 def _api(config: Config) -> serve.Deployment:
