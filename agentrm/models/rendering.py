@@ -84,25 +84,12 @@ class Renderer:
         agent: list[bool] = []
         ends: list[int] = []
         for index, message in enumerate(messages):
-            before, content, after = self._turn(message["role"], index == 0, self._shown(index, message))
-            written = message["role"] == "assistant"
-            ids += before + content + after
-            agent += [False] * len(before) + [written] * len(content)
-            agent += [written and i == 0 for i in range(len(after))]
+            turn_ids, turn_agent = self._turn(message["role"], index == 0, message["content"])
+            ids += turn_ids
+            agent += turn_agent
             ends.append(len(ids) - 1)
         self._fits(len(ids))
         return Rendered(ids, agent, ends)
-
-    def _shown(self, index: int, message: Message) -> str:
-        text = message["content"].strip()
-        if message["role"] == "user":
-            return text if index == 0 or self._kept.observations else ""
-        if self._kept.thoughts and self._kept.actions:
-            return text
-        thought, action, _ = parse(text, self._form)
-        if self._kept.actions:
-            return render("", action, self._form)
-        return thought if self._kept.thoughts else ""
 
     def ids(self, messages: Sequence[Message]) -> list[int]:
         """The token ids of a state: what a reward model reads, its value at the last one."""
@@ -126,7 +113,7 @@ class Renderer:
     @property
     def stop_ids(self) -> list[int]:
         """The token that ends an agent's turn."""
-        return self._turn("assistant", False, "")[2][:1]
+        return self._wrap["assistant", False][1][:1]
 
     def _fits(self, length: int) -> None:
         if length > self.context:
@@ -138,11 +125,28 @@ class Renderer:
         with _ENCODING:
             return self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"]
 
-    def _encode_turn(self, role: str, first: bool, content: str) -> tuple[list[int], list[int], list[int]]:
+    def _encode_turn(self, role: str, first: bool, text: str) -> tuple[list[int], list[bool]]:
+        """The ids of a whole turn, and which of them the agent wrote."""
         before, after = self._wrap[role, first]
-        return self._encode(before, True), self._encode(content, False), self._encode(after, True)
+        content = self._encode(self._shown(role, first, text), special=False)
+        written = role == "assistant"
+        agent = [False] * len(before) + [written] * len(content) + [written and i == 0 for i in range(len(after))]
+        return before + content + after, agent
 
-    def _split_template(self) -> tuple[dict[tuple[str, bool], tuple[str, str]], list[int]]:
+    def _shown(self, role: str, first: bool, text: str) -> str:
+        text = text.strip()
+        if role == "user":
+            return text if first or self._kept.observations else ""
+        if self._kept.thoughts and self._kept.actions:
+            return text
+        thought, action, _ = parse(text, self._form)
+        if self._kept.actions:
+            return render("", action, self._form)
+        return thought if self._kept.thoughts else ""
+
+    def _split_template(self) -> tuple[dict[tuple[str, bool], tuple[list[int], list[int]]], list[int]]:
+        """The ids before and after a turn's text, by role and whether it is the first, and those that open an answer."""
+
         def render(count: int, generate: bool = False) -> str:
             roles = ("user", "assistant")
             turns = [{"role": roles[i % 2], "content": _MARKS[i]} for i in range(count)]
@@ -173,4 +177,8 @@ class Renderer:
             ("user", False): (user_start, user_end),
             ("assistant", False): (opening, agent_end),
         }
-        return wrap, self._encode(opening, True)
+        ids = {
+            key: (self._encode(before, special=True), self._encode(after, special=True))
+            for key, (before, after) in wrap.items()
+        }
+        return ids, self._encode(opening, special=True)
