@@ -16,7 +16,7 @@ from agentrm.evaluation.metrics import BASELINE, CEILING
 
 Row = Mapping[str, object]
 
-_WITHOUT = ("greedy", BASELINE, "majority", "shortest", CEILING)
+_WITHOUT = ("greedy", BASELINE, "majority", "judge", "shortest", CEILING)
 # Replaced by the page's own colours once the figure is text.
 _INK, _FAINT = "#010203", "#040506"
 _SCORED, _BASELINE, _CEILING = "#3b82f6", "#94a3b8", "#f59e0b"
