@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich import box
@@ -65,7 +66,7 @@ def write_report(episodes: pa.Table, output: Path, config: Config, directory: Ru
     groups = _grouped(table)
     facts = _facts(config, directory)
     quality = directory.metrics("train").get("held_out", {})
-    notes = _notes(config, table) + judge_notes(episodes) + quality_table.verdicts(quality)
+    notes = _notes(config, table) + judge_notes(episodes.to_pandas()) + quality_table.verdicts(quality)
     (output / "report.md").write_text(_markdown(groups, facts, notes, quality))
     losses = fit_losses(directory)
     (output / "report.html").write_text(_html(groups, environments.to_pylist(), facts, notes, losses, quality))
@@ -175,12 +176,11 @@ def _notes(config: Config, table: pa.Table) -> list[str]:
     return notes
 
 
-def judge_notes(episodes: pa.Table) -> list[str]:
+def judge_notes(episodes: pd.DataFrame) -> list[str]:
     """One sentence per method that a judge chose: how often it gave no usable answer."""
-    if not set(VERDICTS) <= set(episodes.column_names):
+    if not set(VERDICTS) <= set(episodes.columns):
         return []
-    frame = episodes.to_pandas()
-    judged = frame[frame["asked"].notna()]
+    judged = episodes[episodes["asked"].notna()]
     return [
         f"{method}: of {counts['asked']:,.0f} questions to the judge {counts['malformed']:,.0f} had answers that name "
         f"no single attempt, {counts['overflows']:,.0f} did not fit its context; {counts['swayed']:,.0f} choices "
