@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from actors.placement import Role, actor_options
 from agentrm.config.schema import Config, Engine, Sampling
 from agentrm.models import openai_policy
 from agentrm.models.base import Policy
+from agentrm.models.judge import Completer, EndpointCompleter, PolicyCompleter
 from agentrm.models.policy import Completion, GenerationEngine, LanguageModelPolicy
 from agentrm.models.rendering import Renderer
 
@@ -82,3 +84,14 @@ def connect_policy(config: Config, directory: Path, replicas: Fleet) -> Policy:
         return openai_policy.connect(directory, config.sampling, config.model.action_format, config.seed)
     renderer = Renderer.from_pretrained(directory, config.model.context)
     return LanguageModelPolicy(RemoteGenerator(replicas), renderer, config.model.action_format, config.seed)
+
+
+def connect_judge(config: Config, directory: Path, replicas: Fleet) -> Completer:
+    """Who answers for the method `judge`: the started policy, or the endpoint that it or `evaluate.judge` names."""
+    judge, model = config.evaluate.judge, config.model
+    if judge.source == "policy" and replicas.names:
+        renderer = Renderer.from_pretrained(directory, model.context)
+        return PolicyCompleter(RemoteGenerator(replicas), renderer)
+    url, name = (model.source, model.name) if judge.source == "policy" else (judge.source, judge.name)
+    # Endpoints without a key take any.
+    return EndpointCompleter(url, name, os.environ.get(openai_policy.KEY_VARIABLE) or "none")

@@ -6,10 +6,12 @@ A killed run never leaves half a stage that reads as whole.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -26,10 +28,47 @@ _FREE = (
     "policy_engine.",
     "reward_engine.",
     "evaluate.",
+    "evaluate.concurrency",  # free where `evaluate.` is not
     "trees.concurrency",
     "trees.builders",
     "trees.max_builders",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage's folder, the name of its metrics, and how the keys begin that change what it writes, beside the keys of
+    the stages before it.
+    """
+
+    folder: str
+    metrics: str
+    keys: tuple[str, ...]
+
+
+STAGES = (
+    Stage(
+        "demonstrations",
+        "demonstrations",
+        ("seed", "tasks.seed", "tasks.demonstrations", "model.instructions", "model.action_format"),
+    ),
+    Stage("policy", "clone", ("model.", "clone.")),
+    Stage("trees", "trees", ("tasks.trees", "sampling.", "trees.")),
+    Stage("reward_model", "train", ("train.",)),
+)
+"""Those before the evaluation, which depends on all keys."""
+
+
+def alike(one: Config, other: Config) -> list[str]:
+    """The folders of the stages, from the first, that write the same under both configurations."""
+    before, now = flatten(one), flatten(other)
+    changed = [key for key in now if before[key] != now[key] and not key.startswith(_FREE)]
+    found = []
+    for stage in STAGES:
+        if any(key.startswith(stage.keys) for key in changed):
+            break
+        found.append(stage.folder)
+    return found
 
 
 class RunDirectory:
@@ -40,13 +79,16 @@ class RunDirectory:
         self.config = config
 
     @classmethod
-    def open(cls, config: Config) -> RunDirectory:
-        """Create the run directory, or continue it. Raises UserError when it was made with another configuration."""
+    def open(cls, config: Config, evaluated: bool = False) -> RunDirectory:
+        """Create the run directory, or continue it. Raises UserError when it was made with another configuration;
+        `evaluated`: the keys of `evaluate` count as well.
+        """
         root = Path(config.run).expanduser().absolute()
         path = root / "config.yaml"
         if path.exists():
             before, now = flatten(stored(path)), flatten(config)
-            changed = [key for key in now if before.get(key) != now[key] and not key.startswith(_FREE)]
+            free = tuple(key for key in _FREE if not (evaluated and key == "evaluate."))
+            changed = [key for key in now if before.get(key) != now[key] and not key.startswith(free)]
             if changed:
                 key = changed[0]
                 raise UserError(
@@ -77,6 +119,13 @@ class RunDirectory:
         if not self.finished(stage):
             raise UserError(f"{self.path(stage)} is not there: run `agentrm {command}` first")
         return self.path(stage)
+
+    def borrow(self, other: RunDirectory, folders: Iterable[str]) -> None:
+        """Take the finished ones among another run's stages for one's own, by links and with their metrics."""
+        for stage in STAGES:
+            if stage.folder in folders and other.finished(stage.folder) and not self.finished(stage.folder):
+                self.write_metrics(stage.metrics, other.metrics(stage.metrics))
+                self.path(stage.folder).symlink_to(os.path.relpath(other.path(stage.folder), self.root))
 
     def work(self, stage: str) -> Path:
         """A folder that outlives crashes, for checkpoints."""

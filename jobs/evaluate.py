@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,21 +18,22 @@ import pyarrow as pa
 from rich.console import Console
 
 from actors.environments import RemoteGrader, RemoteSessions, start_environments
-from actors.policy import connect_policy, start_policy
+from actors.policy import connect_judge, connect_policy, start_policy
 from actors.scaling import scaled
 from actors.serving import ServedRewardModel, deployed
 from agentrm.config import tasks
 from agentrm.config.schema import Aggregate, Config, Evaluation, Method
 from agentrm.environments.base import Task
 from agentrm.errors import EnvironmentFailure
-from agentrm.evaluation.metrics import BASELINE, CEILING
+from agentrm.evaluation.metrics import BASELINE, CEILING, VERDICTS
 from agentrm.evaluation.report import print_results, write_report
 from agentrm.models.base import Grader, Policy, RewardModel, Sessions
 from agentrm.models.batched import BatchedRewardModel
+from agentrm.models.judge import Completer, Judge
 from agentrm.models.reward import RandomScores, ShortestFirst
 from agentrm.models.state import State
 from agentrm.run import RunDirectory
-from agentrm.search.best_of_n import BestOfN
+from agentrm.search.best_of_n import BestOfN, JudgedBestOfN
 from agentrm.search.episode import Opening
 from agentrm.search.exploration import Exploration
 from agentrm.search.greedy import Greedy
@@ -79,7 +80,8 @@ def _run(config: Config, directory: RunDirectory) -> None:
             deployed(config, reward_model, http=False) as scorers,
         ):
             generator, scorer = connect_policy(config, policy, replicas), BatchedRewardModel(ServedRewardModel(scorers))
-            evaluator = Evaluator(config, generator, RemoteSessions(hosts), RemoteGrader(hosts), scorer)
+            judge = connect_judge(config, policy, replicas)
+            evaluator = Evaluator(config, generator, RemoteSessions(hosts), RemoteGrader(hosts), scorer, judge)
 
             async def work() -> None:
                 async with scaled({replicas: None, hosts: None}):
@@ -104,12 +106,17 @@ def methods(settings: Evaluation) -> list[str]:
 
 
 def _asked_for(settings: Evaluation) -> dict[str, tuple[Strategy, Evaluation]]:
-    """The searches by label, without one sample, which is a baseline; a greedy episode knows no budget."""
+    """The searches by label, without one sample, which is a baseline; a greedy episode and a judge know no budget."""
     found = [strategy(method, settings) for method in settings.methods if method is not Method.sample]
+    plain, free = _plain(settings), (Greedy, JudgedBestOfN)
     return {
-        **{made.label: (made, unlimited(settings)) for made in found if isinstance(made, Greedy)},
-        **{made.label + conditions(settings): (made, settings) for made in found if not isinstance(made, Greedy)},
+        **{made.label: (made, plain) for made in found if isinstance(made, free)},
+        **{made.label + conditions(settings): (made, settings) for made in found if not isinstance(made, free)},
     }
+
+
+def _plain(settings: Evaluation) -> Evaluation:
+    return replace(unlimited(settings), aggregate=Aggregate.last)
 
 
 def _random(label: str) -> str:
@@ -132,15 +139,22 @@ class Evaluator:
     """All methods on one task. The searches get the policy, the sessions and a scorer; the grader stays here."""
 
     def __init__(
-        self, config: Config, policy: Policy, sessions: Sessions, grader: Grader, reward_model: RewardModel
+        self,
+        config: Config,
+        policy: Policy,
+        sessions: Sessions,
+        grader: Grader,
+        reward_model: RewardModel,
+        judge: Completer,
     ) -> None:
         self._settings = config.evaluate
-        self._plain = replace(unlimited(config.evaluate), aggregate=Aggregate.last)
+        self._plain = _plain(config.evaluate)
         self._opening = Opening(config.model.instructions, config.model.action_format)
         self._policy = policy
         self._sessions = sessions
         self._grader = grader
         self._reward_model = reward_model
+        self._judge = judge
         self._searches: dict[str, tuple[Strategy, RewardModel, Evaluation]] = {
             _shortest(config.evaluate): (BestOfN(config.evaluate.n), ShortestFirst(), self._plain)
         }
@@ -156,7 +170,14 @@ class Evaluator:
         work = [self._searched(label, task, policy) for label in missing if label in self._searches]
         if {BASELINE, _ceiling(self._settings)} & set(missing):
             work.append(self._sampled(task, policy))
-        shared = {"group": group, "environment": task.environment, "kind": task.kind, "task": task.id, "error": ""}
+        shared = {
+            "group": group,
+            "environment": task.environment,
+            "kind": task.kind,
+            "task": task.id,
+            "error": "",
+            **dict.fromkeys(VERDICTS),
+        }
         found = stored | {row["method"]: shared | row for rows in await asyncio.gather(*work) for row in rows}
         equal = {_equal(label): row for label, row in found.items() if _equal(label) in missing}
         for label, row in equal.items():
@@ -165,8 +186,11 @@ class Evaluator:
 
     async def _searched(self, label: str, task: Task, policy: Policy) -> list[Row]:
         made, reward_model, settings = self._searches[label]
-        result = await search(made, task, policy, self._sessions, reward_model, settings, self._opening)
-        return [await self._row(label, result.state, result.cost, result.cut)]
+        # One for each task, as it counts what it was asked.
+        judge = Judge(self._judge, "listwise") if isinstance(made, JudgedBestOfN) else None
+        result = await search(made, task, policy, self._sessions, judge or reward_model, settings, self._opening)
+        row = await self._row(label, result.state, result.cost, result.cut)
+        return [row | (asdict(judge.verdicts) if judge else {})]
 
     async def _best_of_tokens(self, label: str, task: Task, policy: Policy, tokens: int) -> Row:
         """Best-of-N with as many episodes as the tokens pay for."""

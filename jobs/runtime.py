@@ -77,15 +77,21 @@ def execute(run: Callable[[Config], Any], preset: str, overrides: Sequence[str] 
     return 0
 
 
-def main(run: Callable[[Config], Any]) -> None:
-    """`python -m jobs.X [--preset NAME_OR_FILE] [key=value ...]`, for `ray job submit`."""
+def main(run: Callable[..., Any], **choices: Sequence[str]) -> None:
+    """`python -m jobs.X [--preset NAME_OR_FILE] [key=value ...]`, for `ray job submit`.
+
+    `choices`: arguments of `run` that stand before the keys, and what each may be.
+    """
     parser = argparse.ArgumentParser(description=sys.modules[run.__module__].__doc__)
+    for name, allowed in choices.items():
+        parser.add_argument(name, choices=allowed)
     parser.add_argument("--preset", default="quickstart", help="a preset's name or a YAML file (default: %(default)s)")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="changes to the preset, such as clone.epochs=1"
     )
     arguments = parser.parse_intermixed_args()
-    sys.exit(execute(run, arguments.preset, arguments.overrides))
+    chosen = {name: getattr(arguments, name) for name in choices}
+    sys.exit(execute(lambda config: run(config, **chosen), arguments.preset, arguments.overrides))
 
 
 def _knock(address: str) -> None:

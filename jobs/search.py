@@ -13,12 +13,13 @@ import asyncio
 from rich.console import Console
 
 from actors.environments import RemoteGrader, RemoteSessions, start_environments
-from actors.policy import connect_policy, start_policy
+from actors.policy import connect_judge, connect_policy, start_policy
 from actors.serving import ServedRewardModel, deployed
 from agentrm.config import tasks
 from agentrm.config.schema import Config, Method
 from agentrm.data.trees import TreeStore
 from agentrm.environments import find_task
+from agentrm.models.judge import Judge
 from agentrm.run import RunDirectory
 from agentrm.search.episode import Opening
 from agentrm.search.live import Live
@@ -51,11 +52,9 @@ def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
         deployed(config, reward_model, http=False) as handle,
     ):
         opening = Opening(config.model.instructions, config.model.action_format)
-        generator, sessions, scorer = (
-            connect_policy(config, policy, replicas),
-            RemoteSessions(hosts),
-            ServedRewardModel(handle),
-        )
+        generator, sessions = connect_policy(config, policy, replicas), RemoteSessions(hosts)
+        judged = method is Method.judge
+        scorer = Judge(connect_judge(config, policy, replicas), "listwise") if judged else ServedRewardModel(handle)
 
         async def play() -> Result:
             result = await search(made, chosen, generator, sessions, scorer, config.evaluate, opening, live)

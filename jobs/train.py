@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrm.config.schema import Config, RewardKind
-from agentrm.data.states import StateSamples, held_out, samples
+from agentrm.data.states import StateSamples, held_out, learned, samples
 from agentrm.data.trees import TreeStore
 from agentrm.errors import UserError
 from agentrm.evaluation.metrics import Settings
@@ -45,7 +45,7 @@ def run(config: Config) -> dict[str, Any]:
     renderer = Renderer.from_pretrained(base, config.model.context)
     fraction = settings.held_out_trees
     trees = [tree for tree in store.trees() if held_out(tree.task, fraction)]
-    kept = (tree for tree in store.trees() if not held_out(tree.task, fraction))
+    kept = (tree for tree in store.trees() if not held_out(tree.task, fraction) and learned(tree.task, settings.labels))
     training = samples(kept, renderer, settings.labels, bundled=settings.contrast > 0, implicit=is_implicit)
     testing = samples(trees, renderer, implicit=is_implicit)
     if len(testing.sequences) < settings.workers:

@@ -34,14 +34,12 @@ def load(source: str, overrides: Sequence[str] = ()) -> Config:
     path = PRESETS / f"{source}.yaml" if source in presets() else Path(source)
     if not path.is_file():
         raise UserError(f"no preset or file {source}: the presets are {', '.join(presets())}")
-    for override in overrides:
-        if "=" not in override:
-            raise UserError(f"cannot read the override {override!r}: write key=value, such as clone.epochs=1")
-        if override.partition("=")[2].strip() == "???":
-            raise UserError(f"the override {override} gives no value: write key=value, such as clone.epochs=1")
-    config = _merge(path, overrides)
-    _check(config)
-    return config
+    return _checked(path, overrides)
+
+
+def changed(config: Config, overrides: Sequence[str]) -> Config:
+    """A copy of the configuration with overrides. Raises UserError as `load` does."""
+    return _checked(config, overrides)
 
 
 def stored(path: Path) -> Config:
@@ -49,22 +47,33 @@ def stored(path: Path) -> Config:
     return _merge(path, ())
 
 
-def _merge(path: Path, overrides: Sequence[str]) -> Config:
+def _checked(source: Path | Config, overrides: Sequence[str]) -> Config:
+    for override in overrides:
+        if "=" not in override:
+            raise UserError(f"cannot read the override {override!r}: write key=value, such as clone.epochs=1")
+        if override.partition("=")[2].strip() == "???":
+            raise UserError(f"the override {override} gives no value: write key=value, such as clone.epochs=1")
+    config = _merge(source, overrides)
+    _check(config)
+    return config
+
+
+def _merge(source: Path | Config, overrides: Sequence[str]) -> Config:
     try:
-        merged = OmegaConf.merge(
-            OmegaConf.structured(Config), OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
-        )
+        given = OmegaConf.load(source) if isinstance(source, Path) else OmegaConf.structured(source)
+        merged = OmegaConf.merge(OmegaConf.structured(Config), given, OmegaConf.from_dotlist(list(overrides)))
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
-            raise UserError(f"the key {missing[0]} has no value: give it in {path.name} or as {missing[0]}=...")
+            where = source.name if isinstance(source, Path) else "the preset"
+            raise UserError(f"the key {missing[0]} has no value: give it in {where} or as {missing[0]}=...")
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
         raise UserError(f"the key {key} cannot be used: {str(error).splitlines()[0]}") from error
     except YAMLError as error:
-        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{source} is no YAML: {' '.join(str(error).split())}") from error
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        raise UserError(f"cannot read {source}: {error.strerror}") from error
     assert isinstance(config, Config)
     return config
 
@@ -133,6 +142,7 @@ def _check(config: Config) -> None:
     for name, training in (("clone", config.clone), ("train", config.train)):
         _check_training(name, training)
     _check_reward_training(config.train)
+    _check_learned(config.train.labels.environments, config.tasks.trees)
     positive: tuple[tuple[str, float], ...] = (
         ("model.context", config.model.context),
         ("sampling.max_tokens", config.sampling.max_tokens),
@@ -174,6 +184,12 @@ def _check(config: Config) -> None:
                 _positive(f"{key}.{name}", budget)
     if is_endpoint(config.model.source) != bool(config.model.name):
         raise UserError("model.name, the name of a model, goes together with an endpoint's address as model.source")
+    judge = config.evaluate.judge
+    if (judge.source == "policy") == bool(judge.name) or (judge.name and not is_endpoint(judge.source)):
+        raise UserError(
+            f"the key evaluate.judge.source is {judge.source}: it must be policy, or an endpoint's address together "
+            "with evaluate.judge.name"
+        )
     if not 0 <= config.clone.observation_share <= 1:
         raise UserError(f"the key clone.observation_share is {config.clone.observation_share}: it must be from 0 to 1")
     if config.sampling.temperature < 0:
@@ -201,6 +217,11 @@ def _check_held_out(chosen: Tasks) -> None:
 def _kinds(each: TaskSet) -> list[tuple[str, str]]:
     kinds = each.kinds or environment_class(each.environment).kinds
     return [(base_name(each.environment), kind) for kind in kinds]
+
+
+def kind_names(each: TaskSet) -> list[str]:
+    """The kinds of a task set as ENVIRONMENT.KIND."""
+    return [f"{each.environment}.{kind}" for kind in each.kinds or environment_class(each.environment).kinds]
 
 
 def _check_search(search: Search) -> None:
@@ -236,8 +257,9 @@ def _check_training(key: str, training: Training) -> None:
 def _check_reward_training(train: RewardTraining) -> None:
     labels, shown = train.labels, train.representation
     _positive("train.labels.min_visits", labels.min_visits)
-    if not 0 < labels.decay <= 1:
-        raise UserError(f"the key train.labels.decay is {labels.decay}: it must be above 0 and at most 1")
+    for name in ("share", "decay"):
+        if not 0 < getattr(labels, name) <= 1:
+            raise UserError(f"the key train.labels.{name} is {getattr(labels, name)}: it must be above 0 and at most 1")
     if not 0 <= train.contrast <= 1:
         raise UserError(f"the key train.contrast is {train.contrast}: it must be from 0 to 1")
     _positive("train.beta", train.beta)
@@ -245,6 +267,13 @@ def _check_reward_training(train: RewardTraining) -> None:
         raise UserError("train.representation needs train.kind=explicit: an implicit one scores the agent's tokens")
     if not (shown.thoughts or shown.actions or shown.observations):
         raise UserError("train.representation drops thoughts, actions and observations: keep one of them")
+
+
+def _check_learned(names: Sequence[str], trees: Sequence[TaskSet]) -> None:
+    known = {name for each in trees for name in kind_names(each)} | {each.environment for each in trees}
+    for name in names:
+        if name not in known:
+            raise UserError(f"train.labels.environments holds {name}: tasks.trees has {', '.join(sorted(known))}")
 
 
 def _positive(key: str, number: float) -> None:

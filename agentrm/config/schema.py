@@ -109,12 +109,16 @@ class Cloning(Training):
 class Labels:
     """Which states of the trees a reward model learns from, and how much each counts.
 
-    States with fewer visits than `min_visits` are left out, with `last_step_only` all but the ends of episodes. A
-    label's weight is visits ** `visit_power` * `decay` ** (steps to the farthest end below the state); `balance` gives
-    every environment the same weight in total. `normalise`: the values of each tree get mean 0 and variance 1, so that
-    scores are no longer values.
+    Only trees of `environments` count, each an environment or ENVIRONMENT.KIND (none given: all), and of those a
+    `share`, drawn by the tasks' ids, so that a smaller one lies in a larger one. States with fewer visits than
+    `min_visits` are left out, with `last_step_only` all but the ends of episodes. A label's weight is
+    visits ** `visit_power` * `decay` ** (steps to the farthest end below the state); `balance` gives every environment
+    the same weight in total. `normalise`: the values of each tree get mean 0 and variance 1, so that scores are no
+    longer values.
     """
 
+    environments: list[str] = field(default_factory=list)
+    share: float = 1.0
     min_visits: int = 1
     last_step_only: bool = False
     visit_power: float = 0.0
@@ -252,6 +256,7 @@ class Method(str, Enum):
     best_of_n = "best_of_n"
     weighted = "weighted"
     majority = "majority"
+    judge = "judge"
     beam = "beam"
     stepwise = "stepwise"
     dvts = "dvts"
@@ -267,6 +272,16 @@ class Aggregate(str, Enum):
     min = "min"
     mean = "mean"
     product = "product"
+
+
+@dataclass
+class Judging:
+    """Who chooses for the method `judge`, untrained: the `policy` itself, or the model `name` behind an
+    OpenAI-compatible endpoint, whose address is `source` then and whose key is read from the variable OPENAI_API_KEY.
+    """
+
+    source: str = "policy"
+    name: str = ""
 
 
 @dataclass
@@ -295,6 +310,7 @@ class Evaluation:
     max_seconds: float | None = None
     gate: float | None = None
     equal_tokens: bool = False
+    judge: Judging = field(default_factory=Judging)
     max_depth: int = 30
     concurrency: int = 64
     confidence: float = 0.95

@@ -38,6 +38,16 @@ def held_out(task: Task, fraction: float) -> bool:
     return int.from_bytes(digest, "big") < fraction * 2**64
 
 
+def learned(task: Task, labels: Labels) -> bool:
+    """Whether a task's tree is among the environments and the share that `labels` names."""
+    named = labels.environments
+    if named and task.environment not in named and f"{task.environment}.{task.kind}" not in named:
+        return False
+    # Salted, so that the share does not depend on which tasks are held out.
+    digest = blake2b(task.id.encode(), digest_size=8, salt=b"share").digest()
+    return int.from_bytes(digest, "big") < labels.share * 2**64
+
+
 def samples(
     trees: Iterable[Tree],
     renderer: Renderer,
@@ -85,7 +95,7 @@ def samples(
             weights += [weight[index] for index in fresh]
             environments += [tree.task.environment] * len(fresh)
     if labels != Labels() and not rows:
-        raise UserError("train.labels leaves no state to learn from: lower min_visits or grow more trees")
+        raise UserError("train.labels leaves no state to learn from: lower min_visits, raise share or grow more trees")
     if labels.balance:
         counts = Counter(environments)
         weights = [weight / counts[name] for weight, name in zip(weights, environments, strict=True)]

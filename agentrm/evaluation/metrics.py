@@ -17,6 +17,8 @@ from agentrm.errors import UserError
 BASELINE = "sampled mean"
 CEILING = "oracle best of"
 COSTS = ("policy_tokens", "scored_states", "environment_steps", "seconds")
+VERDICTS = ("asked", "malformed", "overflows", "swayed")
+"""Columns of episodes that a judge chose; see `agentrm.models.judge.Verdicts`."""
 _REQUIRED = ("method", "task", "outcome", "progress", "success", "error", *COSTS)
 
 

@@ -1,4 +1,9 @@
-"""The report's page: a style that suits light and dark, which the viewer shares, around a body."""
+"""The report's page: a style that suits light and dark, which the viewer shares, around sections with tables."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
 
 LEGEND = (
     "<p class=legend><span class=scored>the reward model chooses</span><span class=baseline>no reward model</span>"
@@ -63,3 +68,34 @@ PAGE = (
 </html>
 """
 )
+
+
+def section(title: str, body: str, caption: str = "") -> str:
+    """A titled part of the page around HTML; title and caption are plain text."""
+    below = f"<p class=caption>{html.escape(caption)}</p>" if caption else ""
+    return f"<section><h2>{html.escape(title)}</h2><div class=wide>{body}</div>{below}</section>"
+
+
+def bullets(notes: Iterable[str]) -> str:
+    """Notes as a part of the page without a title."""
+    return "<section><ul class=notes>" + "".join(f"<li>{html.escape(note)}</li>" for note in notes) + "</ul></section>"
+
+
+def tabular(headings: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """A table in HTML; each row comes with its class in the style."""
+    head = "".join(f"<th>{html.escape(heading)}</th>" for heading in headings)
+    body = "".join(
+        f"<tr class='{kind}'>" + "".join(f"<td>{_value(cell)}</td>" for cell in cells) + "</tr>" for kind, cells in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _value(cell: str) -> str:
+    value, bracket, interval = html.escape(cell).partition(" [")
+    return f"{value} <small>[{interval}</small>" if bracket else value
+
+
+def pipes(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    lines = ["| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]

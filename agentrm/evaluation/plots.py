@@ -5,21 +5,23 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from agentrm.evaluation.metrics import BASELINE, CEILING
 
 Row = Mapping[str, object]
 
-_WITHOUT = ("greedy", BASELINE, "majority", "shortest", CEILING)
+_WITHOUT = ("greedy", BASELINE, "majority", "judge", "shortest", CEILING)
 # Replaced by the page's own colours once the figure is text.
 _INK, _FAINT = "#010203", "#040506"
 _SCORED, _BASELINE, _CEILING = "#3b82f6", "#94a3b8", "#f59e0b"
+_SERIES = (_SCORED, _CEILING, "#10b981", "#8b5cf6")
 _LABEL = 0.14
 """Inches that a label takes in a figure."""
 _STYLE = {
@@ -97,6 +99,58 @@ def outcome_against_tokens(groups: Mapping[str, Sequence[Row]]) -> str:
         axis.grid()
         axis.set_axisbelow(True)
     axes[0].set_ylabel("mean outcome")
+    return _svg(figure)
+
+
+@mpl.rc_context(_STYLE)
+def outcome_lines(groups: Mapping[str, Mapping[str, Sequence[Row]]], column: str, label: str) -> str:
+    """Mean outcome with its interval over a column of positive numbers, one panel per group, one line per series."""
+    figure, axes = _panels(groups, height=2.8)
+    for axis, (name, series) in zip(axes, groups.items(), strict=True):
+        places = sorted({_number(row, column) for rows in series.values() for row in rows})
+        for (title, rows), line in zip(series.items(), cycle(_SERIES), strict=False):
+            ordered = sorted(rows, key=lambda row: _number(row, column))
+            values = [_number(row, "outcome") for row in ordered]
+            errors = [
+                [value - _number(row, "outcome_low") for value, row in zip(values, ordered, strict=True)],
+                [_number(row, "outcome_high") - value for value, row in zip(values, ordered, strict=True)],
+            ]
+            numbers = [_number(row, column) for row in ordered]
+            axis.errorbar(numbers, values, yerr=errors, color=line, marker="o", capsize=2.5, label=title)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(places[:: max(1, len(places) // 6)], minor=False)
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+        axis.tick_params(axis="x", labelrotation=45)
+        axis.set_title(name, loc="left")
+        axis.set_ylim(0, 1)
+        axis.set_xlabel(label)
+        axis.grid()
+        axis.set_axisbelow(True)
+    axes[0].set_ylabel("mean outcome")
+    axes[0].legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+@mpl.rc_context(_STYLE)
+def heat_maps(maps: Mapping[str, Mapping[tuple[str, str], float]], down: str, across: str) -> str:
+    """One panel per map of {(row, column): value}, every value written down: blue above 0, amber below."""
+    rows = list(dict.fromkeys(row for cells in maps.values() for row, _ in cells))
+    columns = list(dict.fromkeys(column for cells in maps.values() for _, column in cells))
+    figure, axes = _panels(maps, height=1.4 + 0.35 * len(rows))
+    for axis, (name, cells) in zip(axes, maps.items(), strict=True):
+        most = max((abs(value) for value in cells.values()), default=0.0) or 1.0
+        for (row, column), value in cells.items():
+            x, y = columns.index(column), rows.index(row)
+            hue = _SCORED if value > 0 else _CEILING
+            axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, color=hue, alpha=0.75 * abs(value) / most))
+            axis.text(x, y, f"{value:+.2f}", ha="center", va="center", fontsize=8)
+        axis.set_xticks(range(len(columns)), columns, rotation=35, ha="right")
+        axis.set_yticks(range(len(rows)), rows)
+        axis.set_xlim(-0.5, len(columns) - 0.5)
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+        axis.set_title(name, loc="left")
+        axis.set_xlabel(across)
+    axes[0].set_ylabel(down)
     return _svg(figure)
 
 

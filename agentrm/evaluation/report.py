@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich import box
@@ -17,8 +18,8 @@ from rich.table import Table
 from agentrm.config.schema import Config
 from agentrm.evaluation import quality_table
 from agentrm.evaluation.curves import read_curves
-from agentrm.evaluation.metrics import BASELINE, CEILING, summarise
-from agentrm.evaluation.page import LEGEND, PAGE
+from agentrm.evaluation.metrics import BASELINE, CEILING, VERDICTS, summarise
+from agentrm.evaluation.page import LEGEND, PAGE, bullets, pipes, section, tabular
 from agentrm.evaluation.plots import (
     calibration_curves,
     loss_curves,
@@ -65,7 +66,7 @@ def write_report(episodes: pa.Table, output: Path, config: Config, directory: Ru
     groups = _grouped(table)
     facts = _facts(config, directory)
     quality = directory.metrics("train").get("held_out", {})
-    notes = _notes(config, table) + quality_table.verdicts(quality)
+    notes = _notes(config, table) + judge_notes(episodes.to_pandas()) + quality_table.verdicts(quality)
     (output / "report.md").write_text(_markdown(groups, facts, notes, quality))
     losses = fit_losses(directory)
     (output / "report.html").write_text(_html(groups, environments.to_pylist(), facts, notes, losses, quality))
@@ -85,7 +86,7 @@ def print_results(metrics: Mapping[str, Mapping[str, Row]], console: Console) ->
             style = "bold cyan" if uses_reward_model(method) else "dim" if method.startswith(CEILING) else ""
             table.add_row(
                 method,
-                _interval(row, "outcome", "{:.2f}"),
+                interval(row, "outcome", "{:.2f}"),
                 f"{row['success']:.0%}",
                 "–" if row.get("closed") is None else f"{row['closed']:.0%}",
                 f"{row['policy_tokens']:,.0f}",
@@ -115,16 +116,17 @@ def cells(row: Row) -> list[str]:
     baseline, ceiling = row["method"] == BASELINE, row["method"].startswith(CEILING)
     return [
         row["method"],
-        _interval(row, "outcome", "{:.3f}"),
-        _interval(row, "success", "{:.0%}"),
-        "" if baseline else _interval(row, "gain", "{:+.3f}"),
-        "" if baseline or ceiling else _interval(row, "closed", "{:.0%}"),
+        interval(row, "outcome", "{:.3f}"),
+        interval(row, "success", "{:.0%}"),
+        "" if baseline else interval(row, "gain", "{:+.3f}"),
+        "" if baseline or ceiling else interval(row, "closed", "{:.0%}"),
         *(f"{row[cost]:,.0f}" for cost in ("policy_tokens", "scored_states", "environment_steps")),
         f"{row['seconds']:.1f}",
     ]
 
 
-def _interval(row: Row, name: str, form: str) -> str:
+def interval(row: Row, name: str, form: str) -> str:
+    """A figure of a row with the ends of its interval, each as `form`; a dash where it is not defined."""
     value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
     if value is None or low is None or high is None or math.isnan(value):
         return "–"
@@ -174,6 +176,19 @@ def _notes(config: Config, table: pa.Table) -> list[str]:
     return notes
 
 
+def judge_notes(episodes: pd.DataFrame) -> list[str]:
+    """One sentence per method that a judge chose: how often it gave no usable answer."""
+    if not set(VERDICTS) <= set(episodes.columns):
+        return []
+    judged = episodes[episodes["asked"].notna()]
+    return [
+        f"{method}: of {counts['asked']:,.0f} questions to the judge {counts['malformed']:,.0f} had answers that name "
+        f"no single attempt, {counts['overflows']:,.0f} did not fit its context; {counts['swayed']:,.0f} choices "
+        "changed with the order of the attempts. Where none is left, the first attempt is kept."
+        for method, counts in judged.groupby("method", sort=False)[list(VERDICTS)].sum().iterrows()
+    ]
+
+
 def fit_losses(directory: RunDirectory) -> dict[str, Sequence[tuple[int, float]]]:
     """`{title: [(step, loss), ...]}` of the two fits, finished or not, as far as they have come."""
     fits = {("policy", "clone"): "policy, cross entropy", ("reward_model", "train"): "reward model, squared error"}
@@ -191,16 +206,11 @@ def _markdown(
 ) -> str:
     lines = ["# AgentRM evaluation", "", *(f"- {name}: {text}" for name, text in facts.items())]
     for name, rows in groups.items():
-        lines += ["", f"## {name} ({rows[0]['tasks']} tasks)", "", *_pipes(HEADINGS, map(cells, rows))]
+        lines += ["", f"## {name} ({rows[0]['tasks']} tasks)", "", *pipes(HEADINGS, map(cells, rows))]
     if quality:
-        lines += ["", f"## {_QUALITY}", "", *_pipes(quality_table.HEADINGS, quality_table.rows(quality))]
+        lines += ["", f"## {_QUALITY}", "", *pipes(quality_table.HEADINGS, quality_table.rows(quality))]
     lines += ["", *(f"- {note}" for note in notes)]
     return "\n".join(lines) + "\n"
-
-
-def _pipes(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def _html(
@@ -213,31 +223,24 @@ def _html(
 ) -> str:
     parts = [f"<header><h1>AgentRM evaluation</h1><p>{html.escape(facts['run'])}</p></header>"]
     parts.append(LEGEND)
-    parts.append(_section("Outcome", outcome_bars(groups), "Bars: mean over tasks; whiskers: interval."))
-    parts += [_section(f"{name}, {rows[0]['tasks']} tasks", _html_table(rows)) for name, rows in groups.items()]
-    parts.append(
-        "<section><ul class=notes>" + "".join(f"<li>{html.escape(note)}</li>" for note in notes) + "</ul></section>"
-    )
-    parts.append(_section("Outcome against cost", outcome_against_tokens(groups), "Further left and higher is better."))
-    parts.append(_section("By environment and kind", _breakdown(environments), "Mean outcome."))
+    parts.append(section("Outcome", outcome_bars(groups), "Bars: mean over tasks; whiskers: interval."))
+    parts += [section(f"{name}, {rows[0]['tasks']} tasks", _html_table(rows)) for name, rows in groups.items()]
+    parts.append(bullets(notes))
+    parts.append(section("Outcome against cost", outcome_against_tokens(groups), "Further left and higher is better."))
+    parts.append(section("By environment and kind", _breakdown(environments), "Mean outcome."))
     if quality:
         body = [("scored" if MODEL in row else "baseline", row) for row in quality_table.rows(quality)]
-        parts.append(_section(_QUALITY, _table(quality_table.HEADINGS, body), _QUALITY_CAPTION))
-        parts.append(_section("Calibration", calibration_curves(quality), "Tenths of the states; the line is perfect."))
+        parts.append(section(_QUALITY, tabular(quality_table.HEADINGS, body), _QUALITY_CAPTION))
+        parts.append(section("Calibration", calibration_curves(quality), "Tenths of the states; the line is perfect."))
     if losses:
-        parts.append(_section("Training", loss_curves(losses), "Loss of each step, and its running mean in blue."))
+        parts.append(section("Training", loss_curves(losses), "Loss of each step, and its running mean in blue."))
     rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in facts.items())
-    parts.append(_section("This run", f"<dl>{rows}</dl>"))
+    parts.append(section("This run", f"<dl>{rows}</dl>"))
     return PAGE.replace("{{body}}", "\n".join(parts))
 
 
-def _section(title: str, body: str, caption: str = "") -> str:
-    below = f"<p class=caption>{html.escape(caption)}</p>" if caption else ""
-    return f"<section><h2>{html.escape(title)}</h2><div class=wide>{body}</div>{below}</section>"
-
-
 def _html_table(rows: Sequence[Row]) -> str:
-    return _table(HEADINGS, [(row_class(row["method"]), cells(row)) for row in rows])
+    return tabular(HEADINGS, [(row_class(row["method"]), cells(row)) for row in rows])
 
 
 def _breakdown(rows: Sequence[Row]) -> str:
@@ -251,20 +254,7 @@ def _breakdown(rows: Sequence[Row]) -> str:
         ("", [*key, *(f"{means[method]:.3f}" if method in means else "–" for method in methods)])
         for key, means in lines.items()
     ]
-    return _table(["group", "environment", "kind", "tasks", *methods], body)
-
-
-def _table(headings: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
-    head = "".join(f"<th>{html.escape(heading)}</th>" for heading in headings)
-    body = "".join(
-        f"<tr class='{kind}'>" + "".join(f"<td>{_value(cell)}</td>" for cell in cells) + "</tr>" for kind, cells in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _value(cell: str) -> str:
-    value, bracket, interval = html.escape(cell).partition(" [")
-    return f"{value} <small>[{interval}</small>" if bracket else value
+    return tabular(["group", "environment", "kind", "tasks", *methods], body)
 
 
 def row_class(method: str) -> str:

@@ -25,3 +25,13 @@ class BestOfN:
         ends = await sample(explored, self.n, gated=True)
         await explored.score(ends)
         return explored.best(ends)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedBestOfN(BestOfN):
+    """The same, but a judge compares the episodes: its scores mean nothing beyond them."""
+
+    @property
+    def label(self) -> str:
+        """See `Strategy`."""
+        return f"judged best of {self.n}"

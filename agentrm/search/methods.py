@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from agentrm.config.schema import Aggregate, Evaluation, Method, Selection
 from agentrm.search.beam import Beam
-from agentrm.search.best_of_n import BestOfN
+from agentrm.search.best_of_n import BestOfN, JudgedBestOfN
 from agentrm.search.dvts import DVTS
 from agentrm.search.greedy import Greedy
 from agentrm.search.guided_mcts import GuidedMCTS
@@ -23,6 +23,7 @@ _MADE: Mapping[Method, Callable[[Evaluation], Strategy]] = {
     Method.best_of_n: lambda settings: BestOfN(settings.n),
     Method.weighted: lambda settings: Weighted(settings.n),
     Method.majority: lambda settings: Majority(settings.n),
+    Method.judge: lambda settings: JudgedBestOfN(settings.n),
     Method.beam: lambda settings: Beam(settings.width, settings.branches),
     # As many actions per step as beam search samples.
     Method.stepwise: lambda settings: Stepwise(settings.width * settings.branches),

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from agentrm.cli import app
 from agentrm.config import load, save
 from agentrm.environments import SPLITS, Task, make, names
+from agentrm.evaluation.experiments import EXPERIMENTS
 from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import quality
 from agentrm.search.tree import Node, Tree
@@ -26,7 +27,7 @@ def agentrm(*arguments: str, typed: str = "") -> subprocess.CompletedProcess[str
     return subprocess.run([AGENTRM, *arguments], input=typed, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("command", [*STAGES, "view", "play", "environments"])
+@pytest.mark.parametrize("command", [*STAGES, "experiment", "view", "play", "environments"])
 def test_every_command_explains_itself(command: str) -> None:
     assert command in CliRunner().invoke(app, ["--help"]).stdout
     result = CliRunner().invoke(app, [command, "--help"])
@@ -159,6 +160,26 @@ def test_a_search_names_a_task_and_a_method(tmp_path: Path) -> None:
     result = agentrm("search", "--task", "babyai.goto_mars.test.3", f"run={tmp_path / 'run'}")
     assert result.returncode == 2 and "goto_mars" in result.stderr and len(result.stderr.splitlines()) == 1
     assert agentrm("search", "--method", "bream").returncode == 2
+
+
+def test_the_experiments_are_listed_and_named() -> None:
+    listed = agentrm("experiment", "--list").stdout
+    assert all(
+        f"{name}: {about.question}\n  In the paper: {about.paper}" in listed for name, about in EXPERIMENTS.items()
+    )
+    for arguments in ([], ["weak-to-weak"]):
+        result = agentrm("experiment", *arguments)
+        assert result.returncode == 2 and "weak-to-strong" in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_an_experiment_is_a_job_too(tmp_path: Path) -> None:
+    def job(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "jobs.experiment", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    refused = job("generalisation", f"run={tmp_path / 'run'}", "--preset", "quickstart", "train.beta=0")
+    assert refused.returncode == 2 and "train.beta" in refused.stderr
+    assert "reward-kinds" in job("generalization").stderr
 
 
 def test_a_view_needs_a_run_and_a_free_port(tmp_path: Path) -> None:

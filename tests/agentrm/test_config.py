@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agentrm.config import PRESETS, flatten, load, presets, save, stored, tasks
+from agentrm.config import PRESETS, changed, flatten, load, presets, save, stored, tasks
 from agentrm.config.schema import TaskSet
 from agentrm.environments import environment_class
 from agentrm.errors import UserError
@@ -53,6 +53,12 @@ def test_overrides_win_and_change_nothing_else() -> None:
         ("clone.lora.dropout=1", "clone.lora.dropout"),
         ("train.labels.min_visits=0", "train.labels.min_visits"),
         ("train.beta=0", "train.beta"),
+        ("train.labels.share=0", "train.labels.share"),
+        ("train.labels.environments=[maze]", "train.labels.environments holds maze"),
+        ("train.labels.environments=[babyai.goto_obj_door]", "babyai.pickup_loc"),
+        ("evaluate.judge.source=smollm2", "evaluate.judge.source"),
+        ("evaluate.judge.source=http://host/v1", "evaluate.judge.name"),
+        ("evaluate.judge.name=gpt", "evaluate.judge.source"),
         ("train.kind=guess", "train.kind"),
         ("train.labels.decay=0", "train.labels.decay"),
         ("train.representation={thoughts: false, actions: false, observations: false}", "train.representation"),
@@ -86,6 +92,15 @@ def test_what_cannot_be_used_is_named(override: str, told: str) -> None:
         load("quickstart", [override])
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_with_changes_is_checked_as_a_loaded_one() -> None:
+    base = load("quickstart", ["seed=3"])
+    assert changed(base, ["train.labels.share=0.5"]) == load("quickstart", ["seed=3", "train.labels.share=0.5"])
+    assert base == load("quickstart", ["seed=3"])
+    for override, told in (("train.beta=0", "train.beta"), ("train.bta=1", "train.bta"), ("seed", "key=value")):
+        with pytest.raises(UserError, match=told):
+            changed(base, [override])
 
 
 def test_an_implicit_reward_model_reads_whole_states() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentrm.config.schema import Config, Evaluation, Method
+from agentrm.config.schema import Aggregate, Config, Evaluation, Method
 from agentrm.evaluation.metrics import BASELINE
 from jobs.evaluate import Evaluator, methods
 from tests.agentrm.search.toy import TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
@@ -24,10 +24,19 @@ TODAY = [
 ]
 
 
+class LovesTheRight:
+    """A judge that names the attempt that turned right most often, and none that are alike."""
+
+    async def complete(self, question: str) -> str:
+        turns = [attempt.count("> right") for attempt in question.split("Attempt ")[1:]]
+        best = max(turns)
+        return f"Best: {turns.index(best) + 1}" if turns.count(best) == 1 else "I cannot tell."
+
+
 def evaluator(settings: Evaluation, policy: EvenPolicy) -> Evaluator:
     config = Config(evaluate=settings)
     config.model.instructions = False
-    return Evaluator(config, policy, ToySessions(), ToyGrader(), TrueValue())
+    return Evaluator(config, policy, ToySessions(), ToyGrader(), TrueValue(), LovesTheRight())
 
 
 def rows(settings: Evaluation, policy: EvenPolicy, stored: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -83,6 +92,19 @@ def test_every_method_can_be_evaluated(method: Method) -> None:
     found = rows(chosen, EvenPolicy(1))
     assert set(found) == set(methods(chosen))
     assert all(0 <= row["outcome"] <= 1 for row in found.values())
+
+
+def test_a_judge_chooses_whole_episodes_and_its_verdicts_are_counted() -> None:
+    settings = Evaluation(
+        methods=[Method.judge, Method.best_of_n], n=4, max_depth=9, max_scores=1, aggregate=Aggregate.min
+    )
+    found = rows(settings, EvenPolicy(3))
+    judged, others = found.pop("judged best of 4"), found
+    assert judged["outcome"] == found["oracle best of 4"]["outcome"] and judged["cut"] == 0
+    assert (judged["asked"], judged["malformed"], judged["overflows"], judged["swayed"]) == (2, 0, 0, 0)
+    assert all(row["asked"] is None for row in others.values())
+    undecided = rows(settings, EvenPolicy(1))["judged best of 4"]
+    assert (undecided["asked"], undecided["malformed"]) == (2, 2)
 
 
 def test_best_of_n_with_the_tokens_of_a_search() -> None:

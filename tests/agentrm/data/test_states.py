@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agentrm.config.schema import Labels, Model, Scratch
-from agentrm.data.states import held_out, samples
+from agentrm.data.states import held_out, learned, samples
 from agentrm.environments.base import Task
 from agentrm.errors import UserError
 from agentrm.models.initial import prepare
@@ -81,6 +81,20 @@ def test_the_split_is_stable_and_near_its_fraction() -> None:
     assert kept == [task for task in tasks if held_out(task, 0.2)]
     assert all(held_out(task, 0.4) for task in kept)
     assert not any(held_out(task, 0.0) for task in tasks)
+
+
+def test_shares_lie_within_each_other_and_beside_the_held_out() -> None:
+    tasks = [Task("toy", "kind", "train", index) for index in range(2000)]
+    half, quarter = ([task for task in tasks if learned(task, Labels(share=share))] for share in (0.5, 0.25))
+    assert 900 < len(half) < 1100 and 430 < len(quarter) < 570 and set(quarter) < set(half)
+    assert 70 < sum(held_out(task, 0.2) for task in half[:500]) < 130
+    assert all(learned(task, Labels()) for task in tasks)
+
+
+def test_trees_of_named_environments_and_kinds() -> None:
+    tasks = [Task("toy", "hard", "train", 0), Task("toy", "easy", "train", 0), Task("other", "easy", "train", 0)]
+    assert [learned(task, Labels(environments=["toy.easy"])) for task in tasks] == [False, True, False]
+    assert [learned(task, Labels(environments=["toy.easy", "other"])) for task in tasks] == [False, True, True]
 
 
 def labelled(renderer: Renderer, trees: list[Tree], **options: Any) -> tuple[list[tuple[int, int]], list[float], Any]:

@@ -1,0 +1,228 @@
+"""The paper's experiments as data: the runs that each compares, as changes to one base run, and what their gains are
+over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from agentrm.config import kind_names
+from agentrm.config.schema import ActionFormat, Config, RewardKind, TaskSet
+from agentrm.environments import environment_class
+from agentrm.environments.perturbations import MARK
+from agentrm.errors import UserError
+
+Variants = Mapping[str, Sequence[str]]
+"""By name, which is a folder's name too, the overrides that make a variant's configuration of the base run's."""
+
+Plot = Literal["bars", "states", "n", "policy_tokens", "matrix"]
+
+_GREEDY = "evaluate.methods=[greedy,best_of_n,beam]"
+_GUIDED = "evaluate.methods=[best_of_n,beam]"
+_SHARES = (16, 8, 4, 2, 1)
+_NUMBERS = (1, 2, 4, 8, 16)
+_WIDTHS = (2, 3, 4, 5)
+_LONGER = 3
+"""How many times the epochs of the small policy the stronger one is cloned for, where it starts from nothing."""
+WHOLE = "whole"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a gain is over: another `method` in the same variant ("{}" stands for the one that gains), or the same
+    method in another `variant`.
+    """
+
+    method: str = "{}"
+    variant: str = ""
+
+    def of(self, variant: str, method: str) -> tuple[str, str]:
+        """The variant and method that one is compared with."""
+        return self.variant or variant, self.method.format(method)
+
+    @property
+    def label(self) -> str:
+        """Its name above a column."""
+        return self.variant or self.method.format("the row")
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """`paper` is what the paper found. `by_kind`: each environment or kind is a test of its own, not each group of
+    tasks. Stages that are `lent` are the base run's in every variant, whatever its keys say.
+    """
+
+    question: str
+    paper: str
+    variants: Callable[[Config], Variants]
+    reference: Reference
+    plots: tuple[Plot, ...]
+    by_kind: bool = False
+    lent: tuple[str, ...] = ()
+
+
+def variants(name: str, config: Config, strong: Sequence[str] = ()) -> Variants:
+    """The variants of an experiment; `strong` are the overrides that make the stronger policy of weak-to-strong.
+
+    Raises UserError for an unknown experiment, and for one that this configuration has no variants for.
+    """
+    if name not in EXPERIMENTS:
+        raise UserError(f"no experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
+    if not strong:
+        return EXPERIMENTS[name].variants(config)
+    if name != "weak-to-strong":
+        raise UserError(f"--strong makes the policy of weak-to-strong, not of {name}: leave it out")
+    return {"weak": [_GREEDY], "strong": [_GREEDY, *strong]}
+
+
+def several_environments(config: Config) -> bool:
+    """Whether the trees are of several environments: only then these are the units of the matrix, else their kinds."""
+    return len({each.environment for each in config.tasks.trees}) > 1
+
+
+def _reward_kinds(config: Config) -> Variants:
+    trained = {kind.value: [_GREEDY, f"train.kind={kind.value}"] for kind in RewardKind}
+    return trained | {"judge": ["evaluate.methods=[greedy,judge]"]}
+
+
+def _matrix(config: Config) -> Variants:
+    sets = config.tasks.trees
+    names = [each.environment for each in sets]
+    if not several_environments(config):
+        names = [name for each in sets for name in kind_names(each)]
+    units = list(dict.fromkeys(names))
+    if len(units) < 2:
+        raise UserError(f"tasks.trees holds {units[0]} alone: generalisation needs two environments or kinds in it")
+    alone = {unit: [_GREEDY, f"train.labels.environments={json.dumps([unit])}"] for unit in units}
+    return alone | {"all": [_GREEDY]}
+
+
+def _data_scaling(config: Config) -> Variants:
+    return {
+        f"1-of-{part}" if part > 1 else "all": [_GREEDY, f"train.labels.share={config.train.labels.share / part}"]
+        for part in _SHARES
+    }
+
+
+def _test_time_scaling(config: Config) -> Variants:
+    numbers = {f"best-of-{n}": ["evaluate.methods=[greedy,best_of_n]", f"evaluate.n={n}"] for n in _NUMBERS}
+    return numbers | {f"beam-{width}x{width}": ["evaluate.methods=[greedy,beam]", *_beam(width)] for width in _WIDTHS}
+
+
+def _state_ablation(config: Config) -> Variants:
+    found = {WHOLE: [], "no-actions": ["actions"], "no-observations": ["observations"]}
+    if config.model.action_format is ActionFormat.react:
+        found |= {"no-thoughts": ["thoughts"], "actions-alone": ["thoughts", "observations"]}
+    return {
+        name: [_GUIDED, *(f"train.representation.{part}=false" for part in left_out)]
+        for name, left_out in found.items()
+    }
+
+
+def _perturbations(config: Config) -> Variants:
+    tests = {name: getattr(config.tasks, name) for name in ("held_in", "held_out_kinds", "held_out_environments")}
+    offered = [
+        (name, each, tuple(environment_class(each.environment).perturbations))
+        for name, sets in tests.items()
+        for each in sets
+    ]
+    wordings = list(dict.fromkeys(wording for _, _, found in offered for wording in found))
+    if not wordings:
+        raise UserError("no environment of the tests has a perturbation: `agentrm environments` lists those that do")
+
+    def reworded(wording: str) -> list[str]:
+        sets: dict[str, list[TaskSet]] = {name: [] for name in tests}
+        for name, each, found in offered:
+            if wording in found:
+                sets[name].append(replace(each, environment=f"{each.environment}{MARK}{wording}"))
+            elif not wording and found:
+                sets[name].append(each)
+        return [f"tasks.{name}={json.dumps([asdict(each) for each in chosen])}" for name, chosen in sets.items()]
+
+    return {wording or "original": [_GREEDY, *reworded(wording)] for wording in ("", *wordings)}
+
+
+def _weak_to_strong(config: Config) -> Variants:
+    if config.model.source != "scratch":
+        raise UserError(
+            "weak-to-strong needs a stronger policy: add --strong model.source=... (a directory or an address)"
+        )
+    return {"weak": [_GREEDY], "strong": [_GREEDY, f"clone.epochs={_LONGER * config.clone.epochs}"]}
+
+
+def _equal_tokens(config: Config) -> Variants:
+    return {
+        f"beam-{width}x{width}": ["evaluate.methods=[beam]", "evaluate.equal_tokens=true", *_beam(width)]
+        for width in _WIDTHS
+    }
+
+
+def _beam(width: int) -> list[str]:
+    # The baselines that draw N episodes are of no interest beside it.
+    return ["evaluate.n=1", f"evaluate.width={width}", f"evaluate.branches={width}"]
+
+
+EXPERIMENTS: Mapping[str, Experiment] = {
+    "reward-kinds": Experiment(
+        "Which kind of reward model gains most?",
+        "Best-of-5 gains 8.8 points over greedy with the explicit one, 2.0 with the implicit one, -0.6 with an LLM as "
+        "the judge.",
+        _reward_kinds,
+        Reference("greedy"),
+        ("bars",),
+    ),
+    "generalisation": Experiment(
+        "What does a reward model gain on tasks that it has no tree of?",
+        "A matrix: a reward model of the trees of task i, tested on task j.",
+        _matrix,
+        Reference("greedy"),
+        ("matrix",),
+        by_kind=True,
+    ),
+    "data-scaling": Experiment(
+        "How much does more data help?",
+        "4K states already give 57.6 (greedy: 52.7); from there on it is linear in the logarithm of their number.",
+        _data_scaling,
+        Reference("greedy"),
+        ("states",),
+    ),
+    "test-time-scaling": Experiment(
+        "How much does more search help?",
+        "The outcome against N and against tokens.",
+        _test_time_scaling,
+        Reference("greedy"),
+        ("n", "policy_tokens"),
+    ),
+    "state-ablation": Experiment(
+        "Which parts of a state does the reward model need?",
+        "Without thoughts and observations it loses 3.2 points; the actions matter most.",
+        _state_ablation,
+        Reference(variant=WHOLE),
+        ("bars",),
+    ),
+    "perturbations": Experiment(
+        "How much is lost when the test environments are worded differently?",
+        "Over five wordings of ALFWorld AgentRM loses 2.1 points on average, AgentGym 25.6, Agent-FLAN 30.3.",
+        _perturbations,
+        Reference(variant="original"),
+        ("bars",),
+    ),
+    "weak-to-strong": Experiment(
+        "Does a reward model of a small policy's trees help a stronger policy?",
+        "A reward model of an 8B policy's trees gives a 70B policy 12.6 points.",
+        _weak_to_strong,
+        Reference("greedy"),
+        ("bars",),
+        lent=("reward_model",),
+    ),
+    "equal-tokens": Experiment(
+        "Is beam search worth its tokens?",
+        "Beam search 5x5 gives 63.3, Best-of-5 61.5 with fewer tokens.",
+        _equal_tokens,
+        Reference("best of N, tokens of {}"),
+        ("policy_tokens",),
+    ),
+}

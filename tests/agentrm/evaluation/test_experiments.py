@@ -1,0 +1,103 @@
+"""The plans of the experiments: every variant is a valid configuration that differs only in what is compared."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+import pytest
+
+from agentrm.config import changed, load
+from agentrm.config.schema import Config
+from agentrm.errors import UserError
+from agentrm.evaluation.experiments import EXPERIMENTS, variants
+from agentrm.run import alike
+from jobs.evaluate import methods
+
+MODELS = ["demonstrations", "policy", "trees", "reward_model"]
+SHARED = {
+    "reward-kinds": [MODELS, MODELS[:3], MODELS[:3], MODELS],
+    "generalisation": [MODELS[:3]] * 3 + [MODELS],
+    "data-scaling": [MODELS[:3]] * 4 + [MODELS],
+    "test-time-scaling": [MODELS] * 9,
+    "state-ablation": [MODELS] + [MODELS[:3]] * 2,
+    "perturbations": [MODELS] * 4,
+    "weak-to-strong": [MODELS, MODELS[:1]],
+    "equal-tokens": [MODELS] * 4,
+}
+
+
+@pytest.fixture(scope="module")
+def base() -> Config:
+    return load("quickstart")
+
+
+def configs(name: str, base: Config) -> dict[str, Config]:
+    return {variant: changed(base, overrides) for variant, overrides in variants(name, base).items()}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_variant_is_valid_shares_what_it_does_not_change_and_has_a_reference(name: str, base: Config) -> None:
+    found = configs(name, base)
+    assert [alike(base, config) for config in found.values()] == SHARED[name]
+    assert all(PurePath(variant).name == variant for variant in found)
+    distinct = {repr(config) for config in found.values()}
+    assert len(distinct) == len(found)
+    reference = EXPERIMENTS[name].reference
+    for variant, config in found.items():
+        labels = methods(config.evaluate)
+        compared = [reference.of(variant, label) for label in labels]
+        assert any(other in found and label in methods(found[other].evaluate) for other, label in compared)
+
+
+def test_the_matrix_is_over_environments_where_there_are_several(base: Config) -> None:
+    kinds = ["babyai.goto_local", "babyai.pickup_loc", "babyai.put_next_local", "all"]
+    assert list(variants("generalisation", base)) == kinds
+    both = "[{environment: babyai, kinds: [goto_local], count: 8}, {environment: alfworld, count: 8}]"
+    two = changed(base, [f"tasks.trees={both}"])
+    assert list(variants("generalisation", two)) == ["babyai", "alfworld", "all"]
+    one = changed(base, ["tasks.trees=[{environment: babyai, kinds: [goto_local], count: 8}]"])
+    with pytest.raises(UserError, match=r"babyai\.goto_local alone"):
+        variants("generalisation", one)
+
+
+def test_thoughts_are_left_out_where_there_are_any(base: Config) -> None:
+    assert "no-thoughts" not in variants("state-ablation", base)
+    react = changed(base, ["model.action_format=react"])
+    found = {
+        name: changed(react, each).train.representation for name, each in variants("state-ablation", react).items()
+    }
+    alone = found["actions-alone"]
+    assert (alone.thoughts, alone.actions, alone.observations) == (False, True, False)
+    assert found["whole"].thoughts and not found["no-thoughts"].thoughts
+
+
+def test_only_environments_that_offer_a_wording_are_reworded(base: Config) -> None:
+    tests = "[{environment: babyai, split: test, count: 3}, {environment: alfworld, split: test, count: 5}]"
+    mixed = changed(base, [f"tasks.held_in={tests}", "tasks.held_out_kinds=[]"])
+    found = configs("perturbations", mixed)
+    named = {variant: [each.environment for each in config.tasks.held_in] for variant, config in found.items()}
+    assert named["original"] == ["babyai", "alfworld"]
+    assert named["walk"] == ["babyai+walk"] and named["using"] == ["alfworld+using"]
+    assert named["all"] == ["babyai+all", "alfworld+all"]
+    assert not any(config.tasks.held_out_environments for config in found.values())
+    assert [each.count for each in found["all"].tasks.held_in] == [3, 5]
+    mazes = changed(base, ["tasks.held_in=[{environment: maze, split: test, count: 3}]", "tasks.held_out_kinds=[]"])
+    with pytest.raises(UserError, match="no environment of the tests has a perturbation"):
+        variants("perturbations", mazes)
+
+
+def test_a_pretrained_policy_needs_a_stronger_one_by_name() -> None:
+    base = load("smollm2")
+    with pytest.raises(UserError, match=r"--strong model\.source"):
+        variants("weak-to-strong", base)
+    strong = ["model.source=http://host:8000/v1", "model.name=large"]
+    found = variants("weak-to-strong", base, strong)
+    assert changed(base, found["strong"]).model.name == "large"
+    assert alike(base, changed(base, found["weak"])) == MODELS
+    with pytest.raises(UserError, match="not of data-scaling"):
+        variants("data-scaling", base, strong)
+
+
+def test_an_unknown_experiment_is_named(base: Config) -> None:
+    with pytest.raises(UserError, match="no experiment 'data-scalign': choose one of reward-kinds"):
+        variants("data-scalign", base)

@@ -1,0 +1,67 @@
+"""Run directories: what two configurations have in common, and stages that one run takes over from another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agentrm.config import changed, flatten, load
+from agentrm.errors import UserError
+from agentrm.run import _FREE, STAGES, RunDirectory, alike
+
+ALL = ["demonstrations", "policy", "trees", "reward_model"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], ALL),
+        (["run=elsewhere", "evaluate.n=9", "hosts.workers=7", "trees.concurrency=3"], ALL),
+        (["tasks.held_out_kinds=[]", "tasks.held_in=[{environment: alfworld, split: test, count: 2}]"], ALL),
+        (["train.beta=0.1"], ALL[:3]),
+        (["train.labels.share=0.5", "trees.iterations=5"], ALL[:2]),
+        (["tasks.trees=[{environment: babyai, kinds: [goto_local], count: 9}]"], ALL[:2]),
+        (["sampling.temperature=0.5"], ALL[:2]),
+        (["clone.epochs=9"], ALL[:1]),
+        (["model.scratch.hidden=256"], ALL[:1]),
+        (["model.action_format=react"], []),
+        (["tasks.seed=5"], []),
+        (["seed=5"], []),
+    ],
+)
+def test_which_stages_configurations_share(overrides: list[str], expected: list[str]) -> None:
+    base = load("quickstart")
+    assert alike(base, changed(base, overrides)) == expected
+
+
+def test_every_key_belongs_to_a_stage_to_the_evaluation_or_to_no_stage() -> None:
+    staged = tuple(key for stage in STAGES for key in stage.keys)
+    left = [key for key in flatten(load("quickstart")) if not key.startswith((*staged, *_FREE))]
+    assert left == ["tasks.held_in", "tasks.held_out_kinds", "tasks.held_out_environments"]
+
+
+def test_stages_are_borrowed_with_their_metrics_and_survive_moving(tmp_path: Path) -> None:
+    config = load("quickstart", [f"run={tmp_path / 'base'}"])
+    base = RunDirectory.open(config)
+    for folder in ("policy", "reward_model"):
+        with base.writing(folder) as output:
+            (output / "model").write_text(folder)
+    base.write_metrics("train", {"states": 7})
+    run = RunDirectory.open(changed(config, [f"run={tmp_path / 'base' / 'experiments' / 'x'}", "trees.iterations=5"]))
+    run.borrow(base, ["policy", "trees", "reward_model"])
+    assert run.finished("policy") and run.finished("reward_model") and not run.finished("trees")
+    assert run.metrics("train") == {"states": 7}
+    run.borrow(base, ["policy"])
+    (tmp_path / "base").rename(tmp_path / "moved")
+    assert (tmp_path / "moved" / "experiments" / "x" / "policy" / "model").read_text() == "policy"
+
+
+def test_an_evaluated_run_keeps_its_numbers(tmp_path: Path) -> None:
+    config = load("quickstart", [f"run={tmp_path / 'run'}"])
+    RunDirectory.open(config)
+    other = changed(config, ["evaluate.n=9"])
+    RunDirectory.open(other)
+    with pytest.raises(UserError, match=r"evaluate\.n=5, not 9"):
+        RunDirectory.open(other, evaluated=True)
+    RunDirectory.open(changed(config, ["evaluate.concurrency=2", "hosts.workers=1"]), evaluated=True)

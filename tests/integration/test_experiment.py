@@ -1,0 +1,72 @@
+"""An experiment on a real cluster and engines: its variants borrow from one base, and a second call goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from agentrm.config import changed, load
+from agentrm.config.schema import Config
+from agentrm.errors import UserError
+from agentrm.models import explicit
+from agentrm.models.initial import prepare
+from agentrm.run import RunDirectory
+from jobs import experiment
+
+TINY = str(Path(__file__).with_name("tiny.yaml"))
+TEXT = "Your task: go to the red ball. You see: red ball 1 (1 forward). turn left"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A run with a policy and a reward model that were never trained, and one tree to grow."""
+    run = tmp_path_factory.mktemp("experiment") / "run"
+    kept = ["tasks.held_out_kinds=[]", "evaluate.max_depth=3", "clone.epochs=1"]
+    trees = "[{environment: babyai, kinds: [goto_obj], count: 1}]"
+    demonstrations = "[{environment: babyai, kinds: [goto_obj], count: 40}]"
+    tasks = [f"tasks.trees={trees}", f"tasks.demonstrations={demonstrations}"]
+    config = load(TINY, [f"run={run}", *kept, *tasks])
+    directory = RunDirectory.open(config)
+    with directory.writing("policy") as policy:
+        prepare(config.model, [TEXT] * 9, 0, policy)
+    explicit.build(directory.path("policy"), directory.path("reward_model"))
+    return config
+
+
+@pytest.fixture(scope="module")
+def rows(config: Config) -> list[dict]:
+    return experiment.run(config, "weak-to-strong", ["clone.epochs=2"])
+
+
+def test_the_strong_policy_is_its_own_and_the_reward_model_is_borrowed(config: Config, rows: list[dict]) -> None:
+    base = Path(config.run)
+    weak, strong = (base / "experiments" / "weak-to-strong" / "runs" / name for name in ("weak", "strong"))
+    assert (weak / "policy").resolve() == base / "policy"
+    assert (weak / "reward_model").resolve() == (strong / "reward_model").resolve() == base / "reward_model"
+    assert not (strong / "policy").is_symlink() and not (strong / "trees").exists()
+    results = pq.read_table(base / "experiments" / "weak-to-strong" / "results.parquet").to_pylist()
+    assert len(results) == len(rows) == 2 * 7
+    assert {(row["variant"], row["tasks"]) for row in rows} == {("weak", 3), ("strong", 3)}
+
+
+def test_a_second_call_runs_only_what_is_missing(config: Config, rows: list[dict]) -> None:
+    runs = Path(config.run) / "experiments" / "weak-to-strong" / "runs"
+    kept = (runs / "weak" / "evaluation").stat().st_mtime_ns
+    (lost, *_) = sorted((runs / "strong" / "work" / "evaluation").glob("*.json"))
+    lost.unlink()
+    shutil.rmtree(runs / "strong" / "evaluation")
+    again = experiment.run(config, "weak-to-strong", ["clone.epochs=2"])
+    assert lost.exists() and (runs / "weak" / "evaluation").stat().st_mtime_ns == kept
+    outcomes = [[(row["variant"], row["method"], row["outcome"]) for row in found] for found in (rows, again)]
+    assert outcomes[0] == outcomes[1]
+    assert "In the paper" in (runs.parent / "report.md").read_text()
+    assert json.loads((runs / "strong" / "metrics" / "evaluate.json").read_text())
+
+
+def test_other_numbers_are_refused_before_anything_runs(config: Config, rows: list[dict]) -> None:
+    with pytest.raises(UserError, match=r"runs/weak was made with evaluate\.n=2, not 3"):
+        experiment.run(changed(config, ["evaluate.n=3"]), "weak-to-strong", ["clone.epochs=2"])
