@@ -8,7 +8,7 @@ import ray
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from actors.placement import Role
+from agentrm.cluster.roles import Role
 
 CLUSTER = yaml.safe_load(Path(__file__).parents[1].joinpath("cluster.yaml").read_text())
 
