@@ -12,8 +12,8 @@ import ray
 from actors.environments import RemoteGrader, RemoteSessions
 from actors.fleet import Fleet, Size
 from actors.metrics import TreeMetrics
-from actors.placement import Role, actor_options
 from actors.policy import connect_policy
+from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Task

@@ -10,7 +10,7 @@ import ray
 from ray.actor import ActorHandle
 
 from actors.fleet import Fleet, Size
-from actors.placement import Role, actor_options
+from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config, Hosts
 from agentrm.environments.base import Grade, Observation, Task
 from agentrm.environments.host import EnvironmentHost

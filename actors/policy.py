@@ -10,7 +10,7 @@ import ray
 
 from actors.exchange import Answer, Desk, Line, Request
 from actors.fleet import Fleet, Size
-from actors.placement import Role, actor_options
+from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config, Engine, Sampling
 from agentrm.models import openai_policy
 from agentrm.models.base import Policy

@@ -17,7 +17,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
-from actors.placement import Role, actor_options
+from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config, Engine
 from agentrm.errors import InputRefused, ModelError
 from agentrm.models.scoring import Input, Per, Score, Text, check, open_scorer

@@ -13,6 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from agentrm.config import load
 from agentrm.config.schema import Method
 from agentrm.environments import environment_class, names
 from agentrm.environments.catalogue import as_table, describe, describe_measured
@@ -30,6 +31,8 @@ app = typer.Typer(
 
 job = typer.Typer(help="Jobs that `agentrm submit` started on a cluster.", no_args_is_help=True)
 app.add_typer(job, name="job", rich_help_panel="Cluster")
+clusters = typer.Typer(help="A cluster before it is there.", no_args_is_help=True)
+app.add_typer(clusters, name="cluster", rich_help_panel="Cluster")
 Address = Annotated[
     str,
     typer.Option(metavar="URL", help="The cluster's dashboard, http://host:8265 (default: RAY_API_SERVER_ADDRESS)."),
@@ -256,6 +259,30 @@ def job_stop(name: JobName, address: Address = "") -> None:
     from jobs.submit import stop
 
     stop(name, address)
+
+
+@clusters.command("check")
+def cluster_check(
+    overrides: Overrides = None,
+    preset: Preset = "quickstart",
+    file: Annotated[Path | None, typer.Option(help="A description as in cluster.yaml (default: this machine).")] = None,
+) -> None:
+    """Say where each stage's actors go and whether their memory is there, and start nothing."""
+    from agentrm.cluster.description import read, this_machine
+    from agentrm.cluster.fit import resolve
+
+    config = load(preset, overrides or [])
+    rows = resolve(config, read(file) if file else this_machine(config))
+    table = Table("stage", "actors", "where", "memory of", "needs GiB", "has GiB", "fits", box=box.SIMPLE_HEAD)
+    for row in rows:
+        sizes = ("" if size is None else f"{size:.1f}" for size in (row.needs_gib, row.has_gib))
+        table.add_row(row.stage, row.what, row.where, row.memory, *sizes, "no" if row.fault else "yes")
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    console.print(table)
+    if faults := [row.fault for row in rows if row.fault]:
+        raise UserError(faults[0])
 
 
 @benchmark.command("search")

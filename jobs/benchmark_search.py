@@ -22,9 +22,9 @@ from rich.console import Console
 from actors.benchmark import DirectScoring, Ledger, Request, ScoreLedger, warm
 from actors.environments import RemoteSessions, start_environments
 from actors.fleet import Fleet, Size
-from actors.placement import Role, actor_options
 from actors.policy import RemoteGenerator, start_policy
 from actors.serving import ServedRewardModel, deployed
+from agentrm.cluster.roles import Role, actor_options
 from agentrm.config import tasks
 from agentrm.config.schema import Config
 from agentrm.environments.base import Task

@@ -28,9 +28,9 @@ from rich.table import Table
 
 from actors.benchmark import DirectScoring, TransformersScoring
 from actors.fleet import Fleet, Size
-from actors.placement import Role, actor_options
 from actors.serving import deployed
 from agentrm.client import AsyncScoringClient, ServiceError
+from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config
 from agentrm.data.trees import TreeStore
 from agentrm.models.rendering import Renderer

@@ -29,8 +29,8 @@ from actors.benchmark import MeasuredBuilder, Replay, Request
 from actors.builder import Builders
 from actors.environments import RemoteSessions, environment_counters, start_environments
 from actors.fleet import Fleet, Size
-from actors.placement import Role, actor_options
 from actors.policy import replica, start_policy
+from agentrm.cluster.roles import Role, actor_options
 from agentrm.config import tasks
 from agentrm.config.schema import Config
 from agentrm.environments.base import Task

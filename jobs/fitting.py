@@ -10,8 +10,8 @@ from typing import Literal
 
 from transformers.utils import logging
 
-from actors.placement import Role, role_resources
 from actors.trainer import Trained, fit
+from agentrm.cluster.roles import Role, role_resources
 from agentrm.config.schema import Config
 from agentrm.training.packing import steps_of
 from agentrm.training.sequences import Sequences

@@ -8,7 +8,7 @@ import ray
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from actors.placement import Role
+from agentrm.cluster.roles import Role
 
 CLUSTER = yaml.safe_load(Path(__file__).parents[1].joinpath("cluster.yaml").read_text())
 
@@ -22,7 +22,14 @@ def test_every_role_has_nodes_and_the_head_takes_no_actor() -> None:
     for role in Role:
         (resources,) = (each["resources"] for each in types.values() if role.value in each["resources"])
         assert resources["CPU"] > 0
-    assert types[CLUSTER["head_node_type"]]["resources"] == {"CPU": 0, "GPU": 0}
+    head = types[CLUSTER["head_node_type"]]["resources"]
+    assert head["CPU"] == head["GPU"] == 0
+
+
+def test_the_labels_agree_with_what_is_ordered() -> None:
+    for each in CLUSTER["available_node_types"].values():
+        spot = each["node_config"].get("InstanceMarketOptions", {}).get("MarketType") == "spot"
+        assert (each.get("labels", {}).get("market-type") == "spot") == spot
 
 
 def test_the_image_has_the_ray_of_this_project() -> None:

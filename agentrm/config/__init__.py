@@ -178,6 +178,10 @@ def _check(config: Config) -> None:
         low, high = getattr(part, name), getattr(part, f"max_{name}")
         if high is not None and high < low:
             raise UserError(f"the key {key}.max_{name} is {high}: it must be at least {key}.{name}, which is {low}")
+    for key, engine in (("policy_engine", config.policy_engine), ("reward_engine", config.reward_engine)):
+        if engine.gpus and engine.tensor_parallel > max(engine.gpus, 1):
+            told = f"the key {key}.tensor_parallel is {engine.tensor_parallel}"
+            raise UserError(f"{told}: a replica has {engine.gpus:g} GPUs, so set {key}.gpus to as many")
     for key, searching in (("trees", config.trees), ("evaluate", config.evaluate)):
         for name in ("max_tokens", "max_steps", "max_scores", "max_seconds"):
             if (budget := getattr(searching, name, None)) is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -75,6 +76,20 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     return wrapped
 
 
+def scratch_shape(scratch: Scratch) -> dict[str, Any]:
+    """The settings of a `scratch` model's LlamaConfig that its number of parameters depends on."""
+    return {
+        "vocab_size": scratch.vocabulary,
+        "hidden_size": scratch.hidden,
+        # A gated MLP has three matrices: 8/3 of the width costs what a plain MLP of 4 times the width does.
+        "intermediate_size": -(-scratch.hidden * 8 // 3 // 64) * 64,
+        "num_hidden_layers": scratch.layers,
+        "num_attention_heads": scratch.heads,
+        "num_key_value_heads": scratch.heads,
+        "tie_word_embeddings": True,
+    }
+
+
 def _from_scratch(scratch: Scratch, context: int, texts: Iterable[str], seed: int, directory: Path) -> None:
     head_size, rest = divmod(scratch.hidden, scratch.heads)
     if rest or head_size not in _HEAD_SIZES:
@@ -87,15 +102,8 @@ def _from_scratch(scratch: Scratch, context: int, texts: Iterable[str], seed: in
     torch.manual_seed(seed)
     llama = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=scratch.hidden,
-            # A gated MLP has three matrices: 8/3 of the width costs what a plain MLP of 4 times the width does.
-            intermediate_size=-(-scratch.hidden * 8 // 3 // 64) * 64,
-            num_hidden_layers=scratch.layers,
-            num_attention_heads=scratch.heads,
-            num_key_value_heads=scratch.heads,
+            **(scratch_shape(scratch) | {"vocab_size": len(tokenizer)}),
             max_position_embeddings=context,
-            tie_word_embeddings=True,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,

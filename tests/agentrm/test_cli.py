@@ -27,7 +27,7 @@ def agentrm(*arguments: str, typed: str = "") -> subprocess.CompletedProcess[str
     return subprocess.run([AGENTRM, *arguments], input=typed, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("command", [*STAGES, "experiment", "view", "play", "environments"])
+@pytest.mark.parametrize("command", [*STAGES, "experiment", "view", "play", "environments", "cluster"])
 def test_every_command_explains_itself(command: str) -> None:
     assert command in CliRunner().invoke(app, ["--help"]).stdout
     result = CliRunner().invoke(app, [command, "--help"])

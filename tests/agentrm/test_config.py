@@ -20,7 +20,7 @@ def test_every_preset_loads_and_survives_saving(name: str, tmp_path: Path) -> No
 
 
 def test_the_presets_of_the_readme_are_there() -> None:
-    assert {"quickstart", "smollm2", "llama3-8b"} <= set(presets())
+    assert {"quickstart", "smollm2", "llama3-8b-lora", "llama3-8b", "llama3-8b-cluster"} <= set(presets())
 
 
 def test_overrides_win_and_change_nothing_else() -> None:
@@ -83,6 +83,7 @@ def test_overrides_win_and_change_nothing_else() -> None:
         ("trees.rollout_steps=2", "trees.bootstrap"),
         ("trees.trees_per_task=0", "trees.trees_per_task"),
         ("reward_engine={replicas: 3, max_replicas: 2}", "reward_engine.max_replicas"),
+        ("policy_engine={gpus: 1, tensor_parallel: 2}", "policy_engine.tensor_parallel"),
         ("epochs", "key=value"),
         ("run=???", "run=???"),
     ],
