@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import ray
@@ -17,6 +16,7 @@ from transformers import AutoModelForSequenceClassification
 from actors.builder import TreeBuilder
 from actors.fleet import Fleet
 from actors.policy import RemoteGenerator
+from agentrm import storage
 from agentrm.config.schema import Config, Engine
 from agentrm.models.base import RewardModel
 from agentrm.models.engine import ScoringEngine
@@ -59,14 +59,15 @@ class MeasuredBuilder(TreeBuilder):
     def __init__(
         self, config: Config, policy_directory: str, store: str, policy: Fleet | None, environments: Fleet, serial: bool
     ) -> None:
-        renderer = Renderer.from_pretrained(Path(policy_directory), config.model.context)
+        renderer = Renderer.from_pretrained(storage.fetch(policy_directory), config.model.context)
         self._generator: Generator
         if policy is None:
             from agentrm.models.transformers_generator import TransformersGenerator
 
             device = "cuda" if config.policy_engine.gpus else "cpu"
-            arguments = policy_directory, config.sampling, config.model.context, renderer.stop_ids, device
-            self._generator = TransformersGenerator(*arguments)
+            self._generator = TransformersGenerator(
+                storage.fetch(policy_directory), config.sampling, config.model.context, renderer.stop_ids, device
+            )
         else:
             self._generator = RemoteGenerator(policy)
         self._ledger = Ledger(self._generator, serial)
@@ -91,8 +92,9 @@ class Replay:
     """One engine that answers a list of requests as fast as it can: the limit of what building can reach."""
 
     def __init__(self, config: Config, policy_directory: str) -> None:
-        stop_ids = Renderer.from_pretrained(policy_directory, config.model.context).stop_ids
-        arguments = policy_directory, config.policy_engine, config.sampling, config.model.context, stop_ids
+        directory = storage.fetch(policy_directory)
+        stop_ids = Renderer.from_pretrained(directory, config.model.context).stop_ids
+        arguments = directory, config.policy_engine, config.sampling, config.model.context, stop_ids
         self._engine = GenerationEngine(*arguments, config.seed)
 
     async def run(self, requests: Sequence[Request]) -> tuple[float, int]:
@@ -123,7 +125,7 @@ class DirectScoring:
     """The pooling engine of a reward model without a service around it; inputs are token ids."""
 
     def __init__(self, directory: str, engine: Engine, context: int) -> None:
-        self._engine = ScoringEngine(directory, engine, context)
+        self._engine = ScoringEngine(storage.fetch(directory), engine, context)
 
     async def run(self, batches: Sequence[Sequence[list[int]]]) -> float:
         """Seconds for all batches, one after the other."""
@@ -149,7 +151,7 @@ class TransformersScoring:
     """The same reward model in plain transformers, which pads the states of a batch and reads them anew."""
 
     def __init__(self, directory: str, device: str) -> None:
-        model = AutoModelForSequenceClassification.from_pretrained(directory, dtype="auto")
+        model = AutoModelForSequenceClassification.from_pretrained(storage.fetch(directory), dtype="auto")
         self._model = model.to(device).eval()
 
     @torch.inference_mode()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 import ray
 
@@ -93,7 +92,7 @@ class Builder(TreeBuilder):
         environments: Fleet,
         reward_model: RewardModel | None,
     ) -> None:
-        connected = connect_policy(config, Path(policy_directory), policy)
+        connected = connect_policy(config, policy_directory, policy)
         super().__init__(config, connected, store, environments, reward_model)
         self._policy, self._environments = policy, environments
         self._load = 0
@@ -169,9 +168,9 @@ class Builders:
 
 
 def start_builders(
-    config: Config, policy_directory: Path, store: str, policy: Fleet, environments: Fleet, model: RewardModel | None
+    config: Config, policy_directory: str, store: str, policy: Fleet, environments: Fleet, model: RewardModel | None
 ) -> Fleet:
     """Start `trees.builders` builders over started replicas and hosts."""
     size = Size.of(config.trees.builders, config.trees.max_builders, config.trees.concurrency)
-    arguments = (config, str(policy_directory), store, policy, environments, model)
+    arguments = (config, policy_directory, store, policy, environments, model)
     return Fleet.start(Builder, size, actor_options(config, Role.environments), *arguments)

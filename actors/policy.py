@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import ray
 
 from actors.exchange import Answer, Desk, Line, Request
 from actors.fleet import Fleet, Size
+from agentrm import storage
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config, Engine, Sampling
 from agentrm.models import openai_policy
@@ -29,7 +29,8 @@ class PolicyReplica:
     def __init__(
         self, directory: str, engine: Engine, sampling: Sampling, context: int, stop_ids: list[int], seed: int
     ) -> None:
-        self._desk = Desk(GenerationEngine(directory, engine, sampling, context, stop_ids, seed).generate)
+        model = storage.fetch(directory)
+        self._desk = Desk(GenerationEngine(model, engine, sampling, context, stop_ids, seed).generate)
 
     async def submit(self, client: str, requests: dict[int, Request]) -> str:
         """See `Desk`; a request holds the arguments of `Generator.generate`."""
@@ -67,30 +68,30 @@ def replica(replicas: Fleet, ids: Sequence[int]) -> str:
     return replicas.member(repr(list(ids[:_AFFINITY])))
 
 
-def start_policy(config: Config, directory: Path) -> Fleet:
-    """Start all replicas of the policy in a directory; there are none of a remote one."""
-    if (directory / openai_policy.FILE).exists():
+def start_policy(config: Config, directory: storage.Location) -> Fleet:
+    """Start all replicas of the policy at a location; there are none of a remote one."""
+    if openai_policy.FILE in storage.names(directory):
         return Fleet([])
     engine = config.policy_engine
-    stop_ids = Renderer.from_pretrained(directory, config.model.context).stop_ids
+    stop_ids = Renderer.from_pretrained(storage.fetch(directory), config.model.context).stop_ids
     arguments = (str(directory), engine, config.sampling, config.model.context, stop_ids, config.seed)
     size = Size.of(engine.replicas, engine.max_replicas, engine.max_num_seqs)
     return Fleet.start(PolicyReplica, size, actor_options(config, Role.rollouts, engine.gpus), *arguments)
 
 
-def connect_policy(config: Config, directory: Path, replicas: Fleet) -> Policy:
+def connect_policy(config: Config, directory: storage.Location, replicas: Fleet) -> Policy:
     """The `Policy` over started replicas, or the remote one."""
     if not replicas.names:
-        return openai_policy.connect(directory, config.sampling, config.model.action_format, config.seed)
-    renderer = Renderer.from_pretrained(directory, config.model.context)
+        return openai_policy.connect(storage.fetch(directory), config.sampling, config.model.action_format, config.seed)
+    renderer = Renderer.from_pretrained(storage.fetch(directory), config.model.context)
     return LanguageModelPolicy(RemoteGenerator(replicas), renderer, config.model.action_format, config.seed)
 
 
-def connect_judge(config: Config, directory: Path, replicas: Fleet) -> Completer:
+def connect_judge(config: Config, directory: storage.Location, replicas: Fleet) -> Completer:
     """Who answers for the method `judge`: the started policy, or the endpoint that it or `evaluate.judge` names."""
     judge, model = config.evaluate.judge, config.model
     if judge.source == "policy" and replicas.names:
-        renderer = Renderer.from_pretrained(directory, model.context)
+        renderer = Renderer.from_pretrained(storage.fetch(directory), model.context)
         return PolicyCompleter(RemoteGenerator(replicas), renderer)
     url, name = (model.source, model.name) if judge.source == "policy" else (judge.source, judge.name)
     # Endpoints without a key take any.

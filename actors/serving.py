@@ -17,6 +17,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
+from agentrm import storage
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config, Engine
 from agentrm.errors import InputRefused, ModelError
@@ -46,7 +47,7 @@ class Scorer:
     """One replica: a reward model and its engines. Every answer goes with the `release` that gave it."""
 
     def __init__(self, directory: str, engine: Engine, context: int, release: str) -> None:
-        self._scorer = open_scorer(Path(directory), engine, context)
+        self._scorer = open_scorer(storage.fetch(directory), engine, context)
         self._release = release
 
     async def score(self, inputs: list[Input], per: Per) -> tuple[str, list[Score]]:
@@ -172,15 +173,15 @@ class ServedRewardModel:
 
 
 @contextmanager
-def deployed(config: Config, directory: Path, http: bool) -> Iterator[Scorers]:
-    """Serve the reward model that lies in `directory` on the connected cluster for the block, from when it is ready.
+def deployed(config: Config, directory: storage.Location, http: bool) -> Iterator[Scorers]:
+    """Serve the reward model at the location `directory` on the connected cluster for the block, from when it is ready.
 
     Yields its scorers; with `http` the API listens on `serve.host` and `serve.port` as well. A run that is served
     already is updated: each replica takes requests until its successor is ready, so there must be room for one more.
     Whoever updated last ends the service. Raises ModelError when the directory holds no reward model or the engine
     does not start; the model that was served before stays then.
     """
-    check(directory)
+    check(storage.fetch(directory))
     name = application(config)
     settings = config.serve
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -211,7 +212,7 @@ def deployed(config: Config, directory: Path, http: bool) -> Iterator[Scorers]:
             serve.delete(name)
 
 
-def _scorer(config: Config, directory: Path) -> serve.Application:
+def _scorer(config: Config, directory: storage.Location) -> serve.Application:
     engine = config.reward_engine
     scaling: dict[str, Any] = {"num_replicas": engine.replicas}
     if engine.max_replicas is not None and engine.max_replicas > engine.replicas:

@@ -7,19 +7,22 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import ray
+from pyarrow.fs import LocalFileSystem
 from ray import train
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from agentrm import storage
 from agentrm.config.schema import RewardKind, Training
 from agentrm.errors import ModelError
+from agentrm.training.recorder import PROGRESS
 
 if TYPE_CHECKING:
     from agentrm.training.sequences import Sequences
@@ -41,22 +44,22 @@ class Trained:
 
 def fit(
     objective: Literal["policy", "reward_model"],
-    base: Path,
+    base: storage.Location,
     sequences: Sequences,
     held_out: Sequences | None,
     training: Training,
     seed: int,
-    work: Path,
+    work: storage.Location,
     show: Callable[[dict[str, float]], None],
     resources: Mapping[str, float] | None = None,
 ) -> Trained:
     """Train the model in `base`: a `policy` by token cross entropy, a `reward_model` by the loss of its
     `training.kind`.
 
-    `work` holds checkpoints, TensorBoard events and the result; a fit that was killed goes on from its last checkpoint
-    there. `work` and `base` must lie on storage that all workers reach. `show` gets the `Recorder`'s progress about
-    every second, from another thread. Each worker asks for the custom `resources`. Raises ModelError when more than
-    `training.max_failures` workers died, or the loss stopped being finite.
+    The location `work` holds checkpoints, TensorBoard events and the result; a fit that was killed goes on from its
+    last checkpoint there. `work` and `base` must lie on storage that all workers reach. `show` gets the `Recorder`'s
+    progress about every second, from another thread. Each worker asks for the custom `resources`. Raises ModelError
+    when more than `training.max_failures` workers died, or the loss stopped being finite.
     """
     gpu = training.gpus_per_worker > 0
     # Ray Train's controller asks its workers for news only so often, and starting and ending a fit waits for it.
@@ -88,18 +91,25 @@ def fit(
         ),
     )
     try:
-        with _showing(work / "progress.json", show):
+        with _showing(f"{work}/{PROGRESS}", show):
             result = trainer.fit()
     except train.TrainingFailedError as error:
         raise ModelError(f"the fit of the {objective} failed: {str(error).strip().splitlines()[-1]}") from error
     assert result.checkpoint is not None
-    directory = Path(result.checkpoint.path)
+    directory = _files(result.checkpoint)
     values = np.load(directory / _VALUES) if held_out is not None else None
-    return Trained(directory / _MODEL, json.loads((work / "progress.json").read_text()), values)
+    return Trained(directory / _MODEL, json.loads(storage.read_text(f"{work}/{PROGRESS}") or "{}"), values)
+
+
+def _files(checkpoint: Checkpoint) -> Path:
+    """A checkpoint on this machine."""
+    if isinstance(checkpoint.filesystem, LocalFileSystem):
+        return Path(checkpoint.path)
+    return Path(checkpoint.to_directory())
 
 
 @contextmanager
-def _showing(file: Path, show: Callable[[dict[str, float]], None]) -> Iterator[None]:
+def _showing(location: str, show: Callable[[dict[str, float]], None]) -> Iterator[None]:
     """Hand a file's JSON to `show` whenever it has changed; workers may be on other nodes, their output is on
     storage.
     """
@@ -109,10 +119,10 @@ def _showing(file: Path, show: Callable[[dict[str, float]], None]) -> Iterator[N
         shown = ""
         while True:
             last = ended.wait(_POLL_S)
-            with suppress(FileNotFoundError):
-                if (text := file.read_text()) != shown:
-                    shown = text
-                    show(json.loads(text))
+            text = storage.read_text(location)
+            if text is not None and text != shown:
+                shown = text
+                show(json.loads(text))
             if last:
                 return
 
@@ -145,33 +155,35 @@ def _worker(settings: dict[str, Any]) -> None:
 
     logging.disable_progress_bar()
     rank = train.get_context().get_world_rank()
+    base = storage.fetch(settings["base"])
     if not on_gpu:
         torch.set_num_threads(1)
     latest = train.get_checkpoint()
-    resume = None if latest is None else Path(latest.path)
+    resume = None if latest is None else _files(latest)
     if resume is not None and (resume / _MODEL).is_dir():
         return
     if settings["objective"] == "policy":
-        model = AutoModelForCausalLM.from_pretrained(settings["base"], dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         objective: Objective = TokenCrossEntropy(model)
     elif training.kind is RewardKind.explicit:
-        model = AutoModelForSequenceClassification.from_pretrained(settings["base"], dtype=torch.float32)
+        model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32)
         objective = ValueSquaredError(model, training.contrast)
     else:
-        model = AutoModelForCausalLM.from_pretrained(settings["base"], dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         cross_entropy = training.kind is RewardKind.implicit_cross_entropy
         objective = LogRatioError(model, training.beta, cross_entropy, training.contrast)
 
     def checkpoint(step: int, save: Callable[[Path], None]) -> None:
         with tempfile.TemporaryDirectory() as directory:
             save(Path(directory))
+            recorder.save()
             train.report({"step": step}, checkpoint=Checkpoint.from_directory(directory))
 
-    recorder = Recorder(Path(settings["work"]))
+    recorder = Recorder(settings["work"])
     sequences, held_out = ray.get(settings["sequences"])
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     if isinstance(objective, LogRatioError):
-        stored = Path(settings["work"])
+        stored = storage.scratch(settings["work"])
         sequences, held_out = (
             with_reference(objective, each, training, device, stored / f"reference_{name}.npy")
             for name, each in (("train", sequences), ("held_out", held_out))
@@ -198,7 +210,7 @@ def _worker(settings: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         target = Path(directory)
         model.save_pretrained(target / _MODEL, state_dict=fitted.weights)
-        AutoTokenizer.from_pretrained(settings["base"]).save_pretrained(target / _MODEL)
+        AutoTokenizer.from_pretrained(base).save_pretrained(target / _MODEL)
         if fitted.values is not None:
             np.save(target / _VALUES, fitted.values)
         train.report({}, checkpoint=Checkpoint.from_directory(directory))

@@ -151,7 +151,7 @@ def experiment(
 
 @app.command(rich_help_panel="Pipeline")
 def view(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, finished or not.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory, finished or not; or its URI.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0: any free port.")] = 8400,
     opens: Annotated[bool, typer.Option("--open/--no-open", help="Show the page in the browser.")] = True,
 ) -> None:
@@ -311,12 +311,13 @@ def benchmark_serve(
 
 def _show_quality(run: str, as_json: bool) -> None:
     """Print what `agentrm train` measured of a run's reward model: the same figures as the report's."""
-    path = Path(run).expanduser() / "metrics" / "train.json"
-    if not path.is_file():
-        raise UserError(f"{path} is not there: run `agentrm train run={run}` first")
     from agentrm.evaluation import quality_table
+    from agentrm.run import RunDirectory
 
-    quality = json.loads(path.read_text())["held_out"]
+    metrics = RunDirectory.existing(run).metrics("train")
+    if not metrics:
+        raise UserError(f"{run} has no reward model yet: run `agentrm train run={run}` first")
+    quality = metrics["held_out"]
     if as_json:
         typer.echo(json.dumps(quality, indent=2))
         return

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from agentrm.config import flatten, save, stored
+from agentrm import storage
+from agentrm.config import flatten, resolved, stored
 from agentrm.config.schema import Config
 from agentrm.errors import UserError
 
@@ -72,10 +72,14 @@ def alike(one: Config, other: Config) -> list[str]:
 
 
 class RunDirectory:
-    """`config.yaml`, `metrics/<stage>.json`, one folder per finished stage, and `work` for what resumes."""
+    """`config.yaml`, `metrics/<stage>.json`, one folder per finished stage, and `work` for what resumes.
 
-    def __init__(self, root: Path, config: Config) -> None:
-        self.root = root
+    `location` is a path or a URI. What processes on other machines read is handed to them as a location; what this one
+    reads it finds at a `path`.
+    """
+
+    def __init__(self, location: storage.Location, config: Config) -> None:
+        self.location = storage.absolute(location)
         self.config = config
 
     @classmethod
@@ -83,77 +87,84 @@ class RunDirectory:
         """Create the run directory, or continue it. Raises UserError when it was made with another configuration;
         `evaluated`: the keys of `evaluate` count as well.
         """
-        root = Path(config.run).expanduser().absolute()
-        path = root / "config.yaml"
-        if path.exists():
-            before, now = flatten(stored(path)), flatten(config)
+        location = storage.absolute(config.run)
+        text = storage.read_text(f"{location}/config.yaml")
+        if text is not None:
+            before, now = flatten(stored(text, f"{location}/config.yaml")), flatten(config)
             free = tuple(key for key in _FREE if not (evaluated and key == "evaluate."))
             changed = [key for key in now if before.get(key) != now[key] and not key.startswith(free)]
             if changed:
                 key = changed[0]
                 raise UserError(
-                    f"{root} was made with {key}={before.get(key)}, not {now[key]}: "
+                    f"{location} was made with {key}={before.get(key)}, not {now[key]}: "
                     "choose another run=... or set it back"
                 )
-        elif root.exists() and any(root.iterdir()):
-            raise UserError(f"{root} is not empty and no run of AgentRM: choose another run=...")
+        elif storage.names(location):
+            raise UserError(f"{location} is not empty and no run of AgentRM: choose another run=...")
         else:
-            root.mkdir(parents=True, exist_ok=True)
-            temporary = root / "config.yaml.writing"
-            save(config, temporary)
-            temporary.rename(path)
-        run = cls(root, config)
+            storage.write_text(f"{location}/config.yaml", resolved(config))
+        run = cls(location, config)
         run.write_metrics("versions", _versions())
         return run
 
+    @classmethod
+    def existing(cls, location: storage.Location) -> RunDirectory:
+        """A run as it is, to read. Raises UserError where there is none."""
+        location = storage.absolute(location)
+        text = storage.read_text(f"{location}/config.yaml")
+        if text is None:
+            raise UserError(
+                f"{location} is no run of AgentRM, as config.yaml is not in it: give a directory that run=... named"
+            )
+        return cls(location, stored(text, f"{location}/config.yaml"))
+
+    def at(self, stage: str) -> str:
+        """The location of a stage's output."""
+        return f"{self.location}/{stage}"
+
     def path(self, stage: str) -> Path:
-        """Where a finished stage's output lies."""
-        return self.root / stage
+        """A finished stage's output on this machine."""
+        return storage.fetch(self.at(stage))
 
     def finished(self, stage: str) -> bool:
         """Whether the stage's output is there, whole."""
-        return self.path(stage).is_dir()
+        return storage.finished(self.at(stage))
 
-    def require(self, stage: str, command: str) -> Path:
-        """The output of an earlier stage. Raises UserError that names the command that makes it."""
+    def require(self, stage: str, command: str) -> str:
+        """The location of an earlier stage's output. Raises UserError that names the command that makes it."""
         if not self.finished(stage):
-            raise UserError(f"{self.path(stage)} is not there: run `agentrm {command}` first")
-        return self.path(stage)
+            raise UserError(f"{self.at(stage)} is not there: run `agentrm {command}` first")
+        return self.at(stage)
 
     def borrow(self, other: RunDirectory, folders: Iterable[str]) -> None:
-        """Take the finished ones among another run's stages for one's own, by links and with their metrics."""
+        """Take the finished ones among another run's stages for one's own, with their metrics: by links, or by copies
+        where the run lies at a URI.
+        """
         for stage in STAGES:
             if stage.folder in folders and other.finished(stage.folder) and not self.finished(stage.folder):
                 self.write_metrics(stage.metrics, other.metrics(stage.metrics))
-                self.path(stage.folder).symlink_to(os.path.relpath(other.path(stage.folder), self.root))
+                if storage.is_uri(self.location):
+                    with self.writing(stage.folder) as output:
+                        storage.copy(other.at(stage.folder), output)
+                else:
+                    target = os.path.relpath(other.at(stage.folder), self.location)
+                    Path(self.at(stage.folder)).symlink_to(target)
 
-    def work(self, stage: str) -> Path:
-        """A folder that outlives crashes, for checkpoints."""
-        path = self.root / "work" / stage
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+    def work(self, stage: str) -> str:
+        """The location of what outlives crashes until a stage is finished."""
+        return self.at(f"work/{stage}")
 
-    @contextmanager
-    def writing(self, stage: str) -> Iterator[Path]:
+    def writing(self, stage: str) -> AbstractContextManager[Path]:
         """A temporary folder that becomes the stage's output when the block ends without an error."""
-        temporary = self.root / f"{stage}.writing"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield temporary
-        temporary.rename(self.path(stage))
+        return storage.writing(self.at(stage))
 
     def write_metrics(self, stage: str, metrics: dict) -> None:
         """Store a stage's metrics as JSON, atomically."""
-        path = self.root / "metrics" / f"{stage}.json"
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_suffix(".writing")
-        temporary.write_text(json.dumps(metrics, indent=2) + "\n")
-        temporary.rename(path)
+        storage.write_text(self.at(f"metrics/{stage}.json"), json.dumps(metrics, indent=2) + "\n")
 
     def metrics(self, stage: str) -> dict:
         """The stored metrics of a stage, or {}."""
-        path = self.root / "metrics" / f"{stage}.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return json.loads(storage.read_text(self.at(f"metrics/{stage}.json")) or "{}")
 
 
 def _versions() -> dict[str, str]:

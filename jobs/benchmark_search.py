@@ -14,7 +14,6 @@ import json
 import sys
 import time
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -71,7 +70,7 @@ def run(config: Config, episodes: int = 32, as_json: bool = False) -> dict[str, 
 
 
 async def _search(
-    config: Config, policy: Path, generator: Ledger, scorer: ScoreLedger, sessions: Sessions, todo: list[Task]
+    config: Config, policy: str, generator: Ledger, scorer: ScoreLedger, sessions: Sessions, todo: list[Task]
 ) -> dict[str, Any]:
     """Seconds and counts of all episodes, once the engines of policy, reward model and environments have started."""
     renderer = Renderer.from_pretrained(policy, config.model.context)
@@ -101,7 +100,7 @@ async def _search(
 
 
 async def _limit(
-    config: Config, policy: Path, requests: list[Request], reward_model: Path, states: list[State]
+    config: Config, policy: str, requests: list[Request], reward_model: str, states: list[State]
 ) -> dict[str, float]:
     """Seconds that the engines of policy and reward model take for all their requests at once."""
     renderer = Renderer.from_pretrained(reward_model, config.model.context)
@@ -109,9 +108,7 @@ async def _limit(
     count = config.reward_engine.replicas
     size = Size.of(count, None, config.reward_engine.max_num_seqs)
     options = actor_options(config, Role.rollouts, config.reward_engine.gpus)
-    with Fleet.start(
-        DirectScoring, size, options, str(reward_model), config.reward_engine, config.model.context
-    ) as engines:
+    with Fleet.start(DirectScoring, size, options, reward_model, config.reward_engine, config.model.context) as engines:
         shares = [engine.run.remote([ids[number::count]]) for number, engine in enumerate(engines.handles)]
         (generating, _), *scoring = await asyncio.gather(replay(config, policy, requests), *shares)
     return {"policy_seconds": generating, "reward_seconds": max(scoring)}

@@ -64,12 +64,12 @@ def run(
     with redirect_stdout(sys.stderr), cluster(config):
         engine, context = config.reward_engine, config.model.context
         options, one = actor_options(config, Role.rollouts, engine.gpus), Size.of(1, None, 1)
-        with Fleet.start(DirectScoring, one, options, str(model), engine, context) as actors:
+        with Fleet.start(DirectScoring, one, options, model, engine, context) as actors:
             (actor,) = actors.handles
             direct = asyncio.run(_await(actor.run.remote(ids)))
             id_pairs = [(renderer.ids(first), renderer.ids(second)) for first, second in pairs]
             direct_increments = asyncio.run(_await(actor.increments.remote(id_pairs)))
-        with Fleet.start(TransformersScoring, one, options, str(model), "cuda" if engine.gpus else "cpu") as actors:
+        with Fleet.start(TransformersScoring, one, options, model, "cuda" if engine.gpus else "cpu") as actors:
             (actor,) = actors.handles
             plain, plain_states = asyncio.run(_await(actor.run.remote(ids, _PADDED_ROWS, _TRANSFORMERS_S)))
         with deployed(config, model, http=True):

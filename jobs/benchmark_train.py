@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from rich.table import Table
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification
 
+from agentrm import storage
 from agentrm.config.schema import Config
 from agentrm.data.states import samples
 from agentrm.data.trees import TreeStore
@@ -69,7 +69,7 @@ def run(config: Config, trees: int = 8, as_json: bool = False) -> dict[str, Any]
     if device.type == "cpu":
         torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        base = starting_model(Path(folder), lambda target: explicit.build(policy, target))
+        base = starting_model(folder, lambda target: explicit.build(storage.fetch(policy), target))
         model = AutoModelForSequenceClassification.from_pretrained(base, dtype=getattr(torch, config.train.dtype))
         renderer = Renderer.from_pretrained(base, config.model.context)
     # A head of zeros would make every way's loss equal, whatever it reads.

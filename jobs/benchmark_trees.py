@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -94,13 +93,13 @@ def run(config: Config, trees: int = 32, seconds: float = 60.0, as_json: bool = 
 
 
 async def _grow(
-    name: str, config: Config, policy: Path, replicas: Fleet | None, todo: list[Task], seconds: float | None
+    name: str, config: Config, policy: str, replicas: Fleet | None, todo: list[Task], seconds: float | None
 ) -> tuple[Arm, list[Request]]:
     """One arm, its builders' requests included; without replicas the builder runs transformers itself."""
     role, gpus = (Role.environments, 0.0) if replicas else (Role.rollouts, config.policy_engine.gpus)
     options = actor_options(config, role, gpus)
     with tempfile.TemporaryDirectory() as store, start_environments(config) as hosts:
-        arguments = (config, str(policy), store, replicas, hosts, seconds is not None)
+        arguments = (config, policy, store, replicas, hosts, seconds is not None)
         size = Size.of(config.trees.builders, None, config.trees.concurrency)
         with Fleet.start(MeasuredBuilder, size, options, *arguments) as builders:
             # Engines of policy and environments start before the clock does.
@@ -137,11 +136,11 @@ def _work(todo: list[Task], seconds: float | None) -> Iterator[Work]:
         yield task, [0]
 
 
-async def replay(config: Config, policy: Path, requests: list[Request]) -> tuple[float, int]:
+async def replay(config: Config, policy: str, requests: list[Request]) -> tuple[float, int]:
     """Seconds and tokens of all requests at once, each replica with those that it would have had."""
     options = actor_options(config, Role.rollouts, config.policy_engine.gpus)
     size = Size.of(config.policy_engine.replicas, None, config.policy_engine.max_num_seqs)
-    with Fleet.start(Replay, size, options, config, str(policy)) as engines:
+    with Fleet.start(Replay, size, options, config, policy) as engines:
         shares: dict[str, list[Request]] = {name: [] for name in engines.names}
         for request in requests:
             shares[replica(engines, request.ids.tolist())].append(request)

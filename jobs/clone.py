@@ -7,11 +7,11 @@ A fit that was cut goes on from its last checkpoint.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
 
+from agentrm import storage
 from agentrm.config.schema import Config
 from agentrm.data.demonstrations import Demonstration, agent_turns, read
 from agentrm.models import openai_policy
@@ -40,7 +40,7 @@ def run(config: Config) -> dict[str, Any]:
         experts = read(directory.path("demonstrations"))
         work = directory.work("clone")
         base = starting_model(work, lambda target: prepare(config.model, _texts(experts), config.seed, target))
-        renderer = Renderer.from_pretrained(base, config.model.context)
+        renderer = Renderer.from_pretrained(storage.fetch(base), config.model.context)
         sequences, overflows = agent_turns(
             (each.messages for each in experts), renderer, config.clone.observation_share, config.seed
         )
@@ -55,7 +55,7 @@ def run(config: Config) -> dict[str, Any]:
             "seconds": round(time.monotonic() - started, 1),
         }
         directory.write_metrics("clone", metrics)
-    shutil.rmtree(work)
+    storage.delete(work)
     return metrics
 
 

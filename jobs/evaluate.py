@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import asdict, replace
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -21,6 +20,7 @@ from actors.environments import RemoteGrader, RemoteSessions, start_environments
 from actors.policy import connect_judge, connect_policy, start_policy
 from actors.scaling import scaled
 from actors.serving import ServedRewardModel, deployed
+from agentrm import storage
 from agentrm.config import tasks
 from agentrm.config.schema import Aggregate, Config, Evaluation, Method
 from agentrm.environments.base import Task
@@ -56,7 +56,7 @@ def run(config: Config) -> dict[str, Any]:
         _run(config, directory)
     metrics = directory.metrics("evaluate")
     print_results(metrics, Console())
-    print(f"report: {directory.path('evaluation') / 'report.html'}")
+    print(f"report: {directory.at('evaluation/report.html')}")
     return metrics
 
 
@@ -230,7 +230,7 @@ class Evaluator:
         }
 
 
-async def _evaluate(evaluator: Evaluator, todo: list[tuple[str, Task]], done: Path, concurrency: int) -> None:
+async def _evaluate(evaluator: Evaluator, todo: list[tuple[str, Task]], done: str, concurrency: int) -> None:
     """Write `<task id>.json` for every task; a task whose environment failed is retried by the next run."""
     lanes = asyncio.Semaphore(concurrency)
     failed: list[str] = []
@@ -242,9 +242,7 @@ async def _evaluate(evaluator: Evaluator, todo: list[tuple[str, Task]], done: Pa
             except EnvironmentFailure as error:
                 failed.append(str(error))
                 return
-        temporary = done / f".{task.id}.writing"
-        temporary.write_text(json.dumps(list(rows.values())))
-        temporary.rename(done / f"{task.id}.json")
+        await asyncio.to_thread(storage.write_text, _file(done, task), json.dumps(list(rows.values())))
         bar.advance(1)
 
     with progress("tasks", len(todo)) as bar:
@@ -253,10 +251,13 @@ async def _evaluate(evaluator: Evaluator, todo: list[tuple[str, Task]], done: Pa
         raise EnvironmentFailure(f"{len(failed)} tasks failed in their environment; run again to retry: {failed[0]}")
 
 
-def _stored(done: Path, task: Task) -> Rows:
+def _stored(done: str, task: Task) -> Rows:
     """What earlier runs have found on a task."""
-    path = done / f"{task.id}.json"
-    return {row["method"]: row for row in json.loads(path.read_text())} if path.exists() else {}
+    return {row["method"]: row for row in json.loads(storage.read_text(_file(done, task)) or "[]")}
+
+
+def _file(done: str, task: Task) -> str:
+    return f"{done}/{task.id}.json"
 
 
 if __name__ == "__main__":

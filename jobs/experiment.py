@@ -9,12 +9,15 @@ keys changed, and takes over by links what these do not change. Killed and start
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from agentrm import storage
 from agentrm.config import changed
 from agentrm.config.schema import Config
 from agentrm.evaluation.comparison import gather, print_comparison, write
@@ -34,9 +37,9 @@ def run(config: Config, experiment: str, strong: Sequence[str] = ()) -> list[dic
     """
     plan, about = variants(experiment, config, strong), EXPERIMENTS[experiment]
     base = RunDirectory.open(config)
-    output = base.root / "experiments" / experiment
+    output = base.at(f"experiments/{experiment}")
     configs = {
-        variant: replace(changed(config, overrides), run=str(output / "runs" / variant))
+        variant: replace(changed(config, overrides), run=f"{output}/runs/{variant}")
         for variant, overrides in plan.items()
     }
     runs = {variant: RunDirectory.open(each, evaluated=True) for variant, each in configs.items()}
@@ -49,12 +52,14 @@ def run(config: Config, experiment: str, strong: Sequence[str] = ()) -> list[dic
             print(f"== {variant}", file=sys.stderr)
             runs[variant].borrow(base, borrowed[variant])
             _finish(each, runs[variant])
-    rows = write(experiment, about, gather(runs, config, about.by_kind), config, output)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = write(experiment, about, gather(runs, config, about.by_kind), config, Path(folder))
+        storage.copy(folder, output)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = FILE_WIDTH
     print_comparison(rows, about, console)
-    print(f"report: {output / 'report.html'}")
+    print(f"report: {output}/report.html")
     return rows
 
 

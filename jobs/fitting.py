@@ -11,36 +11,36 @@ from typing import Literal
 from transformers.utils import logging
 
 from actors.trainer import Trained, fit
+from agentrm import storage
 from agentrm.cluster.roles import Role, role_resources
 from agentrm.config.schema import Config
 from agentrm.training.packing import steps_of
+from agentrm.training.recorder import EVENTS
 from agentrm.training.sequences import Sequences
 from jobs.runtime import progress
 
 
-def starting_model(work: Path, make: Callable[[Path], None]) -> Path:
-    """The directory of the untrained model, made by `make` once: a run that was cut keeps the one it began with."""
+def starting_model(work: str, make: Callable[[Path], None]) -> str:
+    """The location of the untrained model, made by `make` once: a run that was cut keeps the one it began with."""
     # The driver only copies weights: DeepSpeed need not warn that it finds no GPU, nor
     # transformers that a new head is new.
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    base = work / "base"
-    if not base.exists():
-        temporary = work / "base.writing"
-        shutil.rmtree(temporary, ignore_errors=True)
-        make(temporary)
-        temporary.rename(base)
+    base = f"{work}/base"
+    if not storage.finished(base):
+        with storage.writing(base) as output:
+            make(output)
     return base
 
 
 def fit_with_progress(
     objective: Literal["policy", "reward_model"],
-    base: Path,
+    base: storage.Location,
     sequences: Sequences,
     held_out: Sequences | None,
     config: Config,
-    work: Path,
+    work: storage.Location,
 ) -> Trained:
     """`actors.trainer.fit` by `config.clone` or `config.train`, under a progress bar that counts steps."""
     training = config.clone if objective == "policy" else config.train
@@ -55,8 +55,8 @@ def fit_with_progress(
         return fit(objective, base, sequences, held_out, training, config.seed, work, show, resources)
 
 
-def store_model(trained: Trained, work: Path, output: Path) -> dict[str, float]:
+def store_model(trained: Trained, work: str, output: Path) -> dict[str, float]:
     """Copy the model and its TensorBoard events to a stage's folder; returns the fit's last figures."""
     shutil.copytree(trained.directory, output, dirs_exist_ok=True)
-    shutil.copytree(work / "tensorboard", output / "tensorboard")
+    storage.copy(f"{work}/{EVENTS}", output / EVENTS)
     return {name: trained.progress[name] for name in ("steps", "loss", "tokens_per_second")}

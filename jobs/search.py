@@ -64,7 +64,7 @@ def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
 
         result = asyncio.run(play())
     if result.score is not None:
-        store = TreeStore(directory.path("searches") / method.value)
+        store = TreeStore(directory.at(f"searches/{method.value}"))
         store.write(result.tree)
         console.print(f"explored tree: {store.root}", markup=False, soft_wrap=True)
     return result

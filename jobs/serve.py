@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from pathlib import Path
 
 from actors.serving import deployed
+from agentrm import storage
 from agentrm.config.schema import Config
 from agentrm.errors import UserError
 from agentrm.run import RunDirectory
@@ -22,9 +22,7 @@ from jobs.runtime import cluster, main
 def run(config: Config) -> None:
     """Deploy the reward model and block. Raises UserError when there is none yet or the port is taken."""
     run = RunDirectory.open(config)
-    directory = (
-        Path(config.serve.model).expanduser().absolute() if config.serve.model else run.require("reward_model", "train")
-    )
+    directory = storage.absolute(config.serve.model) if config.serve.model else run.require("reward_model", "train")
     if not (config.cluster.address or os.environ.get("RAY_ADDRESS")):
         _check_port(config.serve.host, config.serve.port)
     with cluster(config), deployed(config, directory, http=True):

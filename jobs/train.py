@@ -8,11 +8,11 @@ Trees whose task falls among `train.held_out_trees` are not trained on; the metr
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
+from agentrm import storage
 from agentrm.config.schema import Config, RewardKind
 from agentrm.data.states import StateSamples, held_out, learned, samples
 from agentrm.data.trees import TreeStore
@@ -36,13 +36,14 @@ def run(config: Config) -> dict[str, Any]:
     if directory.finished("reward_model"):
         return directory.metrics("train")
     store = TreeStore(directory.require("trees", "trees"))
-    source = directory.require("policy", "clone") if config.train.base == "policy" else Path(config.train.base)
+    base_is_policy = config.train.base == "policy"
+    source = directory.require("policy", "clone") if base_is_policy else storage.absolute(config.train.base)
     started = time.monotonic()
     work = directory.work("train")
     settings = config.train
-    base = starting_model(work, lambda target: _build(config, source, target))
+    base = starting_model(work, lambda target: _build(config, storage.fetch(source), target))
     is_implicit = settings.kind is not RewardKind.explicit
-    renderer = Renderer.from_pretrained(base, config.model.context)
+    renderer = Renderer.from_pretrained(storage.fetch(base), config.model.context)
     fraction = settings.held_out_trees
     trees = [tree for tree in store.trees() if held_out(tree.task, fraction)]
     kept = (tree for tree in store.trees() if not held_out(tree.task, fraction) and learned(tree.task, settings.labels))
@@ -57,7 +58,10 @@ def run(config: Config) -> dict[str, Any]:
     drawn = Settings(config.evaluate.bootstrap, config.evaluate.confidence, config.seed)
     with directory.writing("reward_model") as output:
         if is_implicit:
-            implicit.describe(trained.directory, settings.beta, os.path.relpath(source, output))
+            # A run that is moved takes its policy along; one at a URI has no directories that lie beside each other.
+            near = not (storage.is_uri(source) or storage.is_uri(directory.location))
+            reference = os.path.relpath(source, directory.at("reward_model")) if near else source
+            implicit.describe(trained.directory, settings.beta, reference)
         metrics = store_model(trained, work, output) | {
             "held_out": quality(trees, _by_tree(testing, values, len(trees)), drawn),
             "export_difference": _verify(config, output, renderer, trees, testing, values),
@@ -68,7 +72,7 @@ def run(config: Config) -> dict[str, Any]:
         }
         (output / "README.md").write_text(card(config, metrics))
         directory.write_metrics("train", metrics)
-    shutil.rmtree(work)
+    storage.delete(work)
     return metrics
 
 

@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from actors.builder import Builders, start_builders
@@ -22,6 +21,7 @@ from actors.fleet import Fleet
 from actors.policy import start_policy
 from actors.scaling import scaled
 from actors.serving import ServedRewardModel, deployed
+from agentrm import storage
 from agentrm.config import tasks
 from agentrm.config.schema import Config
 from agentrm.data.trees import TreeStore
@@ -40,7 +40,7 @@ def run(config: Config) -> dict[str, Any]:
     """Grow every tree that is not there yet; returns the counts of this call."""
     directory = RunDirectory.open(config)
     policy = directory.require("policy", "clone")
-    store = TreeStore(directory.path("trees"))
+    store = TreeStore(directory.at("trees"))
     todo = missing(tasks(config.tasks.trees, config.tasks.seed), config.trees.trees_per_task, store.finished())
     if not todo:
         return directory.metrics("trees")
@@ -104,7 +104,7 @@ def _bootstrap(config: Config) -> Iterator[RewardModel | None]:
     if not config.trees.bootstrap:
         yield None
         return
-    with deployed(config, Path(config.trees.bootstrap).expanduser().absolute(), http=False) as scorers:
+    with deployed(config, storage.absolute(config.trees.bootstrap), http=False) as scorers:
         yield ServedRewardModel(scorers)
 
 

@@ -34,53 +34,58 @@ def load(source: str, overrides: Sequence[str] = ()) -> Config:
     path = PRESETS / f"{source}.yaml" if source in presets() else Path(source)
     if not path.is_file():
         raise UserError(f"no preset or file {source}: the presets are {', '.join(presets())}")
-    return _checked(path, overrides)
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', 'it is no text')}") from error
+    return _checked(text, str(path), overrides)
 
 
 def changed(config: Config, overrides: Sequence[str]) -> Config:
     """A copy of the configuration with overrides. Raises UserError as `load` does."""
-    return _checked(config, overrides)
+    return _checked(config, "the preset", overrides)
 
 
-def stored(path: Path) -> Config:
-    """The configuration that `save` wrote; what `load` checks against this machine's environments is taken as it is."""
-    return _merge(path, ())
+def stored(text: str, name: str) -> Config:
+    """The configuration that `resolved` gave; what `load` checks against this machine's environments is taken as it is.
+
+    Raises UserError that begins with `name`, the text's file.
+    """
+    return _merge(text, name, ())
 
 
-def _checked(source: Path | Config, overrides: Sequence[str]) -> Config:
+def _checked(source: str | Config, name: str, overrides: Sequence[str]) -> Config:
     for override in overrides:
         if "=" not in override:
             raise UserError(f"cannot read the override {override!r}: write key=value, such as clone.epochs=1")
         if override.partition("=")[2].strip() == "???":
             raise UserError(f"the override {override} gives no value: write key=value, such as clone.epochs=1")
-    config = _merge(source, overrides)
+    config = _merge(source, name, overrides)
     _check(config)
     return config
 
 
-def _merge(source: Path | Config, overrides: Sequence[str]) -> Config:
+def _merge(source: str | Config, name: str, overrides: Sequence[str]) -> Config:
+    """The configuration that YAML or another configuration gives, which errors call `name`, with overrides."""
     try:
-        given = OmegaConf.load(source) if isinstance(source, Path) else OmegaConf.structured(source)
+        given = OmegaConf.create(source) if isinstance(source, str) else OmegaConf.structured(source)
         merged = OmegaConf.merge(OmegaConf.structured(Config), given, OmegaConf.from_dotlist(list(overrides)))
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
-            where = source.name if isinstance(source, Path) else "the preset"
-            raise UserError(f"the key {missing[0]} has no value: give it in {where} or as {missing[0]}=...")
+            raise UserError(f"the key {missing[0]} has no value: give it in {name} or as {missing[0]}=...")
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
         raise UserError(f"the key {key} cannot be used: {str(error).splitlines()[0]}") from error
     except YAMLError as error:
-        raise UserError(f"{source} is no YAML: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        raise UserError(f"cannot read {source}: {error.strerror}") from error
+        raise UserError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
     assert isinstance(config, Config)
     return config
 
 
-def save(config: Config, path: Path) -> None:
-    """Write the resolved configuration as YAML that `stored` reads back equal, but for the API key."""
-    OmegaConf.save(OmegaConf.structured(replace(config, serve=replace(config.serve, api_key=""))), path)
+def resolved(config: Config) -> str:
+    """The resolved configuration as YAML that `stored` reads back equal, but for the API key."""
+    return OmegaConf.to_yaml(OmegaConf.structured(replace(config, serve=replace(config.serve, api_key=""))))
 
 
 def flatten(config: Config) -> dict[str, object]:

@@ -10,12 +10,12 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.fs as fs
 import pyarrow.parquet as pq
 
+from agentrm import storage
 from agentrm.environments.base import Task
 from agentrm.errors import UserError
 from agentrm.search.tree import Node, Tree
@@ -107,19 +107,12 @@ def _id(path: str) -> str:
 class TreeStore:
     """A directory of trees: `<environment>/<split>/<tree id>.parquet`; every file holds all columns.
 
-    `root` is a path, or a URI of a filesystem that pyarrow knows, such as `s3://bucket/trees`. Raises UserError for
-    another one.
+    `root` is a path, or a URI such as `s3://bucket/trees`. Raises UserError for one that cannot be reached.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: storage.Location) -> None:
         self.root = str(root)
-        try:
-            if "://" in self.root:
-                self._files, self._folder = fs.FileSystem.from_uri(self.root)
-            else:
-                self._files, self._folder = fs.LocalFileSystem(), str(Path(root).expanduser().absolute())
-        except (pa.ArrowInvalid, OSError, ImportError) as error:
-            raise UserError(f"trees cannot be stored at {self.root}: {str(error).splitlines()[0]}") from error
+        self._files, self._folder = storage.filesystem(self.root)
 
     def write(self, tree: Tree) -> None:
         """Commit one tree; one of the same id is replaced whole."""

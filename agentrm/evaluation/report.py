@@ -29,6 +29,7 @@ from agentrm.evaluation.plots import (
 )
 from agentrm.evaluation.quality import MODEL
 from agentrm.run import RunDirectory
+from agentrm.training.recorder import EVENTS
 
 Row = dict[str, Any]
 
@@ -195,7 +196,7 @@ def fit_losses(directory: RunDirectory) -> dict[str, Sequence[tuple[int, float]]
     curves: dict[str, Sequence[tuple[int, float]]] = {}
     for (stage, command), title in fits.items():
         # A finished fit takes its events along into the stage's output.
-        folder = directory.path(stage) if directory.finished(stage) else directory.root / "work" / command
+        folder = directory.path(stage if directory.finished(stage) else f"work/{command}/{EVENTS}")
         if points := read_curves(folder).get("loss"):
             curves[title] = points
     return curves

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from agentrm import storage
 from agentrm.config.schema import Engine
 from agentrm.errors import ContextOverflow, ModelError, UserError
 from agentrm.models.engine import EngineLoop
@@ -128,7 +129,9 @@ def copy(base: Path, directory: Path) -> None:
 
 
 def describe(directory: Path, beta: float, reference: str) -> None:
-    """Write into a causal LM's config.json what makes it a reward model."""
+    """Write into a causal LM's config.json what makes it a reward model; `reference` is the path to the model that it
+    was trained from, seen from `directory`, or a URI.
+    """
     path = directory / "config.json"
     config = json.loads(path.read_text()) | {KEY: {"beta": beta, "reference": reference}}
     path.write_text(json.dumps(config, indent=2) + "\n")
@@ -140,7 +143,8 @@ def described(directory: Path) -> tuple[float, Path]:
         settings = json.loads((directory / "config.json").read_text())[KEY]
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{directory} holds no implicit reward model: its config.json has no {KEY}") from error
-    reference = directory / settings["reference"]
+    named = settings["reference"]
+    reference = storage.fetch(named) if storage.is_uri(named) else directory / named
     if not (reference / "config.json").is_file():
         raise ModelError(f"the reference of {directory} is {reference}, where there is no model")
     return settings["beta"], reference

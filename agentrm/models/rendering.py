@@ -145,7 +145,7 @@ class Renderer:
         return thought if self._kept.thoughts else ""
 
     def _split_template(self) -> tuple[dict[tuple[str, bool], tuple[list[int], list[int]]], list[int]]:
-        """The ids before and after a turn's text, by role and whether it is the first, and those that open an answer."""
+        """The ids around a turn's text, by role and whether it is the first turn, and those that open an answer."""
 
         def render(count: int, generate: bool = False) -> str:
             roles = ("user", "assistant")

@@ -7,23 +7,33 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tensorboardX import SummaryWriter
 
-from agentrm.training.loop import Progress
+from agentrm import storage
+
+if TYPE_CHECKING:
+    from agentrm.training.loop import Progress
+
+PROGRESS = "progress.json"
+"""The file with the state of a fit by now."""
+
+EVENTS = "tensorboard"
+"""The folder with its curves."""
 
 _EVERY_S = 1.0
 
 
 class Recorder:
-    """Called after every step; writes `<directory>/tensorboard` and, about every second, `<directory>/progress.json`.
+    """Called after every step; writes `EVENTS` and, about every second, `PROGRESS` into a location.
 
     The file holds the latest `Progress` and `tokens_per_second`, over all workers since the fit started or resumed.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, location: storage.Location) -> None:
+        self._location = location
+        self._events = storage.scratch(f"{location}/{EVENTS}")
         self._writer: SummaryWriter | None = None
         self._started = time.monotonic()
         self._written = 0.0
@@ -33,7 +43,7 @@ class Recorder:
         """Record one step."""
         if self._writer is None:
             # A resumed fit repeats the steps since its checkpoint: what an earlier attempt wrote of them is dropped.
-            self._writer = SummaryWriter(str(self._directory / "tensorboard"), purge_step=progress.step)
+            self._writer = SummaryWriter(str(self._events), purge_step=progress.step)
         now = time.monotonic()
         self._tokens += progress.tokens
         rate = self._tokens / (now - self._started)
@@ -42,12 +52,19 @@ class Recorder:
             if value is not None:
                 self._writer.add_scalar(name, value, progress.step)
         if now - self._written >= _EVERY_S or progress.step == progress.steps:
-            temporary = self._directory / "progress.json.writing"
-            temporary.write_text(json.dumps(asdict(progress) | {"tokens_per_second": rate}))
-            temporary.rename(self._directory / "progress.json")
+            text = json.dumps(asdict(progress) | {"tokens_per_second": rate})
+            storage.write_text(f"{self._location}/{PROGRESS}", text)
             self._written = now
 
+    def save(self) -> None:
+        """Bring the events to the location, where that is another than this machine's."""
+        if self._writer is not None:
+            self._writer.flush()
+            if storage.is_uri(self._location):
+                storage.copy(self._events, f"{self._location}/{EVENTS}")
+
     def close(self) -> None:
-        """Flush the events."""
+        """Save the events and end."""
+        self.save()
         if self._writer is not None:
             self._writer.close()

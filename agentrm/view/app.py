@@ -17,7 +17,6 @@ from omegaconf import OmegaConf
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from agentrm.config import stored
 from agentrm.data.trees import TreeStore, from_table
 from agentrm.errors import UserError
 from agentrm.evaluation import quality_table
@@ -41,23 +40,12 @@ _HOSTS = ["127.0.0.1", "localhost"]
 _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
 
 
-def open_run(root: Path) -> RunDirectory:
-    """A run directory, to read. Raises UserError for a directory that is none."""
-    root = root.expanduser().absolute()
-    path = root / "config.yaml"
-    if not path.is_file():
-        raise UserError(
-            f"{root} is no run of AgentRM, as config.yaml is not in it: give a directory that run=... named"
-        )
-    return RunDirectory(root, stored(path))
-
-
 def create_app(run: RunDirectory) -> FastAPI:
     """The application over one run, for localhost. Errors are JSON, `{"error": {"message"}}`; 404 for what is not
     there, 409 for a file of the run that cannot be read or has just gone.
     """
-    store = TreeStore(run.path("trees"))
-    valuer = Valuer(run.path("reward_model"), run.config.model.context)
+    store = TreeStore(run.at("trees"))
+    valuer = Valuer(run.at("reward_model"), run.config.model.context)
     figures = _Figures()
 
     @asynccontextmanager
@@ -85,8 +73,8 @@ def create_app(run: RunDirectory) -> FastAPI:
     @app.get("/api/run")
     def overview() -> dict[str, Any]:
         return {
-            "name": run.root.name,
-            "path": str(run.root),
+            "name": run.location.rpartition("/")[2],
+            "path": run.location,
             "stages": stages(run),
             "versions": run.metrics("versions"),
             "config": OmegaConf.to_yaml(OmegaConf.structured(run.config)),

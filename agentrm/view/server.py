@@ -5,24 +5,25 @@ from __future__ import annotations
 import os
 import socket
 import webbrowser
-from pathlib import Path
 
 import uvicorn
 
 from agentrm.errors import UserError
-from agentrm.view.app import create_app, open_run
+from agentrm.run import RunDirectory
+from agentrm.view.app import create_app
 
 _HOST = "127.0.0.1"
 
 
-def view(root: Path, port: int, opens: bool) -> None:
-    """Serve a run at localhost (port 0: any free one) and, if it `opens`, show it in the browser. It is never served
-    to others: a run holds whatever its environments and models wrote. Raises UserError for no run and a taken port.
+def view(run: str, port: int, opens: bool) -> None:
+    """Serve the run at a location to localhost (port 0: any free one) and, if it `opens`, show it in the browser. It is
+    never served to others: a run holds whatever its environments and models wrote. Raises UserError for no run and a
+    taken port.
     """
-    app = create_app(open_run(root))
+    app = create_app(RunDirectory.existing(run))
     with _listen(port) as listening:
         url = f"http://{_HOST}:{listening.getsockname()[1]}"
-        print(f"{root} at {url} until Ctrl-C", flush=True)
+        print(f"{run} at {url} until Ctrl-C", flush=True)
         # Without a display a text browser would take over this terminal.
         if opens and os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
             webbrowser.open(url)

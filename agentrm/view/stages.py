@@ -6,8 +6,10 @@ import json
 from collections import Counter
 from typing import Any
 
+from agentrm import storage
 from agentrm.data.trees import TreeStore
 from agentrm.run import RunDirectory
+from agentrm.training.recorder import PROGRESS
 
 Stage = dict[str, Any]
 
@@ -56,13 +58,13 @@ def _count(run: RunDirectory, stage: str, command: str) -> tuple[int, int, str]:
     tasks = run.config.tasks
     if stage == "trees":
         trees = sum(each.count for each in tasks.trees) * run.config.trees.trees_per_task
-        return len(TreeStore(run.path(stage)).finished()), trees, "trees"
+        return len(TreeStore(run.at(stage)).finished()), trees, "trees"
     if stage == "evaluation":
         sets = tasks.held_in + tasks.held_out_kinds + tasks.held_out_environments
-        answered = sum(1 for _ in (run.root / "work" / stage).glob("*.json"))
+        answered = sum(name.endswith(".json") for name in storage.names(run.work(stage)))
         return answered, sum(each.count for each in sets), "tasks"
-    progress = run.root / "work" / command / "progress.json"
-    if stage == "demonstrations" or not progress.exists():
+    progress = storage.read_text(f"{run.work(command)}/{PROGRESS}")
+    if stage == "demonstrations" or progress is None:
         return 0, 0, ""
-    state = json.loads(progress.read_text())
+    state = json.loads(progress)
     return state["step"], state["steps"], "steps"

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from agentrm import storage
 from agentrm.models.state import State
 from agentrm.search.tree import Tree
 
@@ -21,7 +22,7 @@ Values = list[float | None]
 class Valuer:
     """Values by plain transformers in a thread of its own; what is computed is kept in memory."""
 
-    def __init__(self, directory: Path, context: int) -> None:
+    def __init__(self, directory: storage.Location, context: int) -> None:
         self._directory = directory
         self._context = context
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="values")
@@ -42,7 +43,7 @@ class Valuer:
         `error`: why that failed, or "".
         """
         return {
-            "available": (self._directory / "config.json").is_file(),
+            "available": "config.json" in storage.names(self._directory),
             "asked": tree_id in self._values,
             "values": list(self._values.get(tree_id, ())),
             "error": self._failures.get(tree_id, ""),
@@ -65,7 +66,7 @@ class Valuer:
 
     @cached_property
     def _value(self) -> Callable[[State], float | None]:
-        return _load(self._directory, self._context)
+        return _load(storage.fetch(self._directory), self._context)
 
 
 def _load(directory: Path, context: int) -> Callable[[State], float | None]:

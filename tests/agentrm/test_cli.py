@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agentrm.cli import app
-from agentrm.config import load, save
+from agentrm.config import load, resolved
 from agentrm.environments import SPLITS, Task, make, names
 from agentrm.evaluation.experiments import EXPERIMENTS
 from agentrm.evaluation.metrics import Settings
@@ -186,7 +186,7 @@ def test_a_view_needs_a_run_and_a_free_port(tmp_path: Path) -> None:
     result = agentrm("view", str(tmp_path))
     assert result.returncode == 2 and f"{tmp_path} is no run" in result.stderr
     assert len(result.stderr.splitlines()) == 1
-    save(load("quickstart"), tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text(resolved(load("quickstart")))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         result = agentrm("view", str(tmp_path), "--port", port)

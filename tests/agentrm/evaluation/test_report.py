@@ -74,8 +74,8 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 def directory(config: Config) -> RunDirectory:
-    run = RunDirectory(Path(config.run), config)
-    run.root.mkdir()
+    run = RunDirectory(config.run, config)
+    Path(config.run).mkdir()
     run.write_metrics("train", {"pairwise_accuracy": 0.8125, "note": "text"})
     return run
 
@@ -162,10 +162,10 @@ def test_figures_are_svg_in_the_pages_colours(config: Config, directory: RunDire
 
 @pytest.mark.parametrize("place", ["work/train", "reward_model"])
 def test_a_run_with_events_shows_its_losses(config: Config, directory: RunDirectory, output: Path, place: str) -> None:
-    with SummaryWriter(str(directory.root / place / "tensorboard")) as writer:
+    with SummaryWriter(str(Path(directory.location) / place / "tensorboard")) as writer:
         for step in range(1, 6):
             writer.add_scalar("loss", 1 / step, step)
-    curves = read_curves(directory.root / place)
+    curves = read_curves(Path(directory.location) / place)
     assert [step for step, _ in curves["loss"]] == [1, 2, 3, 4, 5]
     assert [value for _, value in curves["loss"]] == pytest.approx([1 / step for step in range(1, 6)])
     write_report(episodes(), output, config, directory)

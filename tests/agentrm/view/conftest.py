@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentrm.config import load, save
+from agentrm.config import load, resolved
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Task
 from agentrm.search.tree import Node, Tree
@@ -49,7 +49,7 @@ def large() -> Tree:
 def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory, to read."""
     root = tmp_path_factory.mktemp("run")
-    save(load("quickstart", [f"run={root}"]), root / "config.yaml")
+    (root / "config.yaml").write_text(resolved(load("quickstart", [f"run={root}"])))
     store = TreeStore(root / "trees")
     for tree in (small(), large()):
         for index, node in enumerate(tree.nodes[1:], start=1):

@@ -20,19 +20,20 @@ from agentrm.errors import UserError
 from agentrm.models.explicit import build, score
 from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
-from agentrm.view.app import create_app, open_run
+from agentrm.run import RunDirectory
+from agentrm.view.app import create_app
 from tests.agentrm.view.conftest import LARGE, NODES, SMALL
 
 
 @pytest.fixture
 def client(root: Path) -> Iterator[TestClient]:
-    with TestClient(create_app(open_run(root)), base_url="http://127.0.0.1:8400") as client:
+    with TestClient(create_app(RunDirectory.existing(root)), base_url="http://127.0.0.1:8400") as client:
         yield client
 
 
 def test_a_directory_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"{tmp_path} is no run of AgentRM, as config\.yaml is not in it"):
-        open_run(tmp_path)
+        RunDirectory.existing(tmp_path)
 
 
 def test_what_is_not_there_yet_is_said(client: TestClient) -> None:
@@ -148,7 +149,7 @@ def test_a_file_that_is_no_tree_is_named(root: Path, client: TestClient) -> None
 
 
 def test_a_file_that_goes_while_it_is_read_is_said(root: Path, client: TestClient) -> None:
-    events = root / "work" / "clone" / "events.out.tfevents.1"
+    events = root / "work" / "clone" / "tensorboard" / "events.out.tfevents.1"
     events.parent.mkdir(parents=True)
     events.symlink_to(root / "gone")
     response = client.get("/api/curves")

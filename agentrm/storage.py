@@ -1,0 +1,157 @@
+"""Files at locations: paths of this machine, or URIs of filesystems that pyarrow knows (`s3://`, `gs://`, `file://`).
+
+Libraries read models and tables from local paths: `fetch` brings what lies at a URI to this machine, once.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as fs
+from platformdirs import user_cache_path
+
+from agentrm.errors import UserError
+
+Location = str | Path
+"""A path, or a URI."""
+
+_LOCAL = fs.LocalFileSystem()
+
+# Lies beside the files of a folder at a URI until the last of them is there: object stores cannot rename a folder.
+_WRITING = ".writing"
+
+
+def is_uri(location: Location) -> bool:
+    """Whether a location is no path of this machine."""
+    return "://" in str(location)
+
+
+def absolute(location: Location) -> str:
+    """A path without `~` and independent of the current directory; a URI without the slash at its end."""
+    return str(location).rstrip("/") if is_uri(location) else str(Path(location).expanduser().absolute())
+
+
+def filesystem(location: Location) -> tuple[fs.FileSystem, str]:
+    """The filesystem of a location, and the location's path in it. Raises UserError for one that cannot be reached."""
+    if not is_uri(location):
+        return _LOCAL, absolute(location)
+    try:
+        files, path = fs.FileSystem.from_uri(str(location))
+    except (pa.ArrowInvalid, OSError, ImportError) as error:
+        raise UserError(f"{location} cannot be reached: {str(error).splitlines()[0]}") from error
+    return files, path
+
+
+def names(location: Location) -> list[str]:
+    """What a folder holds, sorted; nothing where there is no folder."""
+    return sorted(info.base_name for info in _list(location, recursive=False))
+
+
+def read_text(location: Location) -> str | None:
+    """The text of a file, None where there is no file."""
+    files, path = filesystem(location)
+    try:
+        with files.open_input_stream(path) as stream:
+            return stream.read().decode()
+    except FileNotFoundError:
+        return None
+
+
+def write_text(location: Location, text: str) -> None:
+    """Write a file that is there whole or not at all."""
+    files, path = filesystem(location)
+    folder, _, name = path.rpartition("/")
+    files.create_dir(folder, recursive=True)
+    # Object stores show a file only once it is whole.
+    local = isinstance(files, fs.LocalFileSystem)
+    written = f"{folder}/.{name}{_WRITING}" if local else path
+    with files.open_output_stream(written) as stream:
+        stream.write(text.encode())
+    if local:
+        files.move(written, path)
+
+
+@contextmanager
+def writing(location: Location) -> Iterator[Path]:
+    """A temporary folder on this machine that becomes `location` when the block ends without an error."""
+    if is_uri(location):
+        with tempfile.TemporaryDirectory(prefix="agentrm-") as temporary:
+            yield Path(temporary)
+            delete(location)
+            write_text(f"{location}/{_WRITING}", "")
+            copy(temporary, location)
+            files, path = filesystem(f"{location}/{_WRITING}")
+            files.delete_file(path)
+        return
+    folder = Path(f"{location}{_WRITING}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    yield folder
+    folder.rename(location)
+
+
+def finished(location: Location) -> bool:
+    """Whether a folder is there, and whole."""
+    if not is_uri(location):
+        return Path(location).is_dir()
+    found = names(location)
+    return bool(found) and _WRITING not in found
+
+
+def copy(source: Location, target: Location) -> None:
+    """Copy what a folder holds into another one, over files of the same names."""
+    (origin, path), (destination, folder) = filesystem(source), filesystem(target)
+    destination.create_dir(folder, recursive=True)
+    fs.copy_files(path, folder, source_filesystem=origin, destination_filesystem=destination)
+
+
+def delete(location: Location) -> None:
+    """Delete a folder, if it is there."""
+    files, path = filesystem(location)
+    if files.get_file_info(path).type == fs.FileType.Directory:
+        files.delete_dir(path)
+
+
+def fetch(location: Location) -> Path:
+    """A folder's files on this machine: itself, or a copy in the user's cache that later calls find again.
+
+    A folder whose files have changed since is copied anew. What is not there is not there on this machine either.
+    """
+    if not is_uri(location):
+        return Path(absolute(location))
+    files, path = filesystem(location)
+    found = sorted((each.path, each.size, each.mtime_ns or 0) for each in _list(location, recursive=True))
+    copied = _cached(repr((str(location), found)))
+    if not found or copied.is_dir():
+        return copied
+    copied.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=_WRITING, dir=copied.parent))
+    fs.copy_files(path, str(temporary), source_filesystem=files, destination_filesystem=_LOCAL)
+    try:
+        temporary.rename(copied)
+    except OSError:  # another process was faster
+        shutil.rmtree(temporary)
+    return copied
+
+
+def scratch(location: Location) -> Path:
+    """A folder on this machine for files that outlive a process: the location itself, or one that stands for it."""
+    folder = Path(location) if not is_uri(location) else _cached(str(location))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _cached(key: str) -> Path:
+    return user_cache_path("agentrm") / "storage" / blake2b(key.encode(), digest_size=16).hexdigest()
+
+
+def _list(location: Location, recursive: bool) -> list[fs.FileInfo]:
+    files, path = filesystem(location)
+    found = files.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
+    return [each for each in found if not recursive or each.type == fs.FileType.File]
