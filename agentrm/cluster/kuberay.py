@@ -23,9 +23,9 @@ from agentrm.errors import UserError
 
 Manifest = dict[str, Any]
 
-SECRET = "agentrm"
-"""The Secret's name; its key API_KEY protects the scoring service."""
+SECRET = "agentrm-keys"
 API_KEY = "AGENTRM_API_KEY"
+"""The Secret's key that protects the scoring service."""
 
 # How each provider's Kubernetes marks spot nodes, by label and, where it has one, by a taint of the same name.
 _SPOT = {

@@ -172,7 +172,7 @@ def test_a_service_has_a_key_from_the_secret_and_the_nodes_that_it_needs(cluster
     }
     assert [each.groupName for each in spec.rayClusterConfig.workerGroupSpecs] == ["rollouts"]
     (container,) = spec.rayClusterConfig.headGroupSpec.template["spec"]["containers"]
-    assert container["envFrom"] == [{"secretRef": {"name": "agentrm", "optional": True}}]
+    assert container["envFrom"] == [{"secretRef": {"name": "agentrm-keys", "optional": True}}]
 
 
 def test_what_cannot_run_there_is_refused(cluster: Description) -> None:
