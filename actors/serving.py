@@ -190,19 +190,18 @@ def deployed(config: Config, directory: storage.Location, http: bool) -> Iterato
         http_options={"host": settings.host, "port": settings.port},
     )
     updates = name in serve.status().applications
-    scorer = _scorer(config, directory)
     try:
         if http:
-            serve.run(_api(config).bind(scorer), name=name, route_prefix="/")
+            serve.run(bound(config, directory), name=name, route_prefix="/")
         else:
-            serve.run(scorer, name=name, route_prefix=None)
+            serve.run(_scorer(config, directory), name=name, route_prefix=None)
     except RuntimeError as error:
         if not updates:
             serve.delete(name)
         reason = str(error).strip().splitlines()[-1]
         raise ModelError(f"the reward model in {directory} could not be served: {reason}") from error
     since = serve.status().applications[name].last_deployed_time_s
-    scorers = _scorers(config)
+    scorers = _scorers(config, name)
     try:
         yield scorers
     finally:
@@ -210,6 +209,14 @@ def deployed(config: Config, directory: storage.Location, http: bool) -> Iterato
         served = serve.status().applications.get(name)
         if served and served.last_deployed_time_s == since:
             serve.delete(name)
+
+
+def bound(config: Config, directory: storage.Location) -> serve.Application:
+    """The API over the reward model at the location `directory`, for whoever starts Serve. Raises ModelError when there
+    is none.
+    """
+    check(storage.fetch(directory))
+    return _api(config).bind(_scorer(config, directory))
 
 
 def _scorer(config: Config, directory: storage.Location) -> serve.Application:
@@ -238,7 +245,7 @@ def _api(config: Config) -> serve.Deployment:
     name, settings, context = application(config), config.serve, config.model.context
 
     def build() -> FastAPI:
-        scorers = _scorers(config)
+        scorers = _scorers(config, serve.get_replica_context().app_name)
         return create_app(scorers.score, scorers.alive, settings, name, context)
 
     return serve.deployment(
@@ -251,9 +258,9 @@ def _api(config: Config) -> serve.Deployment:
     )
 
 
-def _scorers(config: Config) -> Scorers:
+def _scorers(config: Config, name: str) -> Scorers:
     engine = config.reward_engine
-    handle = serve.get_deployment_handle("Scorer", app_name=application(config))
+    handle = serve.get_deployment_handle("Scorer", app_name=name)
     return Scorers(handle, several=max(engine.replicas, engine.max_replicas or 0) > 1)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -283,6 +284,40 @@ def cluster_check(
     console.print(table)
     if faults := [row.fault for row in rows if row.fault]:
         raise UserError(faults[0])
+
+
+@clusters.command("render")
+def cluster_render(
+    image: Annotated[str, typer.Option(help="An image with AgentRM in it, such as the Dockerfile of --output makes.")],
+    overrides: Overrides = None,
+    preset: Preset = "quickstart",
+    file: Annotated[Path, typer.Option(help="The cluster's description.")] = Path("cluster.yaml"),
+    job: Annotated[str, typer.Option(help="The job of the RayJob, as in `agentrm submit`.")] = "pipeline",
+    namespace: Annotated[str, typer.Option(help="The Kubernetes namespace.")] = "default",
+    claim: Annotated[str, typer.Option(help="The PersistentVolumeClaim that all pods share.")] = "agentrm",
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write files here (default: print YAML).")] = None,
+) -> None:
+    """Write the cluster for Kubernetes: a RayCluster, a RayJob and a RayService for KubeRay."""
+    from agentrm.cluster import kuberay
+    from agentrm.cluster.description import read
+    from jobs.submit import check_job
+
+    check_job(job)
+    chosen = overrides or []
+    config, cluster, target = load(preset, chosen), read(file), kuberay.Target(image, namespace, claim)
+    manifests = {
+        "raycluster": kuberay.ray_cluster(cluster, target),
+        "rayjob": kuberay.ray_job(cluster, target, config, job, preset, chosen),
+        "rayservice": kuberay.ray_service(cluster, target, config, preset, chosen),
+    }
+    if output is None:
+        typer.echo(yaml.safe_dump_all(manifests.values(), sort_keys=False), nl=False)
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "Dockerfile").write_text(kuberay.dockerfile(cluster))
+    (output / "Dockerfile.dockerignore").write_text("\n".join(cluster.rsync_exclude) + "\n")
+    for name, manifest in manifests.items():
+        (output / f"{name}.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
 
 
 @benchmark.command("search")

@@ -1,8 +1,9 @@
 """Serve a run's reward model, or the one in `serve.model`, over HTTP until Ctrl-C.
 
     ray job submit -- python -m jobs.serve --preset quickstart serve.port=8000
+    serve run jobs.serve:application preset=quickstart run=runs/quickstart
 
-On a cluster that serves the run already this updates it in place, without a failed request, and takes it over.
+On a cluster that serves the run already the first updates it in place, without a failed request, and takes it over.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import os
 import socket
 import threading
 
-from actors.serving import deployed
+from ray import serve
+
+from actors.serving import bound, deployed
 from agentrm import storage
+from agentrm.config import load
 from agentrm.config.schema import Config
 from agentrm.errors import UserError
 from agentrm.run import RunDirectory
@@ -21,8 +25,7 @@ from jobs.runtime import cluster, main
 
 def run(config: Config) -> None:
     """Deploy the reward model and block. Raises UserError when there is none yet or the port is taken."""
-    run = RunDirectory.open(config)
-    directory = storage.absolute(config.serve.model) if config.serve.model else run.require("reward_model", "train")
+    directory = _model(config)
     if not (config.cluster.address or os.environ.get("RAY_ADDRESS")):
         _check_port(config.serve.host, config.serve.port)
     with cluster(config), deployed(config, directory, http=True):
@@ -31,6 +34,21 @@ def run(config: Config) -> None:
             threading.Event().wait()
         except KeyboardInterrupt:
             print("stopping")
+
+
+def application(arguments: dict[str, str]) -> serve.Application:
+    """The same as an application of Ray Serve's own configuration, which then says where it listens: `preset`, and keys
+    with their values. Where others can reach it give `serve.host` and `serve.api_key`. Raises as `load` and `run` do.
+    """
+    given = dict(arguments)
+    config = load(given.pop("preset", "quickstart"), [f"{key}={value}" for key, value in given.items()])
+    return bound(config, _model(config))
+
+
+def _model(config: Config) -> str:
+    if config.serve.model:
+        return storage.absolute(config.serve.model)
+    return RunDirectory.open(config).require("reward_model", "train")
 
 
 def _usage(config: Config) -> str:

@@ -35,8 +35,7 @@ def submit(job: str, preset: str, overrides: Sequence[str], address: str, wait: 
     Raises UserError for an unknown job, a wrong configuration or an address that does not answer, JobFailed when the
     job that was waited for failed.
     """
-    if job not in JOBS:
-        raise UserError(f"no job {job!r}: choose one of {', '.join(JOBS)}")
+    check_job(job)
     load(preset, overrides)
     entrypoint = shlex.join(["python", "-m", f"jobs.{job}", "--preset", preset, *overrides])
     name = _submitted(_client(address), entrypoint)
@@ -44,6 +43,12 @@ def submit(job: str, preset: str, overrides: Sequence[str], address: str, wait: 
     if wait:
         follow(name, address)
     return name
+
+
+def check_job(job: str) -> None:
+    """Raise UserError unless a cluster can be given this job."""
+    if job not in JOBS:
+        raise UserError(f"no job {job!r}: choose one of {', '.join(JOBS)}")
 
 
 def _submitted(client: JobSubmissionClient, entrypoint: str) -> str:

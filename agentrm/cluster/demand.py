@@ -1,30 +1,27 @@
-"""What each stage of a configuration asks of a cluster: groups of equal actors, with their resources and memory.
-
-Groups of one stage run at a time; the stages run one after another.
-"""
+"""What each stage of a configuration asks of a cluster: groups of equal actors, with their resources and memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from agentrm.cluster import memory
+from agentrm.cluster.memory import of_engine, of_loading, of_training, shape
 from agentrm.cluster.roles import Role, actor_options
-from agentrm.config.schema import Config, Engine, RewardKind, Training
+from agentrm.config.schema import Config, RewardKind
 from agentrm.models.openai_policy import is_endpoint
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """`least` to `most` actors of one `stage` that ask Ray for the resources in `each`, set by the keys under `key`
-    and numbered by `number`.
+    """`least` to `most` actors, by the key `number`, that run at a time with the others of their `stage` and ask Ray
+    for the resources in `each`; without any it is the driver, on the head.
 
-    Each needs `gpu_gib` of each of its GPUs, where it may take the `share`, and `host_gib` of its machine's memory;
-    `remedy` says how to need less. A `driver` runs on the head and asks Ray for nothing.
+    Each needs `gpu_gib` of each of its GPUs, of which it may take the `share`, and `host_gib` of its machine's memory;
+    `remedy` says how to need less of a GPU.
     """
 
     stage: str
-    key: str
     number: str
     least: int
     most: int
@@ -33,108 +30,78 @@ class Group:
     share: float = 1.0
     host_gib: float = 0.0
     remedy: str = ""
-    driver: bool = False
+
+    @property
+    def key(self) -> str:
+        """Where its settings are."""
+        return self.number.partition(".")[0]
 
 
 def groups(config: Config) -> list[Group]:
     """The groups of all stages, in the order of the pipeline and with `serve` at the end."""
-    return [*_clone(config), *_trees(config), *_train(config), *_evaluate(config), _reward(config, "serve")]
+    remote, trees = is_endpoint(config.model.source), config.trees
+    policy = [] if remote else [config.model.source]
+    found = [] if remote else [_hosts(config, "demonstrations"), *_fit(config, "clone", config.model.source)]
+    found += [_engines(config, "trees", "policy_engine", source) for source in policy]
+    found += [_hosts(config, "trees"), _fleet(config, "trees", "trees.builders", Role.environments)]
+    found += [_engines(config, "trees", "reward_engine", trees.bootstrap)] if trees.bootstrap else []
+    learned = config.model.source if config.train.base == "policy" else config.train.base
+    found += _fit(config, "train", learned)
+    found += [_engines(config, "evaluate", "policy_engine", source) for source in policy]
+    found += [_hosts(config, "evaluate"), _engines(config, "evaluate", "reward_engine", learned)]
+    return [*found, _engines(config, "serve", "reward_engine", config.serve.model or learned)]
 
 
-def _clone(config: Config) -> Iterator[Group]:
-    if is_endpoint(config.model.source):
-        return
-    yield _hosts(config, "demonstrations")
-    yield from _fit(config, "clone", config.clone, config.model.source, scalar_head=False)
-
-
-def _trees(config: Config) -> Iterator[Group]:
-    trees = config.trees
-    yield from _policy(config, "trees")
-    yield _hosts(config, "trees")
-    options = _asked(config, Role.environments)
-    yield Group("trees", "trees", "trees.builders", trees.builders, trees.max_builders or trees.builders, options)
-    if trees.bootstrap:
-        yield _reward(config, "trees")
-
-
-def _train(config: Config) -> Iterator[Group]:
-    yield from _fit(config, "train", config.train, _reward_source(config), _explicit(config))
-
-
-def _evaluate(config: Config) -> Iterator[Group]:
-    yield from _policy(config, "evaluate")
-    yield _hosts(config, "evaluate")
-    yield _reward(config, "evaluate")
-
-
-def _fit(config: Config, stage: str, training: Training, source: str, scalar_head: bool) -> Iterator[Group]:
-    """The workers of a fit, and the driver, which prepares the model that they start from."""
-    gpu = host = 0.0
+def _fit(config: Config, stage: str, source: str) -> Iterator[Group]:
+    """The driver, which prepares the model that a fit starts from, and the workers."""
+    training, gpu, host = getattr(config, stage), 0.0, 0.0
     if training.gpus_per_worker:
-        shape = memory.shape(config.model, source, scalar_head, training.lora)
-        gpu, host = memory.of_training(shape, training, config.model.context), memory.of_loading(shape)
-    yield Group(stage, "driver", "", 1, 1, {}, host_gib=host, driver=True)
-    yield Group(
-        stage,
+        scalar_head = stage == "train" and config.train.kind is RewardKind.explicit
+        model = shape(config.model, source, scalar_head, training.lora)
+        gpu, host = of_training(model, training, config.model.context), of_loading(model)
+    yield Group(stage, "driver", 1, 1, {}, host_gib=host)
+    yield _fleet(
+        config,
         stage,
         f"{stage}.workers",
-        training.workers,
-        training.workers,
-        _asked(config, Role.training, training.gpus_per_worker),
-        gpu,
-        min(training.gpus_per_worker, 1.0),
-        host,
-        f"lower {stage}.tokens_per_batch or model.context, raise {stage}.workers with {stage}.zero_stage=3, "
+        Role.training,
+        training.gpus_per_worker,
+        gpu_gib=gpu,
+        share=min(training.gpus_per_worker, 1.0),
+        host_gib=host,
+        remedy=f"lower {stage}.tokens_per_batch or model.context, raise {stage}.workers with {stage}.zero_stage=3, "
         f"or set {stage}.lora.rank",
     )
 
 
-def _policy(config: Config, stage: str) -> Iterator[Group]:
-    if not is_endpoint(config.model.source):
-        yield _engines(config, stage, "policy_engine", config.policy_engine, config.model.source, scalar_head=False)
-
-
-def _reward(config: Config, stage: str) -> Group:
-    source, explicit = _reward_source(config), _explicit(config)
-    return _engines(config, stage, "reward_engine", config.reward_engine, source, explicit, 1 if explicit else 2)
-
-
-def _engines(
-    config: Config, stage: str, key: str, engine: Engine, source: str, scalar_head: bool, models: int = 1
-) -> Group:
-    """Replicas, each of which holds so many models, with an engine and a share of its GPUs for each."""
-    gpu = 0.0
+def _engines(config: Config, stage: str, key: str, source: str) -> Group:
+    """Replicas; one of an implicit reward model has two models, with an engine and a share of its GPUs for each."""
+    engine, gpu = getattr(config, key), 0.0
+    scalar_head = key == "reward_engine" and config.train.kind is RewardKind.explicit
+    models = 1 if key == "policy_engine" or scalar_head else 2
     if engine.gpus:
-        shape = memory.shape(config.model, source, scalar_head)
-        gpu = models * memory.of_engine(shape, engine, config.model.context)
-    return Group(
+        model = shape(config.model, source, scalar_head)
+        gpu = models * of_engine(model, engine, config.model.context)
+    return _fleet(
+        config,
         stage,
-        key,
         f"{key}.replicas",
-        engine.replicas,
-        max(engine.replicas, engine.max_replicas or 0),
-        _asked(config, Role.rollouts, engine.gpus),
-        gpu,
-        models * engine.gpu_memory_utilization,
+        Role.rollouts,
+        engine.gpus,
+        gpu_gib=gpu,
+        share=models * engine.gpu_memory_utilization,
         remedy=f"raise {key}.tensor_parallel and {key}.gpus, or lower model.context",
     )
 
 
 def _hosts(config: Config, stage: str) -> Group:
-    hosts = config.hosts
-    options = _asked(config, Role.environments)
-    return Group(stage, "hosts", "hosts.workers", hosts.workers, hosts.max_workers or hosts.workers, options)
+    return _fleet(config, stage, "hosts.workers", Role.environments)
 
 
-def _asked(config: Config, role: Role, gpus: float = 0) -> dict[str, float]:
-    options = actor_options(config, role, gpus)
-    return {"CPU": options["num_cpus"], "GPU": options["num_gpus"], **options["resources"]}
-
-
-def _explicit(config: Config) -> bool:
-    return config.train.kind is RewardKind.explicit
-
-
-def _reward_source(config: Config) -> str:
-    return config.model.source if config.train.base == "policy" else config.train.base
+def _fleet(config: Config, stage: str, number: str, role: Role, gpus: float = 0, **memory: Any) -> Group:
+    """As many as the key `number` says, up to the key of the same name with `max_` where there is one."""
+    key, name = number.split(".")
+    part, options = getattr(config, key), actor_options(config, role, gpus)
+    least, most = getattr(part, name), getattr(part, f"max_{name}", None)
+    asked = {"CPU": options["num_cpus"], "GPU": options["num_gpus"], **options["resources"]}
+    return Group(stage, number, least, max(least, most or 0), asked, **memory)

@@ -84,6 +84,7 @@ class Description(BaseModel):
     provider: Provider
     docker: Docker | None = None
     file_mounts: dict[str, str] = {}
+    rsync_exclude: list[str] = []
     setup_commands: list[str] = []
     head_node_type: str
     available_node_types: dict[str, NodeType]

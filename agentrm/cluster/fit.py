@@ -37,10 +37,10 @@ def resolve(config: Config, cluster: Description) -> list[Row]:
     rows: list[Row] = []
     for _, stage in groupby(groups(config), key=lambda group: group.stage):
         asked = list(stage)
-        placed = _Placement(cluster).place([group for group in asked if not group.driver])
+        placed = _Placement(cluster).place([group for group in asked if group.each])
         for group in asked:
-            if not group.driver:
-                rows += _rows(group, placed[group.key], cluster)
+            if group.each:
+                rows += _rows(group, placed[group.number], cluster)
             elif group.host_gib:
                 rows.append(_host(group, cluster.head_node_type, 1, cluster.head))
     return rows
@@ -82,7 +82,7 @@ def _host(group: Group, name: str, together: int, node: NodeType) -> Row:
             f"{group.stage} needs {needs:.1f} GiB of a machine's memory to load the model and has "
             f"{node.memory_gib:.1f} on {name}: choose a smaller model.source or machines with more memory"
         )
-    what = "driver" if group.driver else f"{together} of them"
+    what = f"{together} of them" if group.each else group.number
     return Row(group.stage, what, name, "machine", needs, node.memory_gib, fault)
 
 
@@ -133,15 +133,15 @@ class _Placement:
         self._nodes = [_Node(cluster.head_node_type, cluster.head)]
 
     def place(self, stage: Sequence[Group]) -> dict[str, list[str]]:
-        """The node types of each group's members, by its key: first of the least of all groups, then as they grow."""
-        found: dict[str, list[str]] = {group.key: [] for group in stage}
+        """The node types of each group's members, by its number: of the least of all first, then as they grow."""
+        found: dict[str, list[str]] = {group.number: [] for group in stage}
         for grows in (False, True):
             for group in stage:
-                while len(found[group.key]) < (group.most if grows else group.least):
+                while len(found[group.number]) < (group.most if grows else group.least):
                     name = self._put(group.each)
                     if name is None:
                         break
-                    found[group.key].append(name)
+                    found[group.number].append(name)
         return found
 
     def _put(self, asked: dict[str, float]) -> str | None:

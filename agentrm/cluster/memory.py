@@ -27,7 +27,7 @@ _CONTEXT_GIB = 1.5
 # A logit in bfloat16 and the float32 copy and log-softmax that cross entropy makes of it.
 _LOGIT_BYTES = 10
 
-# vLLM measures itself with this many tokens at once before it takes what is left for its cache.
+# vLLM measures itself with as many tokens at once, by default on the largest GPUs, and caches in what is left.
 _PROFILED_TOKENS = 16384
 
 

@@ -15,10 +15,17 @@ import httpx
 import pytest
 import ray
 import torch
+import yaml
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ServeDeploySchema
 from transformers import AutoModelForSequenceClassification
 
 from actors.serving import ServedRewardModel, deployed
 from agentrm.client import AsyncScoringClient
+from agentrm.cluster.description import read
+from agentrm.cluster.kuberay import API_KEY, Target, ray_service
+from agentrm.config import load as load_config
 from agentrm.config.schema import Cluster, Config, Engine, Model, Scratch, Serve
 from agentrm.environments.base import Observation, Task
 from agentrm.errors import ModelError
@@ -251,3 +258,26 @@ async def test_an_update_to_two_replicas_loses_no_request_and_keeps_prefixes_tog
                 assert 0 not in cached[-4:]
     finally:
         await asyncio.to_thread(update.__exit__, None, None, None)
+
+
+def test_the_rendered_service_runs_on_serve_and_has_the_secrets_key(
+    served: ServedRewardModel, config: Config, directory: Path, expected: list[float]
+) -> None:
+    given = [f"serve.model={directory}", "run=/shared/runs/any", f"model.context={CONTEXT}"]
+    given += ["reward_engine.kv_cache_gib=0.05", "tasks.seed=3"]
+    preset = str(Path(__file__).with_name("tiny.yaml"))
+    cluster = read(Path(__file__).parents[2] / "cluster.yaml")
+    manifest = ray_service(cluster, Target("image", "default", "claim"), load_config(preset, given), preset, given)
+    rendered = yaml.safe_load(manifest["spec"]["serveConfigV2"])
+    # The pods' environment and port; the service that the other tests started may still be there.
+    rendered["applications"][0] |= {"route_prefix": "/again", "runtime_env": {"env_vars": {API_KEY: "from-secret"}}}
+    del rendered["http_options"]
+    _get_global_client().deploy_apps(ServeDeploySchema.model_validate(rendered), _blocking=True)
+    try:
+        url = f"http://127.0.0.1:{config.serve.port}/again/v1/score"
+        body = {"conversations": CONVERSATIONS}
+        assert httpx.post(url, json=body).status_code == 401
+        answer = httpx.post(url, json=body, headers={"Authorization": "Bearer from-secret"}, timeout=60).json()
+        assert answer["scores"] == pytest.approx(expected, abs=1e-3)
+    finally:
+        serve.delete(rendered["applications"][0]["name"])

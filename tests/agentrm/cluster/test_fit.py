@@ -11,6 +11,7 @@ import pytest
 from agentrm.cluster.description import GIB, Description, read
 from agentrm.cluster.fit import Row, resolve
 from agentrm.config import load
+from agentrm.errors import UserError
 
 CLUSTER = Path(__file__).parents[3] / "cluster.yaml"
 BIG = "model.source=meta-llama/Meta-Llama-3-70B-Instruct"
@@ -102,7 +103,12 @@ def test_without_roles_an_actor_may_come_to_the_node_with_the_least_memory() -> 
     assert row.has_gib == pytest.approx(39 * 0.85)
 
 
-def test_a_remote_policy_has_neither_fit_nor_engine(tmp_path: Path) -> None:
+def test_the_service_is_reckoned_by_the_model_that_it_serves(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=str(tmp_path)):
+        check(machine(1, 20), "smollm2", "reward_engine.gpus=1", f"serve.model={tmp_path}")
+
+
+def test_a_remote_policy_has_neither_fit_nor_engine() -> None:
     overrides = ["model.source=http://localhost:1/v1", "model.name=x", "train.base=smollm2", "reward_engine.gpus=1"]
     rows = check(machine(1, 20), "smollm2", *overrides)
     assert {row.stage for row in rows} == {"trees", "train", "evaluate", "serve"}
