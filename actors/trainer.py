@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import threading
@@ -22,7 +21,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from agentrm import storage
 from agentrm.config.schema import RewardKind, Training
 from agentrm.errors import ModelError
-from agentrm.training.recorder import PROGRESS
+from agentrm.training.recorder import read_progress
 
 if TYPE_CHECKING:
     from agentrm.training.sequences import Sequences
@@ -91,14 +90,14 @@ def fit(
         ),
     )
     try:
-        with _showing(f"{work}/{PROGRESS}", show):
+        with _showing(work, show):
             result = trainer.fit()
     except train.TrainingFailedError as error:
         raise ModelError(f"the fit of the {objective} failed: {str(error).strip().splitlines()[-1]}") from error
     assert result.checkpoint is not None
     directory = _files(result.checkpoint)
     values = np.load(directory / _VALUES) if held_out is not None else None
-    return Trained(directory / _MODEL, json.loads(storage.read_text(f"{work}/{PROGRESS}") or "{}"), values)
+    return Trained(directory / _MODEL, read_progress(work) or {}, values)
 
 
 def _files(checkpoint: Checkpoint) -> Path:
@@ -109,20 +108,20 @@ def _files(checkpoint: Checkpoint) -> Path:
 
 
 @contextmanager
-def _showing(location: str, show: Callable[[dict[str, float]], None]) -> Iterator[None]:
-    """Hand a file's JSON to `show` whenever it has changed; workers may be on other nodes, their output is on
+def _showing(work: storage.Location, show: Callable[[dict[str, float]], None]) -> Iterator[None]:
+    """Hand a fit's progress to `show` whenever it has changed; workers may be on other nodes, their output is on
     storage.
     """
     ended = threading.Event()
 
     def follow() -> None:
-        shown = ""
+        shown = None
         while True:
             last = ended.wait(_POLL_S)
-            text = storage.read_text(location)
-            if text is not None and text != shown:
-                shown = text
-                show(json.loads(text))
+            progress = read_progress(work)
+            if progress is not None and progress != shown:
+                shown = progress
+                show(progress)
             if last:
                 return
 

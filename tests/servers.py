@@ -1,4 +1,4 @@
-"""HTTP servers of tests, on ports of their own."""
+"""Servers of tests, on ports of their own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import boto3
+import pytest
 import uvicorn
 from fastapi import FastAPI
+from moto.server import ThreadedMotoServer
 
 
 def free_port() -> int:
@@ -32,3 +35,21 @@ def serving(app: FastAPI) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def s3() -> Iterator[str]:
+    """The URI of a bucket on a server that speaks S3; this process and those that it starts find it by variables."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=free_port(), verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(name, "test")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        boto3.client("s3").create_bucket(Bucket="agentrm-tests")
+        try:
+            yield "s3://agentrm-tests"
+        finally:
+            server.stop()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -16,20 +17,26 @@ from agentrm import storage
 if TYPE_CHECKING:
     from agentrm.training.loop import Progress
 
-PROGRESS = "progress.json"
-"""The file with the state of a fit by now."""
-
 EVENTS = "tensorboard"
-"""The folder with its curves."""
+"""The folder with the curves of a fit."""
 
+_PROGRESS = "progress.json"
 _EVERY_S = 1.0
 
 
-class Recorder:
-    """Called after every step; writes `EVENTS` and, about every second, `PROGRESS` into a location.
-
-    The file holds the latest `Progress` and `tokens_per_second`, over all workers since the fit started or resumed.
+def read_progress(location: storage.Location) -> dict[str, float] | None:
+    """The latest `Progress` that a `Recorder` wrote there and `tokens_per_second`, over all workers since the fit
+    started or resumed; None where it cannot be read now.
     """
+    # At a URI the file may be replaced while it is read.
+    with suppress(json.JSONDecodeError):
+        if (text := storage.read_text(f"{location}/{_PROGRESS}")) is not None:
+            return json.loads(text)
+    return None
+
+
+class Recorder:
+    """Called after every step; writes `EVENTS` and, about every second, what `read_progress` reads into a location."""
 
     def __init__(self, location: storage.Location) -> None:
         self._location = location
@@ -53,7 +60,7 @@ class Recorder:
                 self._writer.add_scalar(name, value, progress.step)
         if now - self._written >= _EVERY_S or progress.step == progress.steps:
             text = json.dumps(asdict(progress) | {"tokens_per_second": rate})
-            storage.write_text(f"{self._location}/{PROGRESS}", text)
+            storage.write_text(f"{self._location}/{_PROGRESS}", text)
             self._written = now
 
     def save(self) -> None:

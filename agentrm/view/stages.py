@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Any
 
 from agentrm import storage
 from agentrm.data.trees import TreeStore
 from agentrm.run import RunDirectory
-from agentrm.training.recorder import PROGRESS
+from agentrm.training.recorder import read_progress
 
 Stage = dict[str, Any]
 
@@ -63,8 +62,5 @@ def _count(run: RunDirectory, stage: str, command: str) -> tuple[int, int, str]:
         sets = tasks.held_in + tasks.held_out_kinds + tasks.held_out_environments
         answered = sum(name.endswith(".json") for name in storage.names(run.work(stage)))
         return answered, sum(each.count for each in sets), "tasks"
-    progress = storage.read_text(f"{run.work(command)}/{PROGRESS}")
-    if stage == "demonstrations" or progress is None:
-        return 0, 0, ""
-    state = json.loads(progress)
-    return state["step"], state["steps"], "steps"
+    state = None if stage == "demonstrations" else read_progress(run.work(command))
+    return (0, 0, "") if state is None else (int(state["step"]), int(state["steps"]), "steps")

@@ -15,12 +15,14 @@ import pytest
 from safetensors.numpy import load_file
 
 from actors.trainer import Trained, fit
+from agentrm import storage
 from agentrm.config.schema import Cluster, Config, Lora, Model, RewardTraining, Scratch
 from agentrm.models.explicit import build, verify
 from agentrm.models.initial import prepare
 from agentrm.training.packing import steps_of
 from agentrm.training.sequences import Sequences
 from jobs.runtime import cluster
+from tests.servers import s3
 
 TRAINING = RewardTraining(
     epochs=12, learning_rate=1e-3, tokens_per_batch=512, zero_stage=3, workers=2, checkpoints=2, max_failures=1
@@ -28,9 +30,11 @@ TRAINING = RewardTraining(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with cluster(Config(run=str(tmp_path_factory.mktemp("run")), cluster=Cluster(cpus=3, object_store_gib=0.1))):
-        yield
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A cluster whose workers reach the bucket."""
+    config = Config(run=str(tmp_path_factory.mktemp("run")), cluster=Cluster(cpus=3, object_store_gib=0.1))
+    with s3() as bucket, cluster(config):
+        yield bucket
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +60,7 @@ def sequences(count: int, seed: int) -> Sequences:
 TRAIN, HELD_OUT = sequences(160, 0), sequences(12, 1)
 
 
-def run(base: Path, work: Path, **changes: Any) -> tuple[Trained, list[dict[str, float]]]:
-    work.mkdir()
+def run(base: storage.Location, work: storage.Location, **changes: Any) -> tuple[Trained, list[dict[str, float]]]:
     shown: list[dict[str, float]] = []
     training = replace(TRAINING, **changes)
     return fit("reward_model", base, TRAIN, HELD_OUT, training, 7, work, shown.append), shown
@@ -91,15 +94,16 @@ def export_difference(trained: Trained) -> float:
     return verify(trained.directory, states, trained.values[first].tolist())
 
 
-def test_a_killed_worker_comes_back_to_the_same_bits(
-    undisturbed: tuple[Trained, list[dict[str, float]]], base: Path, tmp_path: Path
+def test_a_killed_worker_comes_back_to_the_same_bits_from_checkpoints_at_a_uri(
+    undisturbed: tuple[Trained, list[dict[str, float]]], base: Path, bucket: str
 ) -> None:
-    work = tmp_path / "work"
+    work = f"{bucket}/work"
+    storage.copy(base, f"{bucket}/base")
     killed: list[int] = []
 
     def kill_after_the_first_checkpoint() -> None:
         deadline = time.monotonic() + 120
-        while not any(work.glob("fit/checkpoint_*")):
+        while not any(name.startswith("checkpoint_") for name in storage.names(f"{work}/fit")):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         workers = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline())]
@@ -108,10 +112,10 @@ def test_a_killed_worker_comes_back_to_the_same_bits(
 
     killer = threading.Thread(target=kill_after_the_first_checkpoint)
     killer.start()
-    resumed, _ = run(base, work)
+    resumed, _ = run(f"{bucket}/base", work)
     killer.join()
     assert killed
-    assert len(list((work / "tensorboard").iterdir())) == 2, "the fit ended before the worker was killed"
+    assert len(storage.names(f"{work}/tensorboard")) == 2, "the fit ended before the worker was killed"
     expected = load_file(undisturbed[0].directory / "model.safetensors")
     found = load_file(resumed.directory / "model.safetensors")
     assert all(np.array_equal(expected[name], found[name]) for name in expected)

@@ -1,0 +1,104 @@
+"""Locations: the same calls on paths, on `file://` and on a server that speaks S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agentrm import storage
+from agentrm.config import load
+from agentrm.data.trees import TreeStore
+from agentrm.environments.base import Task
+from agentrm.errors import UserError
+from agentrm.run import RunDirectory
+from agentrm.search.tree import Node, Tree
+from tests.servers import s3
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with s3() as bucket:
+        yield bucket
+
+
+@pytest.fixture(params=["path", "file", "s3"])
+def location(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder that is not there yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if request.param == "s3":
+        return f"{request.getfixturevalue('bucket')}/{request.node.originalname}"
+    return f"{'file://' if request.param == 'file' else ''}{tmp_path}/folder"
+
+
+def test_texts_are_written_read_and_listed(location: str) -> None:
+    assert storage.read_text(f"{location}/a.json") is None and storage.names(location) == []
+    storage.write_text(f"{location}/a.json", "one")
+    storage.write_text(f"{location}/deep/b.json", "zwei")
+    storage.write_text(f"{location}/a.json", "ein Ä")
+    assert storage.read_text(f"{location}/a.json") == "ein Ä"
+    assert storage.names(location) == ["a.json", "deep"] and storage.names(f"{location}/deep") == ["b.json"]
+    storage.delete(f"{location}/deep")
+    storage.delete(f"{location}/none")
+    assert storage.names(location) == ["a.json"]
+
+
+def test_a_folder_is_finished_when_its_block_has_ended(location: str) -> None:
+    with pytest.raises(FileNotFoundError), storage.writing(location) as folder:
+        (folder / "half").write_text((folder / "absent").read_text())
+    assert not storage.finished(location)
+    with storage.writing(location) as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "model").write_text("whole")
+        assert not storage.finished(location)
+    assert storage.finished(location)
+    assert (storage.fetch(location) / "deep" / "model").read_text() == "whole"
+    assert storage.fetch(location) == storage.fetch(location)
+
+
+@pytest.mark.parametrize("location", ["file", "s3"], indirect=True)
+def test_what_was_cut_off_while_it_was_brought_to_a_uri_is_not_finished_and_made_again(location: str) -> None:
+    storage.write_text(f"{location}/.writing", "")
+    storage.write_text(f"{location}/half", "")
+    assert not storage.finished(location)
+    with storage.writing(location) as folder:
+        (folder / "model").write_text("whole")
+    assert storage.finished(location) and storage.names(location) == ["model"]
+
+
+@pytest.mark.parametrize("location", ["file", "s3"], indirect=True)
+def test_what_has_changed_at_a_uri_is_fetched_anew(location: str) -> None:
+    assert not storage.fetch(location).exists()
+    storage.write_text(f"{location}/model", "first")
+    first = storage.fetch(location)
+    storage.write_text(f"{location}/model", "second one")
+    assert (storage.fetch(location) / "model").read_text() == "second one"
+    assert (first / "model").read_text() == "first"
+
+
+def test_a_run_goes_on_from_its_location_alone(location: str) -> None:
+    config = load("quickstart", [f"run={location}"])
+    run = RunDirectory.open(config)
+    with run.writing("policy") as output:
+        (output / "model").write_text("weights")
+    run.write_metrics("clone", {"loss": 0.5})
+    task = Task("babyai", "goto_local", "train", 3)
+    TreeStore(run.at("trees")).write(Tree(task, [Node(parent=-1, depth=0, observation="a ball", visits=1)]))
+    again = RunDirectory.existing(location)
+    assert again.config == config and again.metrics("clone") == {"loss": 0.5} and again.metrics("train") == {}
+    assert again.require("policy", "clone") == f"{location}/policy"
+    assert (again.path("policy") / "model").read_text() == "weights"
+    assert TreeStore(again.require("trees", "trees")).finished() == {task.id}
+    with pytest.raises(UserError, match=r"reward_model is not there: run `agentrm train` first"):
+        again.require("reward_model", "train")
+    with pytest.raises(UserError, match=r"trees\.iterations=4, not 5"):
+        RunDirectory.open(load("quickstart", [f"run={location}", "trees.iterations=5"]))
+    other = RunDirectory.open(load("quickstart", [f"run={location}/experiments/x"]))
+    other.borrow(again, ["policy"])
+    assert (other.path("policy") / "model").read_text() == "weights" and other.metrics("clone") == {"loss": 0.5}
+
+
+def test_a_location_that_cannot_be_reached_is_named() -> None:
+    with pytest.raises(UserError, match="gopher://x/run cannot be reached"):
+        storage.names("gopher://x/run")
