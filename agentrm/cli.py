@@ -331,8 +331,8 @@ def benchmark_search(
     _job("benchmark_search", preset, overrides, episodes=episodes, as_json=as_json)
 
 
-@benchmark.command("serve")
-def benchmark_serve(
+@benchmark.command("score")
+def benchmark_score(
     overrides: Overrides = None,
     preset: Preset = "quickstart",
     count: Annotated[int, typer.Option("--trees", min=2, help="How many of the run's trees to score.")] = 16,
@@ -341,7 +341,7 @@ def benchmark_serve(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Scoring over HTTP against the engine called directly, against transformers, and under load."""
-    _job("benchmark_serve", preset, overrides, trees=count, clients=clients, seconds=seconds, as_json=as_json)
+    _job("benchmark_score", preset, overrides, trees=count, clients=clients, seconds=seconds, as_json=as_json)
 
 
 def _show_quality(run: str, as_json: bool) -> None:

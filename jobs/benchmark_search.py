@@ -3,7 +3,8 @@
     agentrm benchmark search --preset quickstart --episodes 32 --json
 
 All episodes are searched at once. Then engines of the same kind answer what the policy and the reward model were asked,
-all of it at once, both at the same time: the limit of what a search can reach. `saturation` is the share of that rate.
+all of it at once, both at the same time: the limit of what a search can reach. `of_replay` is the share of that rate;
+`tokens_per_solved` counts the policy's tokens.
 The run directory must hold a policy and a reward model.
 """
 
@@ -19,15 +20,15 @@ from typing import Any
 from rich.console import Console
 
 from actors.benchmark import DirectScoring, Ledger, Request, ScoreLedger, warm
-from actors.environments import RemoteSessions, start_environments
+from actors.environments import RemoteGrader, RemoteSessions, start_environments
 from actors.fleet import Fleet, Size
 from actors.policy import RemoteGenerator, start_policy
 from actors.serving import ServedRewardModel, deployed
+from agentrm import storage
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config import tasks
 from agentrm.config.schema import Config
 from agentrm.environments.base import Task
-from agentrm.models.base import Sessions
 from agentrm.models.batched import BatchedRewardModel
 from agentrm.models.policy import LanguageModelPolicy
 from agentrm.models.rendering import Renderer
@@ -59,9 +60,9 @@ def run(config: Config, episodes: int = 32, as_json: bool = False) -> dict[str, 
                 Ledger(RemoteGenerator(replicas), serial=False),
                 ScoreLedger(BatchedRewardModel(ServedRewardModel(handle))),
             )
-            figures = asyncio.run(_search(config, policy, *ledgers, RemoteSessions(hosts), todo))
+            figures = asyncio.run(_search(config, policy, *ledgers, hosts, todo))
         limit = asyncio.run(_limit(config, policy, ledgers[0].requests, reward_model, ledgers[1].states))
-    figures = {"saturation": max(limit.values()) / figures["seconds"], **figures, "limit": limit}
+    figures = {"of_replay": max(limit.values()) / figures["seconds"], **figures, "limit": limit}
     if as_json:
         print(json.dumps(figures, indent=2))
     else:
@@ -70,10 +71,11 @@ def run(config: Config, episodes: int = 32, as_json: bool = False) -> dict[str, 
 
 
 async def _search(
-    config: Config, policy: str, generator: Ledger, scorer: ScoreLedger, sessions: Sessions, todo: list[Task]
+    config: Config, policy: str, generator: Ledger, scorer: ScoreLedger, hosts: Fleet, todo: list[Task]
 ) -> dict[str, Any]:
     """Seconds and counts of all episodes, once the engines of policy, reward model and environments have started."""
-    renderer = Renderer.from_pretrained(policy, config.model.context)
+    sessions = RemoteSessions(hosts)
+    renderer = Renderer.from_pretrained(storage.fetch(policy), config.model.context)
     model = LanguageModelPolicy(generator, renderer, config.model.action_format, config.seed)
     beam = Beam(config.evaluate.width, config.evaluate.branches)
     opening = Opening(config.model.instructions, config.model.action_format)
@@ -88,11 +90,18 @@ async def _search(
     results = await asyncio.gather(
         *(search(beam, task, model, sessions, scorer, config.evaluate, opening) for task in todo)
     )
+    seconds, cpu_seconds = time.monotonic() - started, time.process_time() - cpu
+    grader = RemoteGrader(hosts)
+    grades = await asyncio.gather(*(grader.grade(each.state.task, each.state.actions) for each in results))
+    solved = sum(grade.success for grade in grades)
+    tokens = sum(result.cost.policy_tokens for result in results)
     return {
-        "seconds": time.monotonic() - started,
-        "driver_cpu_seconds": time.process_time() - cpu,
+        "seconds": seconds,
+        "driver_cpu_seconds": cpu_seconds,
         "episodes": len(todo),
-        "policy_tokens": sum(result.cost.policy_tokens for result in results),
+        "solved": solved,
+        "tokens_per_solved": tokens / solved if solved else None,
+        "policy_tokens": tokens,
         "policy_requests": len(generator.requests),
         "scored_states": sum(result.cost.scored_states for result in results),
         "environment_steps": sum(result.cost.environment_steps for result in results),
@@ -103,7 +112,7 @@ async def _limit(
     config: Config, policy: str, requests: list[Request], reward_model: str, states: list[State]
 ) -> dict[str, float]:
     """Seconds that the engines of policy and reward model take for all their requests at once."""
-    renderer = Renderer.from_pretrained(reward_model, config.model.context)
+    renderer = Renderer.from_pretrained(storage.fetch(reward_model), config.model.context)
     ids = [renderer.ids(state.messages()) for state in states]
     count = config.reward_engine.replicas
     size = Size.of(count, None, config.reward_engine.max_num_seqs)
@@ -120,7 +129,7 @@ def _show(figures: dict[str, Any]) -> None:
         f"{figures['episodes']} episodes in {figures['seconds']:.1f} s: {figures['policy_tokens']:,} policy tokens, "
         f"{figures['scored_states']:,} scored states, {figures['environment_steps']:,} environment steps\n"
         f"the same requests at once: policy {limit['policy_seconds']:.1f} s, reward model "
-        f"{limit['reward_seconds']:.1f} s\nsaturation {figures['saturation']:.2f}"
+        f"{limit['reward_seconds']:.1f} s\nof that rate {figures['of_replay']:.2f}, {figures['solved']} episodes solved"
     )
 
 

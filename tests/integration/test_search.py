@@ -77,4 +77,4 @@ def test_the_benchmark(config: Config, capsys: pytest.CaptureFixture[str]):
     benchmark_search.run(config, episodes=2, as_json=True)
     figures = json.loads(capsys.readouterr().out)
     assert figures["episodes"] == 2 and figures["policy_requests"] > 0 and figures["scored_states"] > 0
-    assert figures["saturation"] == pytest.approx(max(figures["limit"].values()) / figures["seconds"])
+    assert figures["of_replay"] == pytest.approx(max(figures["limit"].values()) / figures["seconds"])

@@ -1,6 +1,6 @@
 """How fast the scoring service is, side by side with the same reward model, states and machine.
 
-    agentrm benchmark serve --preset quickstart --trees 16 --json
+    agentrm benchmark score --preset quickstart --trees 16 --json
 
 A beam workload: the states of trees, all those of one depth at a time, so that each batch holds the histories of the
 one before. (a) the pooling engine called directly, with token ids; (b) the service over HTTP, with conversations; (c)
@@ -29,6 +29,7 @@ from rich.table import Table
 from actors.benchmark import DirectScoring, TransformersScoring
 from actors.fleet import Fleet, Size
 from actors.serving import deployed
+from agentrm import storage
 from agentrm.client import AsyncScoringClient, ServiceError
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config
@@ -55,7 +56,7 @@ def run(
     directory = RunDirectory.open(config)
     model = directory.require("reward_model", "train")
     found = list(islice(TreeStore(directory.require("trees", "trees")).trees(), trees))
-    renderer = Renderer.from_pretrained(model, config.model.context)
+    renderer = Renderer.from_pretrained(storage.fetch(model), config.model.context)
     # New states must be new: one tree's are kept for them.
     batches, pairs = _by_depth(found[:-1]), _increments(found[-1])
     ids = [[renderer.ids(each) for each in batch] for batch in batches]
@@ -83,8 +84,8 @@ def run(
         "engine_states_per_s": states / direct,
         "http_states_per_s": states / http,
         "transformers_states_per_s": plain_states / plain,
-        "engine_incremental_ms": 1000 * median(direct_increments),
-        "http_incremental_ms": 1000 * median(http_increments),
+        "engine_ms": 1000 * median(direct_increments),
+        "p50_ms": 1000 * median(http_increments),
     }
     if as_json:
         print(json.dumps(figures, indent=2))
@@ -171,7 +172,7 @@ async def _load(
         "answered": len(latencies),
         "lost": lost,
         "requests_per_s": len(latencies) / seconds,
-        "p50_ms": 1000 * median(latencies),
+        "load_p50_ms": 1000 * median(latencies),
         "memory_mb_before": before,
         "memory_mb_after": _memory(),
     }
@@ -184,8 +185,8 @@ def _memory() -> float:
 
 def _show(figures: dict[str, Any]) -> None:
     table = Table("", "states/s", "one new state, ms", box=box.SIMPLE_HEAD)
-    for name in ("engine", "http", "transformers"):
-        increment = figures.get(f"{name}_incremental_ms")
+    for name, key in (("engine", "engine_ms"), ("http", "p50_ms"), ("transformers", "")):
+        increment = figures.get(key)
         table.add_row(name, f"{figures[f'{name}_states_per_s']:,.0f}", "" if increment is None else f"{increment:.1f}")
     console = Console(highlight=False)
     console.print(table)
@@ -193,7 +194,7 @@ def _show(figures: dict[str, Any]) -> None:
         f"HTTP reaches {figures['http_of_engine']:.2f} of the engine, "
         f"{figures['speedup_transformers']:.1f} times transformers\n"
         f"{figures['clients']} clients: {figures['answered']} requests answered, {figures['lost']} lost, "
-        f"{figures['requests_per_s']:.0f} per second, median {figures['p50_ms']:.0f} ms; "
+        f"{figures['requests_per_s']:.0f} per second, median {figures['load_p50_ms']:.0f} ms; "
         f"memory {figures['memory_mb_before']:.0f} MB, then {figures['memory_mb_after']:.0f} MB"
     )
 
