@@ -37,12 +37,12 @@ _FREE = (
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A stage's folder, the name of its metrics, and how the keys begin that change what it writes, beside the keys of
-    the stages before it.
+    """A stage's folder, the command that makes it and names its metrics, and how the keys begin that change what it
+    writes, beside the keys of the stages before it.
     """
 
     folder: str
-    metrics: str
+    command: str
     keys: tuple[str, ...]
 
 
@@ -124,7 +124,7 @@ class RunDirectory:
         """Take the finished ones among another run's stages for one's own, by links and with their metrics."""
         for stage in STAGES:
             if stage.folder in folders and other.finished(stage.folder) and not self.finished(stage.folder):
-                self.write_metrics(stage.metrics, other.metrics(stage.metrics))
+                self.write_metrics(stage.command, other.metrics(stage.command))
                 self.path(stage.folder).symlink_to(os.path.relpath(other.path(stage.folder), self.root))
 
     def work(self, stage: str) -> Path:

@@ -9,12 +9,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from agentrm.config import changed, load
+from agentrm.config import changed, load, tasks
 from agentrm.config.schema import Config
+from agentrm.data.trees import TreeStore
 from agentrm.errors import UserError
 from agentrm.models import explicit
 from agentrm.models.initial import prepare
 from agentrm.run import RunDirectory
+from agentrm.search.tree import Node, Tree
 from jobs import experiment
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
@@ -23,17 +25,18 @@ TEXT = "Your task: go to the red ball. You see: red ball 1 (1 forward). turn lef
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A run with a policy and a reward model that were never trained, and one tree to grow."""
+    """A run with a policy and a reward model that were never trained, and the one tree that it asks for."""
     run = tmp_path_factory.mktemp("experiment") / "run"
-    kept = ["tasks.held_out_kinds=[]", "evaluate.max_depth=3", "clone.epochs=1"]
-    trees = "[{environment: babyai, kinds: [goto_obj], count: 1}]"
-    demonstrations = "[{environment: babyai, kinds: [goto_obj], count: 40}]"
-    tasks = [f"tasks.trees={trees}", f"tasks.demonstrations={demonstrations}"]
-    config = load(TINY, [f"run={run}", *kept, *tasks])
+    small = ["tasks.held_out_kinds=[]", "evaluate.max_depth=3", "clone.epochs=1"]
+    counts = {"tasks.trees": 1, "tasks.demonstrations": 40}
+    sets = [f"{key}=[{{environment: babyai, kinds: [goto_obj], count: {count}}}]" for key, count in counts.items()]
+    config = load(TINY, [f"run={run}", *small, *sets])
     directory = RunDirectory.open(config)
     with directory.writing("policy") as policy:
         prepare(config.model, [TEXT] * 9, 0, policy)
     explicit.build(directory.path("policy"), directory.path("reward_model"))
+    (task,) = tasks(config.tasks.trees, config.tasks.seed)
+    TreeStore(directory.path("trees")).write(Tree(task, [Node(-1, 0, "", visits=1, value=0.5)]))
     return config
 
 
