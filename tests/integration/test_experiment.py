@@ -20,6 +20,15 @@ from agentrm.search.tree import Node, Tree
 from jobs import experiment
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
+KIND = "environment: babyai, kinds: [goto_obj]"
+SMALL = [
+    f"tasks.demonstrations=[{{{KIND}, count: 20}}]",
+    f"tasks.trees=[{{{KIND}, count: 1}}]",
+    f"tasks.held_in=[{{{KIND}, split: test, count: 2}}]",
+    "tasks.held_out_kinds=[]",
+    "evaluate.max_depth=3",
+    "clone.epochs=1",
+]
 TEXT = "Your task: go to the red ball. You see: red ball 1 (1 forward). turn left"
 
 
@@ -27,10 +36,7 @@ TEXT = "Your task: go to the red ball. You see: red ball 1 (1 forward). turn lef
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     """A run with a policy and a reward model that were never trained, and the one tree that it asks for."""
     run = tmp_path_factory.mktemp("experiment") / "run"
-    small = ["tasks.held_out_kinds=[]", "evaluate.max_depth=3", "clone.epochs=1"]
-    counts = {"tasks.trees": 1, "tasks.demonstrations": 40}
-    sets = [f"{key}=[{{environment: babyai, kinds: [goto_obj], count: {count}}}]" for key, count in counts.items()]
-    config = load(TINY, [f"run={run}", *small, *sets])
+    config = load(TINY, [f"run={run}", *SMALL])
     directory = RunDirectory.open(config)
     with directory.writing("policy") as policy:
         prepare(config.model, [TEXT] * 9, 0, policy)
@@ -53,17 +59,16 @@ def test_the_strong_policy_is_its_own_and_the_reward_model_is_borrowed(config: C
     assert not (strong / "policy").is_symlink() and not (strong / "trees").exists()
     results = pq.read_table(base / "experiments" / "weak-to-strong" / "results.parquet").to_pylist()
     assert len(results) == len(rows) == 2 * 7
-    assert {(row["variant"], row["tasks"]) for row in rows} == {("weak", 3), ("strong", 3)}
+    assert {(row["variant"], row["tasks"]) for row in rows} == {("weak", 2), ("strong", 2)}
 
 
 def test_a_second_call_runs_only_what_is_missing(config: Config, rows: list[dict]) -> None:
     runs = Path(config.run) / "experiments" / "weak-to-strong" / "runs"
-    kept = (runs / "weak" / "evaluation").stat().st_mtime_ns
-    (lost, *_) = sorted((runs / "strong" / "work" / "evaluation").glob("*.json"))
-    lost.unlink()
+    kept = [(runs / path).stat().st_mtime_ns for path in ("weak/evaluation", "strong/policy")]
     shutil.rmtree(runs / "strong" / "evaluation")
+    (runs.parent / "report.md").unlink()
     again = experiment.run(config, "weak-to-strong", ["clone.epochs=2"])
-    assert lost.exists() and (runs / "weak" / "evaluation").stat().st_mtime_ns == kept
+    assert kept == [(runs / path).stat().st_mtime_ns for path in ("weak/evaluation", "strong/policy")]
     outcomes = [[(row["variant"], row["method"], row["outcome"]) for row in found] for found in (rows, again)]
     assert outcomes[0] == outcomes[1]
     assert "In the paper" in (runs.parent / "report.md").read_text()
