@@ -37,12 +37,12 @@ _FREE = (
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A stage's folder, the name of its metrics, and how the keys begin that change what it writes, beside the keys of
-    the stages before it.
+    """A stage's folder, the command that makes it and names its metrics, and how the keys begin that change what it
+    writes, beside the keys of the stages before it.
     """
 
     folder: str
-    metrics: str
+    command: str
     keys: tuple[str, ...]
 
 
@@ -142,7 +142,7 @@ class RunDirectory:
         """
         for stage in STAGES:
             if stage.folder in folders and other.finished(stage.folder) and not self.finished(stage.folder):
-                self.write_metrics(stage.metrics, other.metrics(stage.metrics))
+                self.write_metrics(stage.command, other.metrics(stage.command))
                 if storage.is_uri(self.location):
                     with self.writing(stage.folder) as output:
                         storage.copy(other.at(stage.folder), output)

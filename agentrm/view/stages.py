@@ -7,19 +7,13 @@ from typing import Any
 
 from agentrm import storage
 from agentrm.data.trees import TreeStore
-from agentrm.run import RunDirectory
+from agentrm.run import STAGES, RunDirectory
 from agentrm.training.recorder import read_progress
 
 Stage = dict[str, Any]
 
-# Stage, the name its metrics are stored under, and the command that makes it.
-_STAGES = (
-    ("demonstrations", "demonstrations", "demonstrations"),
-    ("policy", "clone", "clone"),
-    ("trees", "trees", "trees"),
-    ("reward_model", "train", "train"),
-    ("evaluation", "evaluate", "evaluate"),
-)
+_STAGES = (*((stage.folder, stage.command) for stage in STAGES), ("evaluation", "evaluate"))
+"""Folders, and the commands that make them."""
 
 
 def stages(run: RunDirectory) -> list[Stage]:
@@ -28,10 +22,10 @@ def stages(run: RunDirectory) -> list[Stage]:
     """
     rows = []
     seconds = run.metrics("seconds")
-    for stage, metrics, command in _STAGES:
+    for stage, command in _STAGES:
         done, total, unit = _count(run, stage, command)
         finished = run.finished(stage) and (stage != "trees" or done >= total)
-        found = run.metrics(metrics)
+        found = run.metrics(command)
         if stage == "demonstrations":
             # They are counted by kind.
             found = sum(map(Counter, found.values()), Counter[str]())

@@ -9,31 +9,40 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from agentrm.config import changed, load
+from agentrm.config import changed, load, tasks
 from agentrm.config.schema import Config
+from agentrm.data.trees import TreeStore
 from agentrm.errors import UserError
 from agentrm.models import explicit
 from agentrm.models.initial import prepare
 from agentrm.run import RunDirectory
+from agentrm.search.tree import Node, Tree
 from jobs import experiment
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
+KIND = "environment: babyai, kinds: [goto_obj]"
+SMALL = [
+    f"tasks.demonstrations=[{{{KIND}, count: 20}}]",
+    f"tasks.trees=[{{{KIND}, count: 1}}]",
+    f"tasks.held_in=[{{{KIND}, split: test, count: 2}}]",
+    "tasks.held_out_kinds=[]",
+    "evaluate.max_depth=3",
+    "clone.epochs=1",
+]
 TEXT = "Your task: go to the red ball. You see: red ball 1 (1 forward). turn left"
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A run with a policy and a reward model that were never trained, and one tree to grow."""
+    """A run with a policy and a reward model that were never trained, and the one tree that it asks for."""
     run = tmp_path_factory.mktemp("experiment") / "run"
-    kept = ["tasks.held_out_kinds=[]", "evaluate.max_depth=3", "clone.epochs=1"]
-    trees = "[{environment: babyai, kinds: [goto_obj], count: 1}]"
-    demonstrations = "[{environment: babyai, kinds: [goto_obj], count: 40}]"
-    tasks = [f"tasks.trees={trees}", f"tasks.demonstrations={demonstrations}"]
-    config = load(TINY, [f"run={run}", *kept, *tasks])
+    config = load(TINY, [f"run={run}", *SMALL])
     directory = RunDirectory.open(config)
     with directory.writing("policy") as policy:
         prepare(config.model, [TEXT] * 9, 0, policy)
     explicit.build(directory.path("policy"), directory.path("reward_model"))
+    (task,) = tasks(config.tasks.trees, config.tasks.seed)
+    TreeStore(directory.path("trees")).write(Tree(task, [Node(-1, 0, "", visits=1, value=0.5)]))
     return config
 
 
@@ -50,17 +59,16 @@ def test_the_strong_policy_is_its_own_and_the_reward_model_is_borrowed(config: C
     assert not (strong / "policy").is_symlink() and not (strong / "trees").exists()
     results = pq.read_table(base / "experiments" / "weak-to-strong" / "results.parquet").to_pylist()
     assert len(results) == len(rows) == 2 * 7
-    assert {(row["variant"], row["tasks"]) for row in rows} == {("weak", 3), ("strong", 3)}
+    assert {(row["variant"], row["tasks"]) for row in rows} == {("weak", 2), ("strong", 2)}
 
 
 def test_a_second_call_runs_only_what_is_missing(config: Config, rows: list[dict]) -> None:
     runs = Path(config.run) / "experiments" / "weak-to-strong" / "runs"
-    kept = (runs / "weak" / "evaluation").stat().st_mtime_ns
-    (lost, *_) = sorted((runs / "strong" / "work" / "evaluation").glob("*.json"))
-    lost.unlink()
+    kept = [(runs / path).stat().st_mtime_ns for path in ("weak/evaluation", "strong/policy")]
     shutil.rmtree(runs / "strong" / "evaluation")
+    (runs.parent / "report.md").unlink()
     again = experiment.run(config, "weak-to-strong", ["clone.epochs=2"])
-    assert lost.exists() and (runs / "weak" / "evaluation").stat().st_mtime_ns == kept
+    assert kept == [(runs / path).stat().st_mtime_ns for path in ("weak/evaluation", "strong/policy")]
     outcomes = [[(row["variant"], row["method"], row["outcome"]) for row in found] for found in (rows, again)]
     assert outcomes[0] == outcomes[1]
     assert "In the paper" in (runs.parent / "report.md").read_text()

@@ -66,11 +66,17 @@ def test_an_evaluation_runs_what_is_missing(config: Config):
     done = Path(config.run) / "work" / "evaluation" / f"{TASK}.json"
     before = json.loads(done.read_text())
     (Path(config.run) / "evaluation").rename(Path(config.run) / "before")
-    settings = replace(settings, methods=[*settings.methods, Method.mcts_puct, Method.lookahead], iterations=4)
+    settings = replace(
+        settings, methods=[*settings.methods, Method.mcts_puct, Method.lookahead, Method.judge], iterations=4
+    )
     second = evaluate.run(replace(config, evaluate=settings))["held-in"]
     assert list(second) == evaluate.methods(settings) and {*first} < {*second}
     after = json.loads(done.read_text())
-    assert after[: len(before)] == before and len(after) == len(before) + 4
+    assert after[: len(before)] == before and len(after) == len(before) + 5
+    # An untrained policy names no attempt.
+    judged = next(row for row in after if row["method"] == "judged best of 2")
+    assert judged["asked"] == judged["malformed"] + judged["overflows"] == 2
+    assert "questions to the judge" in (Path(config.run) / "evaluation" / "report.md").read_text()
 
 
 def test_the_benchmark(config: Config, capsys: pytest.CaptureFixture[str]):
