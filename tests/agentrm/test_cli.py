@@ -17,6 +17,7 @@ from agentrm.environments import SPLITS, Task, make, names
 from agentrm.evaluation.experiments import EXPERIMENTS
 from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import quality
+from agentrm.run import RunDirectory
 from agentrm.search.tree import Node, Tree
 
 STAGES = ("demonstrations", "clone", "trees", "train", "serve", "evaluate", "search", "pipeline")
@@ -139,13 +140,15 @@ def test_the_quality_of_a_runs_reward_model_for_people_and_programs(tmp_path: Pa
     nodes = [Node(-1, 0, "", value=0.5), Node(0, 1, "", "a", value=0.9), Node(0, 1, "", "b", value=0.1)]
     trees = [Tree(Task("toy", "kind", "train", index), nodes) for index in range(3)]
     measured = quality(trees, [{0: 0.5, 1: 0.1, 2: 0.9}] * 3, Settings(100, 0.9, 0))
-    (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics" / "train.json").write_text(json.dumps({"held_out": measured}))
+    untrained = agentrm("evaluate", "--reward-models", str(tmp_path))
+    assert untrained.returncode == 2 and "no run of AgentRM" in untrained.stderr
+    run = RunDirectory.open(load("quickstart", [f"run={tmp_path}"]))
+    untrained = agentrm("evaluate", "--reward-models", str(tmp_path))
+    assert untrained.returncode == 2 and "agentrm train" in untrained.stderr
+    run.write_metrics("train", {"held_out": measured})
     assert json.loads(agentrm("evaluate", "--reward-models", str(tmp_path), "--json").stdout) == measured
     shown = agentrm("evaluate", "--reward-models", str(tmp_path)).stdout
     assert "toy the reward model is not shown to beat length" in " ".join(shown.split())
-    missing = agentrm("evaluate", "--reward-models", str(tmp_path / "absent"))
-    assert missing.returncode == 2 and "agentrm train" in missing.stderr
 
 
 def test_the_benchmark_explains_itself_and_needs_a_policy(tmp_path: Path) -> None:
