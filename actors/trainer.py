@@ -178,7 +178,7 @@ def _worker(settings: dict[str, Any]) -> None:
             recorder.save()
             train.report({"step": step}, checkpoint=Checkpoint.from_directory(directory))
 
-    recorder = Recorder(settings["work"])
+    recorder = Recorder(settings["work"], training.trackers)
     sequences, held_out = ray.get(settings["sequences"])
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     if isinstance(objective, LogRatioError):

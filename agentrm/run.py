@@ -32,6 +32,8 @@ _FREE = (
     "trees.concurrency",
     "trees.builders",
     "trees.max_builders",
+    "clone.trackers",
+    "train.trackers",
 )
 
 

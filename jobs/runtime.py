@@ -127,4 +127,5 @@ def _worker_environment(config: Config) -> dict[str, str]:
     ):
         variables["OMP_NUM_THREADS"] = "1"
     variables = {key: os.environ.get(key, value) for key, value in variables.items()}
-    return variables | {key: os.environ[key] for key in ("HF_HUB_OFFLINE", "OPENAI_API_KEY") if key in os.environ}
+    handed = ("HF_HUB_OFFLINE", "OPENAI_API_KEY", "WANDB_", "MLFLOW_")
+    return variables | {key: value for key, value in os.environ.items() if key.startswith(handed)}

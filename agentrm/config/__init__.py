@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from math import inf
 from pathlib import Path
 
@@ -257,6 +258,9 @@ def _check_training(key: str, training: Training) -> None:
     _positive(f"{key}.lora.alpha", lora.alpha)
     if not 0 <= lora.dropout < 1:
         raise UserError(f"the key {key}.lora.dropout is {lora.dropout}: it must be at least 0 and below 1")
+    for name in (tracker.value for tracker in training.trackers):
+        if find_spec(name) is None:
+            raise UserError(f"the key {key}.trackers holds {name}, which is not installed: install agentrm[{name}]")
     if training.zero_stage not in (0, 1, 2, 3):
         raise UserError(f"the key {key}.zero_stage is {training.zero_stage}: it must be 0, 1, 2 or 3")
     if training.dtype not in ("float32", "bfloat16"):

@@ -75,6 +75,13 @@ class Lora:
     targets: str = "all-linear"
 
 
+class TrackerKind(str, Enum):
+    """Where training curves go beside TensorBoard; its name is the package's, and the extra's that brings it."""
+
+    wandb = "wandb"
+    mlflow = "mlflow"
+
+
 @dataclass
 class Training:
     """One DeepSpeed fit; `tokens_per_batch` is the micro-batch of one worker. Cosine schedule with warm-up."""
@@ -94,6 +101,7 @@ class Training:
     gpus_per_worker: float = 0
     checkpoints: int = 3
     max_failures: int = 2
+    trackers: list[TrackerKind] = field(default_factory=list)
 
 
 @dataclass

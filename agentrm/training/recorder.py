@@ -6,13 +6,17 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from tensorboardX import SummaryWriter
 
 from agentrm import storage
+from agentrm.config.schema import TrackerKind
+from agentrm.training.trackers import Tracker, open_tracker
 
 if TYPE_CHECKING:
     from agentrm.training.loop import Progress
@@ -36,10 +40,14 @@ def read_progress(location: storage.Location) -> dict[str, float] | None:
 
 
 class Recorder:
-    """Called after every step; writes `EVENTS` and, about every second, what `read_progress` reads into a location."""
+    """Called after every step; writes `EVENTS` and, about every second, what `read_progress` reads into the location
+    `RUN/work/COMMAND`, and to `trackers`.
+    """
 
-    def __init__(self, location: storage.Location) -> None:
+    def __init__(self, location: storage.Location, trackers: Sequence[TrackerKind] = ()) -> None:
         self._location = location
+        self._kinds = trackers
+        self._trackers: list[Tracker] = []
         self._events = storage.scratch(f"{location}/{EVENTS}")
         self._writer: SummaryWriter | None = None
         self._started = time.monotonic()
@@ -51,16 +59,19 @@ class Recorder:
         if self._writer is None:
             # A resumed fit repeats the steps since its checkpoint: what an earlier attempt wrote of them is dropped.
             self._writer = SummaryWriter(str(self._events), purge_step=progress.step)
+            self._trackers = [open_tracker(kind, self._fit(), self._name()) for kind in self._kinds]
         now = time.monotonic()
         self._tokens += progress.tokens
         rate = self._tokens / (now - self._started)
         scalars = {name: value for name, value in asdict(progress).items() if name not in ("step", "steps", "tokens")}
-        for name, value in (scalars | {"tokens_per_second": rate}).items():
-            if value is not None:
-                self._writer.add_scalar(name, value, progress.step)
+        scalars = {name: value for name, value in (scalars | {"tokens_per_second": rate}).items() if value is not None}
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, progress.step)
         if now - self._written >= _EVERY_S or progress.step == progress.steps:
             text = json.dumps(asdict(progress) | {"tokens_per_second": rate})
             storage.write_text(f"{self._location}/{_PROGRESS}", text)
+            for tracker in self._trackers:
+                tracker.log(scalars, progress.step)
             self._written = now
 
     def save(self) -> None:
@@ -75,3 +86,16 @@ class Recorder:
         self.save()
         if self._writer is not None:
             self._writer.close()
+        for tracker in self._trackers:
+            tracker.close()
+
+    def _fit(self) -> str:
+        """The same for all attempts at a fit, and no other fit's."""
+        path = f"{self._location}/fit.txt"
+        if storage.read_text(path) is None:
+            storage.write_text(path, uuid4().hex)
+        return storage.read_text(path) or ""
+
+    def _name(self) -> str:
+        run, _, command = storage.absolute(self._location).split("/")[-3:]
+        return f"{run} {command}"
