@@ -25,7 +25,7 @@ from agentrm.config import tasks
 from agentrm.config.schema import Aggregate, Config, Evaluation, Method
 from agentrm.environments.base import Task
 from agentrm.errors import EnvironmentFailure
-from agentrm.evaluation.metrics import BASELINE, CEILING, VERDICTS
+from agentrm.evaluation.metrics import BASELINE, CEILING, COSTS, VERDICTS
 from agentrm.evaluation.report import print_results, write_report
 from agentrm.models.base import Grader, Policy, RewardModel, Sessions
 from agentrm.models.batched import BatchedRewardModel
@@ -207,7 +207,8 @@ class Evaluator:
         rows = []
         for state in map(explored.tree.state, ends):
             tokens = sum(step.proposal.tokens for step in state.steps)
-            rows.append(await self._row(BASELINE, state, Cost(tokens, 0, len(state.steps), whole.seconds), cut=False))
+            cost = Cost(tokens, environment_steps=len(state.steps), seconds=whole.seconds)
+            rows.append(await self._row(BASELINE, state, cost, cut=False))
         mean = {key: fmean(row[key] for row in rows) for key in rows[0] if key != "method"}
         best = max(range(n), key=lambda number: rows[number]["outcome"])
         ceiling = await self._row(_ceiling(self._settings), explored.tree.state(ends[best]), whole, cut=False)
@@ -223,10 +224,7 @@ class Evaluator:
             "finished": float(state.done),
             "cut": float(cut),
             "steps": float(len(state.steps)),
-            "policy_tokens": float(cost.policy_tokens),
-            "scored_states": float(cost.scored_states),
-            "environment_steps": float(cost.environment_steps),
-            "seconds": cost.seconds,
+            **{name: float(value) for name, value in asdict(cost).items()},
         }
 
 
@@ -252,8 +250,9 @@ async def _evaluate(evaluator: Evaluator, todo: list[tuple[str, Task]], done: st
 
 
 def _stored(done: str, task: Task) -> Rows:
-    """What earlier runs have found on a task."""
-    return {row["method"]: row for row in json.loads(storage.read_text(_file(done, task)) or "[]")}
+    """What earlier runs have found on a task; rows of an older version that lack a cost are not there."""
+    rows = json.loads(storage.read_text(_file(done, task)) or "[]")
+    return {row["method"]: row for row in rows if row.keys() >= set(COSTS)}
 
 
 def _file(done: str, task: Task) -> str:

@@ -20,6 +20,7 @@ from agentrm.cluster.description import Description, NodeType
 from agentrm.cluster.roles import Role
 from agentrm.config.schema import Config
 from agentrm.errors import UserError
+from agentrm.storage import is_uri
 
 Manifest = dict[str, Any]
 
@@ -70,7 +71,7 @@ def ray_job(
     cluster: Description, target: Target, config: Config, job: str, preset: str, overrides: Sequence[str]
 ) -> Manifest:
     """`python -m jobs.<job>` on a cluster of its own, which goes when it has ended. Raises UserError when the run would
-    not lie on the shared volume.
+    not lie on the shared volume or at a URI.
     """
     _check_run(cluster, config)
     command = ["python", "-m", f"jobs.{job}", "--preset", preset, *overrides]
@@ -189,5 +190,5 @@ def _mount(cluster: Description) -> str:
 
 def _check_run(cluster: Description, config: Config) -> None:
     mount = _mount(cluster)
-    if not PurePosixPath(config.run).is_relative_to(mount):
-        raise UserError(f"run={config.run} would be lost with its pod: set run={mount}/runs/NAME")
+    if not (is_uri(config.run) or PurePosixPath(config.run).is_relative_to(mount)):
+        raise UserError(f"run={config.run} would be lost with its pod: set run={mount}/runs/NAME or a URI")

@@ -14,6 +14,7 @@ import torch
 import yaml
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig
 
+from agentrm import storage
 from agentrm.cluster.description import GIB
 from agentrm.config.schema import Engine, Lora, Model, Training
 from agentrm.errors import UserError
@@ -131,7 +132,8 @@ def _architecture(model: Model, source: str) -> PretrainedConfig:
     if source in known:
         return AutoConfig.for_model(**known[source])
     try:
-        return AutoConfig.from_pretrained(Path(source).expanduser() if source.startswith("~") else source)
+        local = source.startswith("~") or storage.is_uri(source)
+        return AutoConfig.from_pretrained(storage.fetch(source) if local else source)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(

@@ -16,7 +16,7 @@ from agentrm.errors import UserError
 
 BASELINE = "sampled mean"
 CEILING = "oracle best of"
-COSTS = ("policy_tokens", "scored_states", "environment_steps", "seconds")
+COSTS = ("policy_tokens", "scored_states", "reward_tokens", "cached_tokens", "environment_steps", "seconds")
 VERDICTS = ("asked", "malformed", "overflows", "swayed")
 """Columns of episodes that a judge chose; see `agentrm.models.judge.Verdicts`."""
 _REQUIRED = ("method", "task", "outcome", "progress", "success", "error", *COSTS)

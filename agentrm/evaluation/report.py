@@ -18,7 +18,7 @@ from rich.table import Table
 from agentrm.config.schema import Config
 from agentrm.evaluation import quality_table
 from agentrm.evaluation.curves import read_curves
-from agentrm.evaluation.metrics import BASELINE, CEILING, VERDICTS, summarise
+from agentrm.evaluation.metrics import BASELINE, CEILING, COSTS, VERDICTS, summarise
 from agentrm.evaluation.page import LEGEND, PAGE, bullets, pipes, section, tabular
 from agentrm.evaluation.plots import (
     calibration_curves,
@@ -41,6 +41,8 @@ HEADINGS = (
     "distance closed",
     "policy tokens",
     "scored states",
+    "reward model's tokens",
+    "its cached tokens",
     "environment steps",
     "seconds",
 )
@@ -121,8 +123,7 @@ def cells(row: Row) -> list[str]:
         interval(row, "success", "{:.0%}"),
         "" if baseline else interval(row, "gain", "{:+.3f}"),
         "" if baseline or ceiling else interval(row, "closed", "{:.0%}"),
-        *(f"{row[cost]:,.0f}" for cost in ("policy_tokens", "scored_states", "environment_steps")),
-        f"{row['seconds']:.1f}",
+        *(f"{row[cost]:,.1f}" if cost == "seconds" else f"{row[cost]:,.0f}" for cost in COSTS),
     ]
 
 

@@ -20,11 +20,26 @@ class Policy(Protocol):
         ...
 
 
+class Scored(float):
+    """A state's value that knows what it cost: the state had `tokens`, `cached` of which were not computed again."""
+
+    tokens: int
+    cached: int
+
+    def __new__(cls, value: float, tokens: int = 0, cached: int = 0) -> Scored:
+        """A value is free unless it is told otherwise."""
+        scored = super().__new__(cls, value)
+        scored.tokens, scored.cached = tokens, cached
+        return scored
+
+
 class RewardModel(Protocol):
     """Scores states: raw values, one per state, independent of the batch."""
 
     async def score(self, states: Sequence[State]) -> list[float]:
-        """One value per state, higher is better; -inf for a state that exceeds the model's context."""
+        """One value per state, higher is better; -inf for a state that exceeds the model's context. A model that reads
+        tokens gives `Scored` ones.
+        """
         ...
 
 

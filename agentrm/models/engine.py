@@ -14,6 +14,7 @@ from typing import Any
 
 from agentrm.config.schema import Engine
 from agentrm.errors import InputRefused, ModelError
+from agentrm.models.base import Scored
 
 # One process per engine and one thread per CPU core: vLLM reads these when it is imported.
 _ENVIRONMENT = {
@@ -162,7 +163,8 @@ class ScoringEngine:
 
     async def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
         """One raw value per sequence of token ids, read at its last token."""
-        return [reading.values[-1] for reading in await self.read(ids)]
+        readings = await self.read(ids)
+        return [Scored(each.values[-1], len(own), each.cached) for each, own in zip(readings, ids, strict=True)]
 
     async def read(self, ids: Sequence[Sequence[int]], every_token: bool = False) -> list[Reading]:
         """The values of each sequence of token ids: at its last token, or at each. Raises InputRefused."""

@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from agentrm import storage
 from agentrm.config.schema import Model, Scratch
 from agentrm.errors import UserError
 
@@ -136,8 +137,8 @@ def _from_smollm2(directory: Path) -> None:
 
 
 def _from_hugging_face(source: str, directory: Path) -> None:
-    looks_local = source.startswith((".", "/", "~"))
-    path = Path(source).expanduser()
+    looks_local = source.startswith((".", "/", "~")) or storage.is_uri(source)
+    path = storage.fetch(source)
     if looks_local and not (path / "config.json").is_file():
         raise UserError(f"model.source is {source}, where there is no Hugging Face model: config.json is missing")
     name = str(path) if looks_local else source

@@ -19,6 +19,7 @@ from typing import Protocol, TypeGuard, cast
 from agentrm.config.schema import Engine
 from agentrm.errors import ContextOverflow, InputRefused, ModelError
 from agentrm.models import implicit
+from agentrm.models.base import Scored
 from agentrm.models.engine import ScoringEngine
 from agentrm.models.rendering import Rendered, Renderer
 from agentrm.models.reward import score_what_fits
@@ -176,7 +177,7 @@ class ImplicitScorer:
     async def _rank(self, conversation: list[Message]) -> float:
         with suppress(ContextOverflow):
             (score,) = await self.score([conversation])
-            return score.values[-1]
+            return Scored(score.values[-1], score.tokens, score.cached)
         return -inf
 
 

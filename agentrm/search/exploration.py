@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from agentrm.config.schema import Aggregate, Evaluation
 from agentrm.environments.base import Observation, Task
 from agentrm.errors import ContextOverflow
-from agentrm.models.base import Policy, RewardModel, Sessions
+from agentrm.models.base import Policy, RewardModel, Scored, Sessions
 from agentrm.models.state import Proposal
 from agentrm.search.aggregation import aggregate, clipped
 from agentrm.search.episode import Opening, begin, step_limit
@@ -216,7 +216,10 @@ class Exploration:
             self.cost.scored_states += len(paid)
             (scores,) = await self._together([self._reward_model.score([self.tree.state(index) for index in paid])])
             for index, score in zip(paid, scores or [], strict=scores is not None):
-                self.tree.nodes[index].estimate = score
+                self.tree.nodes[index].estimate = float(score)
+                if isinstance(score, Scored):
+                    self.cost.reward_tokens += score.tokens - score.cached
+                    self.cost.cached_tokens += score.cached
         if len(paid) < len(missing):
             self.ended_by = self.ended_by or "scores"
 

@@ -61,7 +61,9 @@ class Live:
         console.print(f"\n{len(result.state.steps)} actions, value {_value(result.score)}; {finished}; {why}")
         console.print(
             f"{cost.policy_tokens:,} policy tokens, {cost.environment_steps:,} environment steps, "
-            f"{cost.scored_states:,} scored states, {cost.seconds:.1f} s; {len(result.tree.nodes):,} states explored"
+            f"{cost.scored_states:,} scored states (of their tokens {cost.reward_tokens:,} computed, "
+            f"{cost.cached_tokens:,} cached), "
+            f"{cost.seconds:.1f} s; {len(result.tree.nodes):,} states explored"
         )
 
     def truth(self, grade: Grade) -> None:

@@ -13,10 +13,15 @@ GATE = "gate"
 
 @dataclass(slots=True)
 class Cost:
-    """Tokens the policy sampled, states the reward model scored, distinct environment steps, and wall seconds."""
+    """Tokens the policy sampled, states the reward model scored, distinct environment steps, and wall seconds.
+
+    Of the scored states' tokens `reward_tokens` were computed, `cached_tokens` were found in the reward model's cache.
+    """
 
     policy_tokens: int = 0
     scored_states: int = 0
+    reward_tokens: int = 0
+    cached_tokens: int = 0
     environment_steps: int = 0
     seconds: float = 0.0
 

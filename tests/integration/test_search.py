@@ -56,6 +56,8 @@ def test_a_search_is_shown_and_its_tree_is_stored(config: Config, capsys: pytest
     renderer = Renderer.from_pretrained(Path(config.run) / "reward_model", config.model.context)
     expected = explicit.score(model, [renderer.ids(state.messages()) for state, _ in states])
     assert len(states) == result.cost.scored_states
+    read = sum(len(renderer.ids(state.messages())) for state, _ in states)
+    assert result.cost.reward_tokens + result.cost.cached_tokens == read and result.cost.cached_tokens > 0
     assert [estimate for _, estimate in states] == pytest.approx(expected, abs=1e-4)
 
 

@@ -178,6 +178,7 @@ def test_a_service_has_a_key_from_the_secret_and_the_nodes_that_it_needs(cluster
 def test_what_cannot_run_there_is_refused(cluster: Description) -> None:
     with pytest.raises(UserError, match="set run=/shared/runs/NAME"):
         manifests(cluster, "run=runs/first")
+    assert "run=s3://bucket/first" in manifests(cluster, "run=s3://bucket/first")["RayJob"]["spec"]["entrypoint"]
     elsewhere = cluster.model_copy(update={"provider": cluster.provider.model_copy(update={"type": "vsphere"})})
     with pytest.raises(UserError, match=r"provider\.type is vsphere"):
         manifests(elsewhere)

@@ -25,6 +25,8 @@ def episode(task: str, method: str, outcome: float, error: str = "", **changes: 
         "success": float(outcome == 1),
         "policy_tokens": 10.0,
         "scored_states": 0.0,
+        "reward_tokens": 0.0,
+        "cached_tokens": 0.0,
         "environment_steps": 4.0,
         "seconds": 0.5,
         "error": error,

@@ -55,6 +55,8 @@ def episodes() -> pa.Table:
                 "error": "",
                 "policy_tokens": 100.0 * (number + 1),
                 "scored_states": float(number),
+                "reward_tokens": 20.0,
+                "cached_tokens": 80.0,
                 "environment_steps": 12_345.0,
                 "seconds": 1.25,
             }
@@ -104,7 +106,7 @@ def test_markdown_and_parquet_hold_the_metrics(config: Config, directory: RunDir
     assert cells[2].startswith("67% [")
     assert cells[3].startswith("+0.467 [")
     assert cells[4].startswith("58% [")
-    assert cells[5:] == ["300", "2", "12,345", "1.2"]
+    assert cells[5:] == ["300", "2", "20", "80", "12,345", "1.2"]
 
 
 class Reader(HTMLParser):
