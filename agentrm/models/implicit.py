@@ -125,7 +125,7 @@ def copy(base: Path, directory: Path) -> None:
     """Write the untrained reward model: the reference itself. Raises UserError when `base` holds no model."""
     if not (base / "config.json").is_file():
         raise UserError(f"train.base is {base}, where there is no Hugging Face model: config.json is missing")
-    shutil.copytree(base, directory, ignore=shutil.ignore_patterns("tensorboard"))
+    shutil.copytree(base, directory, ignore=shutil.ignore_patterns("tensorboard"), dirs_exist_ok=True)
 
 
 def describe(directory: Path, beta: float, reference: str) -> None:
