@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.fs as fs
@@ -140,9 +141,19 @@ def fetch(location: Location) -> Path:
     return copied
 
 
+def identity(location: Location) -> str:
+    """What tells a folder from those that lay at its location before: it is made with the first call, and deleted with
+    the folder.
+    """
+    path = f"{location}/.identity"
+    if read_text(path) is None:
+        write_text(path, uuid4().hex)
+    return read_text(path) or ""
+
+
 def scratch(location: Location) -> Path:
     """A folder on this machine for files that outlive a process: the location itself, or one that stands for it."""
-    folder = Path(location) if not is_uri(location) else _cached(str(location))
+    folder = _cached(f"{location} {identity(location)}") if is_uri(location) else Path(location)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from tensorboardX import SummaryWriter
 
@@ -48,7 +47,7 @@ class Recorder:
         self._location = location
         self._kinds = trackers
         self._trackers: list[Tracker] = []
-        self._events = storage.scratch(f"{location}/{EVENTS}")
+        self._events = storage.scratch(location) / EVENTS
         self._writer: SummaryWriter | None = None
         self._started = time.monotonic()
         self._written = 0.0
@@ -59,7 +58,9 @@ class Recorder:
         if self._writer is None:
             # A resumed fit repeats the steps since its checkpoint: what an earlier attempt wrote of them is dropped.
             self._writer = SummaryWriter(str(self._events), purge_step=progress.step)
-            self._trackers = [open_tracker(kind, self._fit(), self._name()) for kind in self._kinds]
+            self._trackers = [
+                open_tracker(kind, storage.identity(self._location), self._name()) for kind in self._kinds
+            ]
         now = time.monotonic()
         self._tokens += progress.tokens
         rate = self._tokens / (now - self._started)
@@ -88,13 +89,6 @@ class Recorder:
             self._writer.close()
         for tracker in self._trackers:
             tracker.close()
-
-    def _fit(self) -> str:
-        """The same for all attempts at a fit, and no other fit's."""
-        path = f"{self._location}/fit.txt"
-        if storage.read_text(path) is None:
-            storage.write_text(path, uuid4().hex)
-        return storage.read_text(path) or ""
 
     def _name(self) -> str:
         run, _, command = storage.absolute(self._location).split("/")[-3:]

@@ -77,6 +77,14 @@ def test_what_has_changed_at_a_uri_is_fetched_anew(location: str) -> None:
     assert (first / "model").read_text() == "first"
 
 
+def test_files_on_this_machine_stand_for_a_folder_as_long_as_it_is_there(location: str) -> None:
+    (storage.scratch(location) / "events").write_text("first")
+    assert (storage.scratch(location) / "events").read_text() == "first"
+    before = storage.identity(location)
+    storage.delete(location)
+    assert not (storage.scratch(location) / "events").exists() and storage.identity(location) != before
+
+
 def test_a_run_goes_on_from_its_location_alone(location: str) -> None:
     config = load("quickstart", [f"run={location}"])
     run = RunDirectory.open(config)
