@@ -14,8 +14,9 @@ install: $(VENV)/.installed  ## Everything into .venv, once (4 to 6 minutes); TO
 quickstart: install  ## The whole pipeline on this machine's CPU
 	agentrm pipeline --preset quickstart
 
-test: install  ## All tests
-	pytest
+test: install  ## All tests: those that start clusters one after the other, the others two at a time
+	pytest -n 2 --dist loadfile --ignore tests/integration
+	pytest tests/integration
 
 lint: install  ## ruff and mypy
 	ruff check

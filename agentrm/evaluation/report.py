@@ -123,8 +123,15 @@ def cells(row: Row) -> list[str]:
         interval(row, "success", "{:.0%}"),
         "" if baseline else interval(row, "gain", "{:+.3f}"),
         "" if baseline or ceiling else interval(row, "closed", "{:.0%}"),
-        *(f"{row[cost]:,.1f}" if cost == "seconds" else f"{row[cost]:,.0f}" for cost in COSTS),
+        *(_cost(row, name) for name in COSTS),
     ]
+
+
+def _cost(row: Row, name: str) -> str:
+    """A mean cost; a dash in the table of a run that did not count it yet."""
+    if name not in row:
+        return "–"
+    return f"{row[name]:,.1f}" if name == "seconds" else f"{row[name]:,.0f}"
 
 
 def interval(row: Row, name: str, form: str) -> str:
