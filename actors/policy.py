@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import ray
@@ -94,5 +93,4 @@ def connect_judge(config: Config, directory: storage.Location, replicas: Fleet) 
         renderer = Renderer.from_pretrained(storage.fetch(directory), model.context)
         return PolicyCompleter(RemoteGenerator(replicas), renderer)
     url, name = (model.source, model.name) if judge.source == "policy" else (judge.source, judge.name)
-    # Endpoints without a key take any.
-    return EndpointCompleter(url, name, os.environ.get(openai_policy.KEY_VARIABLE) or "none")
+    return EndpointCompleter(url, name, openai_policy.api_key())

@@ -181,7 +181,7 @@ def deployed(config: Config, directory: storage.Location, http: bool) -> Iterato
     Whoever updated last ends the service. Raises ModelError when the directory holds no reward model or the engine
     does not start; the model that was served before stays then.
     """
-    check(storage.fetch(directory))
+    scorer = _scorer(config, directory)
     name = application(config)
     settings = config.serve
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -192,9 +192,9 @@ def deployed(config: Config, directory: storage.Location, http: bool) -> Iterato
     updates = name in serve.status().applications
     try:
         if http:
-            serve.run(bound(config, directory), name=name, route_prefix="/")
+            serve.run(_api(config).bind(scorer), name=name, route_prefix="/")
         else:
-            serve.run(_scorer(config, directory), name=name, route_prefix=None)
+            serve.run(scorer, name=name, route_prefix=None)
     except RuntimeError as error:
         if not updates:
             serve.delete(name)
@@ -215,11 +215,11 @@ def bound(config: Config, directory: storage.Location) -> serve.Application:
     """The API over the reward model at the location `directory`, for whoever starts Serve. Raises ModelError when there
     is none.
     """
-    check(storage.fetch(directory))
     return _api(config).bind(_scorer(config, directory))
 
 
 def _scorer(config: Config, directory: storage.Location) -> serve.Application:
+    check(storage.fetch(directory))
     engine = config.reward_engine
     scaling: dict[str, Any] = {"num_replicas": engine.replicas}
     if engine.max_replicas is not None and engine.max_replicas > engine.replicas:

@@ -61,10 +61,15 @@ STAGES = (
 """Those before the evaluation, which depends on all keys."""
 
 
+def _changed(one: Config, other: Config, free: tuple[str, ...] = _FREE) -> dict[str, tuple[object, object]]:
+    """The values under both configurations of the keys in which they differ, but for those that are `free`."""
+    before, now = flatten(one), flatten(other)
+    return {key: (before[key], now[key]) for key in now if before[key] != now[key] and not key.startswith(free)}
+
+
 def alike(one: Config, other: Config) -> list[str]:
     """The folders of the stages, from the first, that write the same under both configurations."""
-    before, now = flatten(one), flatten(other)
-    changed = [key for key in now if before[key] != now[key] and not key.startswith(_FREE)]
+    changed = _changed(one, other)
     found = []
     for stage in STAGES:
         if any(key.startswith(stage.keys) for key in changed):
@@ -92,14 +97,11 @@ class RunDirectory:
         location = storage.absolute(config.run)
         text = storage.read_text(f"{location}/config.yaml")
         if text is not None:
-            before, now = flatten(stored(text, f"{location}/config.yaml")), flatten(config)
             free = tuple(key for key in _FREE if not (evaluated and key == "evaluate."))
-            changed = [key for key in now if before.get(key) != now[key] and not key.startswith(free)]
-            if changed:
-                key = changed[0]
+            if changed := _changed(stored(text, f"{location}/config.yaml"), config, free):
+                key, (before, now) = next(iter(changed.items()))
                 raise UserError(
-                    f"{location} was made with {key}={before.get(key)}, not {now[key]}: "
-                    "choose another run=... or set it back"
+                    f"{location} was made with {key}={before}, not {now}: choose another run=... or set it back"
                 )
         elif storage.names(location):
             raise UserError(f"{location} is not empty and no run of AgentRM: choose another run=...")

@@ -71,7 +71,7 @@ def write_text(location: Location, text: str) -> None:
     files.create_dir(folder, recursive=True)
     # Object stores show a file only once it is whole.
     local = isinstance(files, fs.LocalFileSystem)
-    written = f"{folder}/.{name}{_WRITING}" if local else path
+    written = f"{folder}/.{name}.{uuid4().hex}{_WRITING}" if local else path
     with files.open_output_stream(written) as stream:
         stream.write(text.encode())
     if local:

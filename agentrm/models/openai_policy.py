@@ -26,6 +26,11 @@ def is_endpoint(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
+def api_key() -> str:
+    """The endpoint's key; endpoints without one take any."""
+    return os.environ.get(KEY_VARIABLE) or "none"
+
+
 def describe(directory: Path, url: str, model: str) -> None:
     """Write the directory of a remote policy."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -39,8 +44,7 @@ def connect(directory: Path, sampling: Sampling, form: ActionFormat, seed: int) 
         url, model = settings["url"], settings["model"]
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{directory} holds no remote policy: its {FILE} cannot be read") from error
-    # Endpoints without a key take any.
-    endpoint = ChatEndpoint(url, model, os.environ.get(KEY_VARIABLE) or "none", concurrency=256, retries=4)
+    endpoint = ChatEndpoint(url, model, api_key(), concurrency=256, retries=4)
     return EndpointPolicy(endpoint, sampling, form, seed)
 
 
