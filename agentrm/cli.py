@@ -225,17 +225,20 @@ def benchmark_train(
 @app.command(rich_help_panel="Cluster")
 def submit(
     name: Annotated[
-        str, typer.Argument(metavar="JOB", help="demonstrations, clone, trees, train, evaluate, pipeline.")
+        str,
+        typer.Argument(
+            metavar="JOB", help="demonstrations, clone, trees, train, evaluate, pipeline, or experiment with its NAME."
+        ),
     ],
-    overrides: Overrides = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[NAME] [KEY=VALUE]...")] = None,
     preset: Preset = "quickstart",
     address: Address = "",
     wait: Annotated[bool, typer.Option(help="Follow the job's log to its end.")] = True,
 ) -> None:
-    """Run a stage on a Ray cluster, with the current directory as the job's."""
+    """Run a stage or an experiment on a Ray cluster, with the current directory as the job's."""
     from jobs.submit import submit as submit_job
 
-    print(submit_job(name, preset, overrides or [], address, wait))
+    print(submit_job(name, preset, arguments or [], address, wait))
 
 
 @job.command("status")
@@ -289,7 +292,7 @@ def cluster_check(
 @clusters.command("render")
 def cluster_render(
     image: Annotated[str, typer.Option(help="An image with AgentRM in it, such as the Dockerfile of --output makes.")],
-    overrides: Overrides = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[NAME] [KEY=VALUE]...")] = None,
     preset: Preset = "quickstart",
     file: Annotated[Path, typer.Option(help="The cluster's description.")] = Path("cluster.yaml"),
     job: Annotated[str, typer.Option(help="The job of the RayJob, as in `agentrm submit`.")] = "pipeline",
@@ -300,14 +303,14 @@ def cluster_render(
     """Write the cluster for Kubernetes: a RayCluster, a RayJob and a RayService for KubeRay."""
     from agentrm.cluster import kuberay
     from agentrm.cluster.description import read
-    from jobs.submit import check_job
+    from jobs.submit import overrides
 
-    check_job(job)
-    chosen = overrides or []
+    given = arguments or []
+    chosen = overrides(job, given)
     config, cluster, target = load(preset, chosen), read(file), kuberay.Target(image, namespace, claim)
     manifests = {
         "raycluster": kuberay.ray_cluster(cluster, target),
-        "rayjob": kuberay.ray_job(cluster, target, config, job, preset, chosen),
+        "rayjob": kuberay.ray_job(cluster, target, config, job, preset, given),
         "rayservice": kuberay.ray_service(cluster, target, config, preset, chosen),
     }
     if output is None:

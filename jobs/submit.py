@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from agentrm.config import load
 from agentrm.errors import AgentRMError, UserError
+from agentrm.evaluation.experiments import EXPERIMENTS, variants
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-JOBS = ("demonstrations", "clone", "trees", "train", "evaluate", "pipeline")
+_EXPERIMENT = "experiment"
+JOBS = ("demonstrations", "clone", "trees", "train", "evaluate", "pipeline", _EXPERIMENT)
 
 _AGENT_S = 60.0
 """How long a cluster that has just started may take until it takes jobs."""
@@ -28,16 +30,18 @@ class JobFailed(AgentRMError):
     """A job that ended without success."""
 
 
-def submit(job: str, preset: str, overrides: Sequence[str], address: str, wait: bool) -> str:
+def submit(job: str, preset: str, arguments: Sequence[str], address: str, wait: bool) -> str:
     """Send the current directory and start `python -m jobs.<job>` there; with `wait` follow its log to the end.
 
-    Returns the job's id. `address` is the dashboard's, `http://host:8265`; empty: RAY_API_SERVER_ADDRESS or localhost.
-    Raises UserError for an unknown job, a wrong configuration or an address that does not answer, JobFailed when the
-    job that was waited for failed.
+    Returns the job's id. `arguments` are keys with their values, after an experiment's name. `address` is the
+    dashboard's, `http://host:8265`; empty: RAY_API_SERVER_ADDRESS or localhost. Raises UserError for an unknown job or
+    experiment, a wrong configuration or an address that does not answer, JobFailed when the job that was waited for
+    failed.
     """
-    check_job(job)
-    load(preset, overrides)
-    entrypoint = shlex.join(["python", "-m", f"jobs.{job}", "--preset", preset, *overrides])
+    config = load(preset, overrides(job, arguments))
+    if job == _EXPERIMENT:
+        variants(arguments[0], config)
+    entrypoint = shlex.join(["python", "-m", f"jobs.{job}", "--preset", preset, *arguments])
     name = _submitted(_client(address), entrypoint)
     print(f"job {name}: {entrypoint}", file=sys.stderr)
     if wait:
@@ -45,10 +49,16 @@ def submit(job: str, preset: str, overrides: Sequence[str], address: str, wait: 
     return name
 
 
-def check_job(job: str) -> None:
-    """Raise UserError unless a cluster can be given this job."""
+def overrides(job: str, arguments: Sequence[str]) -> list[str]:
+    """The keys among a job's arguments. Raises UserError unless a cluster can be given this job."""
     if job not in JOBS:
         raise UserError(f"no job {job!r}: choose one of {', '.join(JOBS)}")
+    if job != _EXPERIMENT:
+        return list(arguments)
+    if not arguments or arguments[0] not in EXPERIMENTS:
+        named = f"no experiment {arguments[0]!r}" if arguments else "which experiment?"
+        raise UserError(f"{named}: name one of {', '.join(EXPERIMENTS)} after the job")
+    return list(arguments[1:])
 
 
 def _submitted(client: JobSubmissionClient, entrypoint: str) -> str:

@@ -68,13 +68,13 @@ def ray_cluster(cluster: Description, target: Target) -> Manifest:
 
 
 def ray_job(
-    cluster: Description, target: Target, config: Config, job: str, preset: str, overrides: Sequence[str]
+    cluster: Description, target: Target, config: Config, job: str, preset: str, arguments: Sequence[str]
 ) -> Manifest:
     """`python -m jobs.<job>` on a cluster of its own, which goes when it has ended. Raises UserError when the run would
     not lie on the shared volume or at a URI.
     """
     _check_run(cluster, config)
-    command = ["python", "-m", f"jobs.{job}", "--preset", preset, *overrides]
+    command = ["python", "-m", f"jobs.{job}", "--preset", preset, *arguments]
     spec = {
         "entrypoint": shlex.join(command),
         "shutdownAfterJobFinishes": True,

@@ -65,6 +65,9 @@ def test_what_is_wrong_is_one_line(head: dict[str, str]) -> None:
     for arguments, told in (
         (("submit", "paint"), "no job 'paint'"),
         (("submit", "trees", "trees.iteratons=3"), "iteratons"),
+        (("submit", "experiment"), "which experiment?"),
+        (("submit", "experiment", "painting", "seed=1"), "no experiment 'painting'"),
+        (("submit", "experiment", "generalisation", "run=runs/none", "--preset", TINY), "two environments or kinds"),
         (("job", "stop", "raysubmit_none"), "there is no job raysubmit_none"),
     ):
         found = agentrm(head, *arguments)

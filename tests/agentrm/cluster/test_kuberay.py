@@ -201,5 +201,15 @@ def test_the_command_prints_all_or_writes_files(tmp_path: Path) -> None:
     assert steps[1] == "COPY --chown=ray . /home/ray/agentrm"
     assert [each for each in steps[2:] if not each.startswith("RUN ")] == []
     assert ".venv" in (tmp_path / "Dockerfile.dockerignore").read_text().splitlines()
+    experiment = subprocess.run(
+        [*command[:-5], "reward-kinds", *command[-5:], "--job", "experiment"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert experiment.returncode == 0, experiment.stderr
+    job, service = list(yaml.safe_load_all(experiment.stdout))[1:]
+    assert job["spec"]["entrypoint"].endswith(f" reward-kinds {RUN}")
+    assert "reward-kinds" not in service["spec"]["serveConfigV2"]
     refused = subprocess.run([*command, "--job", "paint"], capture_output=True, text=True, timeout=120)
     assert refused.returncode == 2 and "no job 'paint'" in refused.stderr and len(refused.stderr.splitlines()) == 1
