@@ -227,7 +227,8 @@ def submit(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="JOB", help="demonstrations, clone, trees, train, evaluate, pipeline, or experiment with its NAME."
+            metavar="JOB",
+            help="demonstrations, clone, trees, train, evaluate, pipeline, serve, or experiment and its NAME.",
         ),
     ],
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[NAME] [KEY=VALUE]...")] = None,
@@ -235,7 +236,7 @@ def submit(
     address: Address = "",
     wait: Annotated[bool, typer.Option(help="Follow the job's log to its end.")] = True,
 ) -> None:
-    """Run a stage or an experiment on a Ray cluster, with the current directory as the job's."""
+    """Run a stage, the scoring service or an experiment on a Ray cluster, with the current directory as the job's."""
     from jobs.submit import submit as submit_job
 
     print(submit_job(name, preset, arguments or [], address, wait))

@@ -1,4 +1,4 @@
-"""Serve a run's reward model, or the one in `serve.model`, over HTTP until Ctrl-C.
+"""Serve a run's reward model, or the one in `serve.model`, over HTTP until Ctrl-C, or until the job is stopped.
 
     ray job submit -- python -m jobs.serve --preset quickstart serve.port=8000
     serve run jobs.serve:application preset=quickstart run=runs/quickstart

@@ -26,13 +26,13 @@ from agentrm.client import AsyncScoringClient
 from agentrm.cluster.description import read
 from agentrm.cluster.kuberay import API_KEY, Target, ray_service
 from agentrm.config import load as load_config
-from agentrm.config.schema import Cluster, Config, Engine, Model, Scratch, Serve
+from agentrm.config.schema import Cluster, Config, Engine, Model, Serve
 from agentrm.environments.base import Observation, Task
 from agentrm.errors import ModelError
-from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
 from agentrm.models.state import Proposal, State
 from jobs.runtime import cluster
+from tests.reward_models import write_reward_model
 from tests.servers import free_port
 
 CONTEXT = 256
@@ -53,16 +53,8 @@ CONVERSATIONS = [
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base, path = tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("reward")
-    texts = [message["content"] for each in CONVERSATIONS for message in each]
-    model = Model(source="scratch", scratch=Scratch(vocabulary=320, hidden=64, layers=2, heads=2), context=CONTEXT)
-    prepare(model, texts, 0, base)
-    torch.manual_seed(0)
-    reward = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
-    # The head's initial weights are so small that all values would agree by chance.
-    torch.nn.init.normal_(reward.score.weight, std=1.0)
-    reward.save_pretrained(path)
-    Renderer.from_pretrained(base, CONTEXT).tokenizer.save_pretrained(path)
+    path = tmp_path_factory.mktemp("models") / "reward"
+    write_reward_model(path, [message["content"] for each in CONVERSATIONS for message in each], CONTEXT)
     return path
 
 

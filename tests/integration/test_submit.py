@@ -1,4 +1,4 @@
-"""Job submission to a real head that wants a token: a job runs to its end, and another one is stopped."""
+"""Job submission to a real head that wants a token: a job runs to its end, others are stopped, a service with one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pyarrow.parquet as pq
 import pytest
 
+from agentrm.client import ScoringClient
 from tests.integration.heads import end
+from tests.reward_models import write_reward_model
 from tests.servers import free_port
 
 TINY = "tests/integration/tiny.yaml"
@@ -59,6 +62,31 @@ def test_a_job_is_stopped(head: dict[str, str], tmp_path: Path) -> None:
     while (state := agentrm(head, "job", "status", name).stdout.strip()) != "STOPPED":
         assert state in ("PENDING", "RUNNING") and time.monotonic() < deadline
         time.sleep(0.5)
+
+
+def test_a_service_answers_until_its_job_is_stopped(head: dict[str, str], tmp_path: Path) -> None:
+    model, port = tmp_path / "reward", free_port()
+    write_reward_model(model, ["Your task: go to the red ball."], 128)
+    keys = [f"run={tmp_path / 'run'}", f"serve.model={model}", "model.context=128", f"serve.port={port}"]
+    name = agentrm(head, "submit", "serve", "--preset", TINY, *keys, "--no-wait").stdout.strip()
+    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
+    while not answers(address):
+        assert agentrm(head, "job", "status", name).stdout.strip() in ("PENDING", "RUNNING")
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    with ScoringClient(address) as client:
+        assert len(client.score([[{"role": "user", "content": "Your task: go to the red ball."}]])) == 1
+    assert agentrm(head, "job", "stop", name).returncode == 0
+    while answers(address):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/healthz", timeout=10).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_what_is_wrong_is_one_line(head: dict[str, str]) -> None:
