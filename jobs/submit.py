@@ -35,10 +35,15 @@ def submit(job: str, preset: str, arguments: Sequence[str], address: str, wait: 
 
     Returns the job's id. `arguments` are keys with their values, after an experiment's name. `address` is the
     dashboard's, `http://host:8265`; empty: RAY_API_SERVER_ADDRESS or localhost. Raises UserError for an unknown job or
-    experiment, a wrong configuration or an address that does not answer, JobFailed when the job that was waited for
-    failed.
+    experiment, a wrong configuration, an API key in plain sight or an address that does not answer, JobFailed when the
+    job that was waited for failed.
     """
     config = load(preset, overrides(job, arguments))
+    if any(each.startswith("serve.api_key=") and "${" not in each for each in arguments):
+        raise UserError(
+            "the cluster's list of jobs would show the key serve.api_key: set AGENTRM_API_KEY here and on its nodes, "
+            "and give 'serve.api_key=${oc.env:AGENTRM_API_KEY}'"
+        )
     if job == _EXPERIMENT:
         variants(arguments[0], config)
     entrypoint = shlex.join(["python", "-m", f"jobs.{job}", "--preset", preset, *arguments])

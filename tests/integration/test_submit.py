@@ -20,6 +20,7 @@ from tests.reward_models import write_reward_model
 from tests.servers import free_port
 
 TINY = "tests/integration/tiny.yaml"
+KEY = "right-key"
 _MAZES = "tasks.demonstrations=[{environment: maze, kinds: [perfect_small], count: 4}]"
 
 
@@ -27,7 +28,7 @@ _MAZES = "tasks.demonstrations=[{environment: maze, kinds: [perfect_small], coun
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of a user of this head."""
     home, port, dashboard = tmp_path_factory.mktemp("ray"), free_port(), free_port()
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "AGENTRM_API_KEY": KEY}
     command = ["ray", "start", "--head", f"--port={port}", f"--temp-dir={home}", "--num-cpus=4"]
     command += [f"--dashboard-port={dashboard}", "--object-store-memory=100000000"]
     command += [f"--dashboard-agent-listen-port={free_port()}", f"--dashboard-agent-grpc-port={free_port()}"]
@@ -68,13 +69,16 @@ def test_a_service_answers_until_its_job_is_stopped(head: dict[str, str], tmp_pa
     model, port = tmp_path / "reward", free_port()
     write_reward_model(model, ["Your task: go to the red ball."], 128)
     keys = [f"run={tmp_path / 'run'}", f"serve.model={model}", "model.context=128", f"serve.port={port}"]
-    name = agentrm(head, "submit", "serve", "--preset", TINY, *keys, "--no-wait").stdout.strip()
+    keys.append("serve.api_key=${oc.env:AGENTRM_API_KEY}")
+    found = agentrm(head, "submit", "serve", "--preset", TINY, *keys, "--no-wait")
+    assert found.returncode == 0 and KEY not in found.stderr, found.stderr
+    name = found.stdout.strip()
     address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
     while not answers(address):
         assert agentrm(head, "job", "status", name).stdout.strip() in ("PENDING", "RUNNING")
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    with ScoringClient(address) as client:
+    with ScoringClient(address, api_key=KEY) as client:
         assert len(client.score([[{"role": "user", "content": "Your task: go to the red ball."}]])) == 1
     assert agentrm(head, "job", "stop", name).returncode == 0
     while answers(address):
@@ -93,6 +97,7 @@ def test_what_is_wrong_is_one_line(head: dict[str, str]) -> None:
     for arguments, told in (
         (("submit", "paint"), "no job 'paint'"),
         (("submit", "trees", "trees.iteratons=3"), "iteratons"),
+        (("submit", "serve", "serve.api_key=hush"), "list of jobs"),
         (("submit", "experiment"), "which experiment?"),
         (("submit", "experiment", "painting", "seed=1"), "no experiment 'painting'"),
         (("submit", "experiment", "generalisation", "run=runs/none", "--preset", TINY), "two environments or kinds"),
@@ -100,6 +105,7 @@ def test_what_is_wrong_is_one_line(head: dict[str, str]) -> None:
     ):
         found = agentrm(head, *arguments)
         assert found.returncode == 2 and told in found.stderr and found.stderr.count("\n") == 1, found.stderr
+        assert "hush" not in found.stderr
     nobody = {**head, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{free_port()}"}
     found = agentrm(nobody, "job", "status", "raysubmit_none")
     assert found.returncode == 2 and "no Ray dashboard answers" in found.stderr, found.stderr
