@@ -47,6 +47,13 @@ Preset = Annotated[str, typer.Option("--preset", "-p", help="A preset's name or 
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the preset, such as clone.epochs=1.")
 ]
+JobArguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME] [KEY=VALUE]...",
+        help="The experiment's name, if the job is one; then changes to the preset, such as clone.epochs=1.",
+    ),
+]
 
 # Columns of a table that goes into a file, where lines do not wrap.
 FILE_WIDTH = 200
@@ -231,7 +238,7 @@ def submit(
             help="demonstrations, clone, trees, train, evaluate, pipeline, serve, or experiment and its NAME.",
         ),
     ],
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="[NAME] [KEY=VALUE]...")] = None,
+    arguments: JobArguments = None,
     preset: Preset = "quickstart",
     address: Address = "",
     wait: Annotated[bool, typer.Option(help="Follow the job's log to its end.")] = True,
@@ -293,7 +300,7 @@ def cluster_check(
 @clusters.command("render")
 def cluster_render(
     image: Annotated[str, typer.Option(help="An image with AgentRM in it, such as the Dockerfile of --output makes.")],
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="[NAME] [KEY=VALUE]...")] = None,
+    arguments: JobArguments = None,
     preset: Preset = "quickstart",
     file: Annotated[Path, typer.Option(help="The cluster's description.")] = Path("cluster.yaml"),
     job: Annotated[str, typer.Option(help="The job of the RayJob, as in `agentrm submit`.")] = "pipeline",
