@@ -311,11 +311,11 @@ def cluster_render(
     """Write the cluster for Kubernetes: a RayCluster, a RayJob and a RayService for KubeRay."""
     from agentrm.cluster import kuberay
     from agentrm.cluster.description import read
-    from jobs.submit import overrides
+    from jobs.submit import checked
 
     given = arguments or []
-    chosen = overrides(job, given)
-    config, cluster, target = load(preset, chosen), read(file), kuberay.Target(image, namespace, claim)
+    config, chosen = checked(job, preset, given)
+    cluster, target = read(file), kuberay.Target(image, namespace, claim)
     manifests = {
         "raycluster": kuberay.ray_cluster(cluster, target),
         "rayjob": kuberay.ray_job(cluster, target, config, job, preset, given),

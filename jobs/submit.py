@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agentrm.config import load
+from agentrm.config.schema import Config
 from agentrm.errors import AgentRMError, UserError
 from agentrm.evaluation.experiments import EXPERIMENTS, variants
 
@@ -21,6 +22,9 @@ JOBS = ("demonstrations", "clone", "trees", "train", "evaluate", "pipeline", "se
 
 _AGENT_S = 60.0
 """How long a cluster that has just started may take until it takes jobs."""
+
+_STOP_S = 60
+"""How long a job that is stopped may take to end its actors and its service before Ray kills it, 3 s unless told."""
 
 # What a job never reads: Ray refuses to upload more than half a gigabyte.
 _EXCLUDES = ["/.git/", "/.venv/", "/runs/"]
@@ -38,14 +42,7 @@ def submit(job: str, preset: str, arguments: Sequence[str], address: str, wait: 
     experiment, a wrong configuration, an API key in plain sight or an address that does not answer, JobFailed when the
     job that was waited for failed.
     """
-    config = load(preset, overrides(job, arguments))
-    if any(each.startswith("serve.api_key=") and "${" not in each for each in arguments):
-        raise UserError(
-            "the cluster's list of jobs would show the key serve.api_key: set AGENTRM_API_KEY here and on its nodes, "
-            "and give 'serve.api_key=${oc.env:AGENTRM_API_KEY}'"
-        )
-    if job == _EXPERIMENT:
-        variants(arguments[0], config)
+    checked(job, preset, arguments)
     entrypoint = shlex.join(["python", "-m", f"jobs.{job}", "--preset", preset, *arguments])
     name = _submitted(_client(address), entrypoint)
     print(f"job {name}: {entrypoint}", file=sys.stderr)
@@ -54,20 +51,31 @@ def submit(job: str, preset: str, arguments: Sequence[str], address: str, wait: 
     return name
 
 
-def overrides(job: str, arguments: Sequence[str]) -> list[str]:
-    """The keys among a job's arguments. Raises UserError unless a cluster can be given this job."""
+def checked(job: str, preset: str, arguments: Sequence[str]) -> tuple[Config, list[str]]:
+    """The configuration of a job for a cluster, and the keys among its arguments. Raises UserError as `submit` does."""
     if job not in JOBS:
         raise UserError(f"no job {job!r}: choose one of {', '.join(JOBS)}")
-    if job != _EXPERIMENT:
-        return list(arguments)
-    if not arguments or arguments[0] not in EXPERIMENTS:
-        named = f"no experiment {arguments[0]!r}" if arguments else "which experiment?"
-        raise UserError(f"{named}: name one of {', '.join(EXPERIMENTS)} after the job")
-    return list(arguments[1:])
+    keys = list(arguments)
+    if job == _EXPERIMENT and (not keys or "=" in keys[0]):
+        raise UserError(f"which experiment? Name one of {', '.join(EXPERIMENTS)} after the job")
+    name = keys.pop(0) if job == _EXPERIMENT else ""
+    config = load(preset, keys)
+    if name:
+        variants(name, config)
+    if any(key.startswith("serve.api_key=") and "${" not in key for key in keys):
+        raise UserError(
+            "the cluster's list of jobs would show the key serve.api_key: set AGENTRM_API_KEY here and on its nodes, "
+            "and give 'serve.api_key=${oc.env:AGENTRM_API_KEY}'"
+        )
+    return config, keys
 
 
 def _submitted(client: JobSubmissionClient, entrypoint: str) -> str:
-    environment = {"working_dir": str(Path.cwd()), "excludes": _EXCLUDES}
+    environment = {
+        "working_dir": str(Path.cwd()),
+        "excludes": _EXCLUDES,
+        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S)},
+    }
     deadline = time.monotonic() + _AGENT_S
     while True:
         try:

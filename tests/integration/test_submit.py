@@ -81,6 +81,7 @@ def test_a_service_answers_until_its_job_is_stopped(head: dict[str, str], tmp_pa
     with ScoringClient(address, api_key=KEY) as client:
         assert len(client.score([[{"role": "user", "content": "Your task: go to the red ball."}]])) == 1
     assert agentrm(head, "job", "stop", name).returncode == 0
+    deadline = time.monotonic() + 60
     while answers(address):
         assert time.monotonic() < deadline
         time.sleep(0.5)
