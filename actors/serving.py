@@ -1,4 +1,4 @@
-"""The reward model on Ray Serve: engine replicas behind a handle, and behind HTTP when asked for."""
+"""The reward model on Ray Serve: replicas with engines behind a handle, and behind HTTP when asked for."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from agentrm.models.scoring import Input, Per, Score, Text, check, open_scorer
 from agentrm.models.state import Message, State
 from agentrm.scoring_api import Busy, create_app
 
+_DEPLOYMENT = "Scorer"
+
 # The engine batches whatever has arrived, so a replica takes as many requests as its queue may hold.
 _ONGOING = 4096
 _CHUNK = 64
@@ -43,12 +45,22 @@ _ATTEMPTS = 3
 _SURGE_PERCENT = 1
 
 
+@serve.ingress()
 class Scorer:
-    """One replica: a reward model and its engines. Every answer goes with the `release` that gave it."""
+    """One replica: a reward model with its engines, and the API. Every answer goes with the `release` that gave it.
 
-    def __init__(self, directory: str, engine: Engine, context: int, release: str) -> None:
-        self._scorer = open_scorer(storage.fetch(directory), engine, context)
+    A lone replica scores what comes over HTTP itself; one of several hands it to the replicas that hold its beginnings.
+    """
+
+    def __init__(self, directory: str, config: Config, release: str) -> None:
+        self._config = config
+        self._scorer = open_scorer(storage.fetch(directory), config.reward_engine, config.model.context)
         self._release = release
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        config, several = self._config, _several(self._config.reward_engine)
+        score = _scorers(config, serve.get_replica_context().app_name).score if several else self._scorer.score
+        return create_app(score, self.alive, config.serve, application(config), config.model.context)
 
     async def score(self, inputs: list[Input], per: Per) -> tuple[str, list[Score]]:
         """See `agentrm.models.scoring.ServedScorer`."""
@@ -69,7 +81,7 @@ class Scorer:
         """Serve notes who has called this with which group."""
         return group
 
-    def alive(self) -> bool:
+    async def alive(self) -> bool:
         """Whether the engines still run."""
         return self._scorer.alive
 
@@ -100,13 +112,6 @@ class Scorers:
     async def rank(self, conversations: list[list[Message]]) -> list[float]:
         """One value per conversation, -inf for one that exceeds the context. Raises ModelError without an answer."""
         return await self._spread("rank", conversations)
-
-    async def alive(self) -> bool:
-        """Whether a replica answers that its engines run."""
-        try:
-            return await self._handle.alive.remote()
-        except RayError:
-            return False
 
     def close(self) -> None:
         """End the handle's threads, which would outlive the cluster."""
@@ -181,7 +186,7 @@ def deployed(config: Config, directory: storage.Location, http: bool) -> Iterato
     Whoever updated last ends the service. Raises ModelError when the directory holds no reward model or the engine
     does not start; the model that was served before stays then.
     """
-    scorer = _scorer(config, directory)
+    scorer = bound(config, directory)
     name = application(config)
     settings = config.serve
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -191,10 +196,7 @@ def deployed(config: Config, directory: storage.Location, http: bool) -> Iterato
     )
     updates = name in serve.status().applications
     try:
-        if http:
-            serve.run(_api(config).bind(scorer), name=name, route_prefix="/")
-        else:
-            serve.run(scorer, name=name, route_prefix=None)
+        serve.run(scorer, name=name, route_prefix="/" if http else None)
     except RuntimeError as error:
         if not updates:
             serve.delete(name)
@@ -212,13 +214,7 @@ def deployed(config: Config, directory: storage.Location, http: bool) -> Iterato
 
 
 def bound(config: Config, directory: storage.Location) -> serve.Application:
-    """The API over the reward model at the location `directory`, for whoever starts Serve. Raises ModelError when there
-    is none.
-    """
-    return _api(config).bind(_scorer(config, directory))
-
-
-def _scorer(config: Config, directory: storage.Location) -> serve.Application:
+    """The reward model at the location `directory`, for whoever starts Serve. Raises ModelError when there is none."""
     check(storage.fetch(directory))
     engine = config.reward_engine
     scaling: dict[str, Any] = {"num_replicas": engine.replicas}
@@ -232,36 +228,21 @@ def _scorer(config: Config, directory: storage.Location) -> serve.Application:
         }
     return serve.deployment(
         Scorer,
-        name="Scorer",
+        name=_DEPLOYMENT,
         ray_actor_options=actor_options(config, Role.rollouts, engine.gpus),
         max_ongoing_requests=_ONGOING,
         max_queued_requests=_ONGOING,
         max_surge_percent=_SURGE_PERCENT,
         **scaling,
-    ).bind(str(directory), engine, config.model.context, uuid4().hex)
+    ).bind(str(directory), config, uuid4().hex)
 
 
-def _api(config: Config) -> serve.Deployment:
-    name, settings, context = application(config), config.serve, config.model.context
-
-    def build() -> FastAPI:
-        scorers = _scorers(config, serve.get_replica_context().app_name)
-        return create_app(scorers.score, scorers.alive, settings, name, context)
-
-    return serve.deployment(
-        serve.ingress(build)(),
-        name="API",
-        ray_actor_options={"num_cpus": 0},
-        max_ongoing_requests=_ONGOING,
-        max_queued_requests=_ONGOING,
-        max_surge_percent=_SURGE_PERCENT,
-    )
+def _several(engine: Engine) -> bool:
+    return max(engine.replicas, engine.max_replicas or 0) > 1
 
 
 def _scorers(config: Config, name: str) -> Scorers:
-    engine = config.reward_engine
-    handle = serve.get_deployment_handle("Scorer", app_name=name)
-    return Scorers(handle, several=max(engine.replicas, engine.max_replicas or 0) > 1)
+    return Scorers(serve.get_deployment_handle(_DEPLOYMENT, app_name=name), _several(config.reward_engine))
 
 
 def application(config: Config) -> str:

@@ -111,6 +111,7 @@ def _use_private_token() -> None:
 def _worker_environment(config: Config) -> dict[str, str]:
     """Variables that the libraries read when a worker imports them; what the user has set wins."""
     variables = {
+        "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",

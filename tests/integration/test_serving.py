@@ -212,7 +212,14 @@ async def test_a_killed_replica_loses_no_request(
     served: ServedRewardModel, config: Config, expected: list[float]
 ) -> None:
     found: list[list[float]] = []
-    async with load(config, found):
+    state = State(Task("toy", "any", "train", 0), CONVERSATIONS[0][0]["content"])
+
+    async def ask_the_handle() -> None:
+        while len(found) < 40:
+            assert await served.score([state] * 70) == pytest.approx(expected[:1] * 70, abs=1e-3)
+
+    async with asyncio.TaskGroup() as group, load(config, found):
+        group.create_task(ask_the_handle())
         while len(found) < 20:
             await asyncio.sleep(0.05)
         replicas = [each for each in ray.util.list_named_actors(all_namespaces=True) if "#Scorer#" in each["name"]]
