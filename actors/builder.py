@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import ray
 
-from actors.environments import RemoteGrader, RemoteSessions
+from actors.environments import YIELDING, RemoteGrader, RemoteSessions
 from actors.fleet import Fleet, Size
 from actors.metrics import TreeMetrics
 from actors.policy import connect_policy
@@ -32,6 +33,7 @@ class TreeBuilder:
     def __init__(
         self, config: Config, policy: Policy, store: str, environments: Fleet, reward_model: RewardModel | None
     ) -> None:
+        os.nice(YIELDING)
         self._metrics = TreeMetrics()
         self._search = TreeSearch(
             policy,

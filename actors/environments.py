@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter, deque
 from typing import Any
 
@@ -16,6 +17,9 @@ from agentrm.environments.base import Grade, Observation, Task
 from agentrm.environments.host import EnvironmentHost
 from agentrm.environments.process import Answer, Call, value_of
 
+# An engine on the same CPU goes first: it waits for nobody then, and what others do is enough to keep it at work.
+YIELDING = 10
+
 CALLS = 16
 MESSAGES = 2
 
@@ -28,6 +32,7 @@ class EnvironmentActor:
     """One host: live sessions in a process of their own, a deadline on every call."""
 
     def __init__(self, hosts: Hosts) -> None:
+        os.nice(YIELDING)
         self._hosts = hosts
         self._host: EnvironmentHost | None = None
         self._load = 0

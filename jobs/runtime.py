@@ -43,6 +43,8 @@ def cluster(config: Config) -> Iterator[None]:
             ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="error")
         else:
             _use_private_token()
+            # Ray gives its workers the lowest priority, so that the driver and Ray itself would interrupt the engines.
+            os.environ.setdefault("RAY_worker_niceness", "0")
             ray.init(
                 "local",
                 num_cpus=config.cluster.cpus,
