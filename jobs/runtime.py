@@ -43,7 +43,7 @@ def cluster(config: Config) -> Iterator[None]:
             ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="error")
         else:
             _use_private_token()
-            # Ray gives its workers the lowest priority, so that the driver and Ray itself would interrupt the engines.
+            # Ray starts workers at niceness 15, so that the driver and Ray itself would interrupt the engines.
             os.environ.setdefault("RAY_worker_niceness", "0")
             ray.init(
                 "local",
@@ -113,7 +113,6 @@ def _use_private_token() -> None:
 def _worker_environment(config: Config) -> dict[str, str]:
     """Variables that the libraries read when a worker imports them; what the user has set wins."""
     variables = {
-        "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -130,5 +129,5 @@ def _worker_environment(config: Config) -> dict[str, str]:
     ):
         variables["OMP_NUM_THREADS"] = "1"
     variables = {key: os.environ.get(key, value) for key, value in variables.items()}
-    handed = ("HF_HUB_OFFLINE", "OPENAI_API_KEY", "WANDB_", "MLFLOW_")
+    handed = ("RAY_SERVE_USE_GRPC_BY_DEFAULT", "HF_HUB_OFFLINE", "OPENAI_API_KEY", "WANDB_", "MLFLOW_")
     return variables | {key: value for key, value in os.environ.items() if key.startswith(handed)}
