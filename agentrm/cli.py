@@ -140,10 +140,6 @@ def experiment(
     name: Annotated[str, typer.Argument(metavar="NAME", help="One of those that --list shows.")] = "",
     overrides: Overrides = None,
     preset: Preset = "quickstart",
-    strong: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="weak-to-strong: what makes the stronger policy; may be repeated."),
-    ] = None,
     listed: Annotated[bool, typer.Option("--list", help="Say what each experiment compares, and run none.")] = False,
 ) -> None:
     """Run one of the paper's experiments on top of a run, or what is missing of it; print its table."""
@@ -152,7 +148,7 @@ def experiment(
     if not listed and not name:
         raise UserError(f"which experiment? Name one of {', '.join(EXPERIMENTS)}; --list says what they compare")
     if not listed:
-        _job("experiment", preset, overrides, experiment=name, strong=strong or [])
+        _job("experiment", preset, overrides, experiment=name)
     for each, about in EXPERIMENTS.items():
         typer.echo(f"{each}: {about.question}\n  In the paper: {about.paper}")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,12 +29,12 @@ FILE_WIDTH = 160
 _STAGES = {"policy": clone, "trees": trees, "reward_model": train}
 
 
-def run(config: Config, experiment: str, strong: Sequence[str] = ()) -> list[dict[str, Any]]:
+def run(config: Config, experiment: str) -> list[dict[str, Any]]:
     """Run what is missing, write the report, show its table; returns the rows of `comparison.compare`.
 
     Raises UserError as `experiments.variants` does, and for a variant that was run with other keys.
     """
-    plan, about = variants(experiment, config, strong), EXPERIMENTS[experiment]
+    plan, about = variants(experiment, config), EXPERIMENTS[experiment]
     base = RunDirectory.open(config)
     output = base.at(f"experiments/{experiment}")
     configs = {

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentrm.config import load
+from agentrm.config import changed, load
 from agentrm.config.schema import Config
 from agentrm.errors import AgentRMError, UserError
 from agentrm.evaluation.experiments import EXPERIMENTS, variants
@@ -61,7 +61,8 @@ def checked(job: str, preset: str, arguments: Sequence[str]) -> tuple[Config, li
     name = keys.pop(0) if job == _EXPERIMENT else ""
     config = load(preset, keys)
     if name:
-        variants(name, config)
+        for overrides in variants(name, config).values():
+            changed(config, overrides)
     if any(key.startswith("serve.api_key=") and "${" not in key for key in keys):
         raise UserError(
             "the cluster's list of jobs would show the key serve.api_key: set AGENTRM_API_KEY here and on its nodes, "

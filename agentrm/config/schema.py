@@ -303,6 +303,9 @@ class Evaluation:
     `equal_tokens` adds a Best-of-N for each search that is scored on its way, with the tokens that it took on a task.
     A search that has used up one of its budgets asks for no more: sampled tokens, environment steps, scored states,
     seconds. With a `gate` it stops as soon as a finished episode has that value.
+
+    `strong`: the keys, as `key=value`, that make the stronger policy of the experiment weak-to-strong (none: the same
+    policy from scratch, cloned for longer).
     """
 
     methods: list[Method] = field(default_factory=lambda: [Method.greedy, Method.best_of_n, Method.beam])
@@ -319,6 +322,7 @@ class Evaluation:
     gate: float | None = None
     equal_tokens: bool = False
     judge: Judging = field(default_factory=Judging)
+    strong: list[str] = field(default_factory=list)
     max_depth: int = 30
     concurrency: int = 64
     confidence: float = 0.95

@@ -64,18 +64,14 @@ class Experiment:
     lent: tuple[str, ...] = ()
 
 
-def variants(name: str, config: Config, strong: Sequence[str] = ()) -> Variants:
-    """The variants of an experiment; `strong` are the overrides that make the stronger policy of weak-to-strong.
+def variants(name: str, config: Config) -> Variants:
+    """The variants of an experiment.
 
     Raises UserError for an unknown experiment, and for one that this configuration has no variants for.
     """
     if name not in EXPERIMENTS:
         raise UserError(f"no experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
-    if not strong:
-        return EXPERIMENTS[name].variants(config)
-    if name != "weak-to-strong":
-        raise UserError(f"--strong makes the policy of weak-to-strong, not of {name}: leave it out")
-    return {"weak": [_GREEDY], "strong": [_GREEDY, *strong]}
+    return EXPERIMENTS[name].variants(config)
 
 
 def several_environments(config: Config) -> bool:
@@ -146,11 +142,13 @@ def _perturbations(config: Config) -> Variants:
 
 
 def _weak_to_strong(config: Config) -> Variants:
-    if config.model.source != "scratch":
+    strong = config.evaluate.strong
+    if not strong and config.model.source != "scratch":
         raise UserError(
-            "weak-to-strong needs a stronger policy: add --strong model.source=... (a directory or an address)"
+            "weak-to-strong needs a stronger policy: add 'evaluate.strong=[model.source=...]' (directory or address)"
         )
-    return {"weak": [_GREEDY], "strong": [_GREEDY, f"clone.epochs={_LONGER * config.clone.epochs}"]}
+    strong = strong or [f"clone.epochs={_LONGER * config.clone.epochs}"]
+    return {"weak": [_GREEDY], "strong": [_GREEDY, *strong]}
 
 
 def _equal_tokens(config: Config) -> Variants:

@@ -28,6 +28,7 @@ SMALL = [
     "tasks.held_out_kinds=[]",
     "evaluate.max_depth=3",
     "clone.epochs=1",
+    "evaluate.strong=[clone.epochs=2]",
 ]
 TEXT = "Your task: go to the red ball. You see: red ball 1 (1 forward). turn left"
 
@@ -48,7 +49,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="module")
 def rows(config: Config) -> list[dict]:
-    return experiment.run(config, "weak-to-strong", ["clone.epochs=2"])
+    return experiment.run(config, "weak-to-strong")
 
 
 def test_the_strong_policy_is_its_own_and_the_reward_model_is_borrowed(config: Config, rows: list[dict]) -> None:
@@ -67,7 +68,7 @@ def test_a_second_call_runs_only_what_is_missing(config: Config, rows: list[dict
     kept = [(runs / path).stat().st_mtime_ns for path in ("weak/evaluation", "strong/policy")]
     shutil.rmtree(runs / "strong" / "evaluation")
     (runs.parent / "report.md").unlink()
-    again = experiment.run(config, "weak-to-strong", ["clone.epochs=2"])
+    again = experiment.run(config, "weak-to-strong")
     assert kept == [(runs / path).stat().st_mtime_ns for path in ("weak/evaluation", "strong/policy")]
     outcomes = [[(row["variant"], row["method"], row["outcome"]) for row in found] for found in (rows, again)]
     assert outcomes[0] == outcomes[1]
@@ -77,4 +78,4 @@ def test_a_second_call_runs_only_what_is_missing(config: Config, rows: list[dict
 
 def test_other_numbers_are_refused_before_anything_runs(config: Config, rows: list[dict]) -> None:
     with pytest.raises(UserError, match=r"runs/weak was made with evaluate\.n=2, not 3"):
-        experiment.run(changed(config, ["evaluate.n=3"]), "weak-to-strong", ["clone.epochs=2"])
+        experiment.run(changed(config, ["evaluate.n=3"]), "weak-to-strong")

@@ -101,6 +101,7 @@ def test_what_is_wrong_is_one_line(head: dict[str, str]) -> None:
         (("submit", "serve", "serve.api_key=hush"), "list of jobs"),
         (("submit", "experiment"), "which experiment?"),
         (("submit", "experiment", "painting", "seed=1"), "no experiment 'painting'"),
+        (("submit", "experiment", "weak-to-strong", "evaluate.strong=[clone.epoch=2]"), "clone.epoch"),
         (("submit", "experiment", "generalisation", "run=runs/none", "--preset", TINY), "two environments or kinds"),
         (("job", "stop", "raysubmit_none"), "there is no job raysubmit_none"),
     ):

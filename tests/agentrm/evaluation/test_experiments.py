@@ -88,14 +88,12 @@ def test_only_environments_that_offer_a_wording_are_reworded(base: Config) -> No
 
 def test_a_pretrained_policy_needs_a_stronger_one_by_name() -> None:
     base = load("smollm2")
-    with pytest.raises(UserError, match=r"--strong model\.source"):
+    with pytest.raises(UserError, match=r"evaluate\.strong=\[model\.source"):
         variants("weak-to-strong", base)
-    strong = ["model.source=http://host:8000/v1", "model.name=large"]
-    found = variants("weak-to-strong", base, strong)
-    assert changed(base, found["strong"]).model.name == "large"
-    assert alike(base, changed(base, found["weak"])) == MODELS
-    with pytest.raises(UserError, match="not of data-scaling"):
-        variants("data-scaling", base, strong)
+    named = changed(base, ["evaluate.strong=[model.source=http://host:8000/v1,model.name=large]"])
+    found = configs("weak-to-strong", named)
+    assert found["strong"].model.source == "http://host:8000/v1" and found["strong"].model.name == "large"
+    assert alike(base, found["weak"]) == MODELS
 
 
 def test_an_unknown_experiment_is_named(base: Config) -> None:
