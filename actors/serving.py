@@ -19,6 +19,7 @@ from ray.serve.handle import DeploymentHandle
 
 from agentrm import storage
 from agentrm.cluster.roles import Role, actor_options
+from agentrm.config import MOST_QUEUED
 from agentrm.config.schema import Config, Engine
 from agentrm.errors import InputRefused, ModelError
 from agentrm.models.scoring import Input, Per, Score, Text, check, open_scorer
@@ -28,7 +29,7 @@ from agentrm.scoring_api import Busy, create_app
 _DEPLOYMENT = "Scorer"
 
 # The engine batches whatever has arrived, so a replica takes as many requests as its queue may hold.
-_ONGOING = 4096
+_ONGOING = 2 * MOST_QUEUED
 _CHUNK = 64
 
 # A replica is added when each has more requests than this; a request holds up to `_CHUNK` inputs.

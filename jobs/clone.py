@@ -44,7 +44,7 @@ def run(config: Config) -> dict[str, Any]:
         sequences, overflows = agent_turns(
             (each.messages for each in experts), renderer, config.clone.observation_share, config.seed
         )
-        trained = fit_with_progress("policy", base, sequences, None, config, work)
+        trained = fit_with_progress("policy", base, sequences, None, config, work, config.seed)
     with directory.writing("policy") as output:
         metrics = store_model(trained, work, output) | {
             "demonstrations": counts,

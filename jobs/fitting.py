@@ -41,6 +41,7 @@ def fit_with_progress(
     held_out: Sequences | None,
     config: Config,
     work: storage.Location,
+    seed: int,
 ) -> Trained:
     """`actors.trainer.fit` by `config.clone` or `config.train`, under a progress bar that counts steps."""
     training = config.clone if objective == "policy" else config.train
@@ -52,7 +53,7 @@ def fit_with_progress(
                 int(state["step"]) - bar.done, loss=state["loss"], tokens_per_s=round(state["tokens_per_second"])
             )
 
-        return fit(objective, base, sequences, held_out, training, config.seed, work, show, resources)
+        return fit(objective, base, sequences, held_out, training, seed, work, show, resources)
 
 
 def store_model(trained: Trained, work: str, output: Path) -> dict[str, float]:

@@ -19,8 +19,9 @@ from agentrm.data.trees import TreeStore
 from agentrm.errors import UserError
 from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import quality
-from agentrm.models import explicit, implicit
+from agentrm.models import ensemble, explicit, implicit
 from agentrm.models.card import card
+from agentrm.models.ensemble import lower_confidence, member
 from agentrm.models.rendering import Renderer
 from agentrm.run import RunDirectory
 from agentrm.search.tree import Tree
@@ -51,20 +52,32 @@ def run(config: Config) -> dict[str, Any]:
     testing = samples(trees, renderer, implicit=is_implicit)
     if len(testing.sequences) < settings.workers:
         raise UserError(f"train.held_out_trees={fraction} keeps only {len(trees)} trees: raise it or grow more trees")
+    works = [member(work, number) for number in range(settings.ensemble.members)]
     with cluster(config):
-        trained = fit_with_progress("reward_model", base, training.sequences, testing.sequences, config, work)
-    assert trained.values is not None
-    values = trained.values.tolist()
+        fits = [
+            fit_with_progress(
+                "reward_model", base, training.sequences, testing.sequences, config, own, config.seed + number
+            )
+            for number, own in enumerate(works)
+        ]
+    values = [trained.values.tolist() for trained in fits if trained.values is not None]
     drawn = Settings(config.evaluate.bootstrap, config.evaluate.confidence, config.seed)
+    predicted = _by_tree(testing, lower_confidence(values, settings.ensemble.penalty), len(trees))
+    beside = {"first member": _by_tree(testing, values[0], len(trees))} if len(values) > 1 else {}
     with directory.writing("reward_model") as output:
-        if is_implicit:
-            # A run that is moved takes its policy along; one at a URI has no directories that lie beside each other.
-            near = not (storage.is_uri(source) or storage.is_uri(directory.location))
-            reference = os.path.relpath(source, directory.at("reward_model")) if near else source
-            implicit.describe(trained.directory, settings.beta, reference)
-        metrics = store_model(trained, work, output) | {
-            "held_out": quality(trees, _by_tree(testing, values, len(trees)), drawn),
-            "export_difference": _verify(config, output, renderer, trees, testing, values),
+        figures, differences = [], []
+        for number, (trained, own) in enumerate(zip(fits, works, strict=True)):
+            target = Path(member(str(output), number))
+            if is_implicit:
+                final = member(directory.at("reward_model"), number)
+                implicit.describe(trained.directory, settings.beta, _reference(source, final))
+            figures.append(store_model(trained, own, target))
+            differences.append(_verify(config, target, renderer, trees, testing, values[number]))
+        if len(fits) > 1:
+            ensemble.describe(output, len(fits), settings.ensemble.penalty)
+        metrics = figures[0] | {
+            "held_out": quality(trees, predicted, drawn, beside),
+            "export_difference": max(differences),
             "states": len(training.owners),
             "over_context": training.overflows + testing.overflows,
             "tokens_per_epoch": len(training.sequences.ids),
@@ -74,6 +87,14 @@ def run(config: Config) -> dict[str, Any]:
         directory.write_metrics("train", metrics)
     storage.delete(work)
     return metrics
+
+
+def _reference(source: str, model: str) -> str:
+    """How an implicit reward model at the location `model` finds the policy that it was trained from.
+
+    A run that is moved takes its policy along; one at a URI has no directories that lie beside each other.
+    """
+    return source if storage.is_uri(source) or storage.is_uri(model) else os.path.relpath(source, model)
 
 
 def _by_tree(testing: StateSamples, values: list[float], trees: int) -> list[dict[int, float]]:
@@ -88,6 +109,7 @@ def _build(config: Config, source: Path, target: Path) -> None:
         explicit.build(source, target, config.train.representation, config.model.action_format)
     else:
         implicit.copy(source, target)
+    ensemble.alone(target)
 
 
 def _verify(

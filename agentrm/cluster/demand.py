@@ -75,10 +75,12 @@ def _fit(config: Config, stage: str, source: str) -> Iterator[Group]:
 
 
 def _engines(config: Config, stage: str, key: str, source: str) -> Group:
-    """Replicas; one of an implicit reward model has two models, with an engine and a share of its GPUs for each."""
+    """Replicas; one of an ensemble or of an implicit reward model has an engine and a share of its GPUs for each model:
+    an implicit one is two.
+    """
     engine, gpu = getattr(config, key), 0.0
     scalar_head = key == "reward_engine" and config.train.kind is RewardKind.explicit
-    models = 1 if key == "policy_engine" or scalar_head else 2
+    models = 1 if key == "policy_engine" else config.train.ensemble.members * (1 if scalar_head else 2)
     if engine.gpus:
         model = shape(config.model, source, scalar_head)
         gpu = models * of_engine(model, engine, config.model.context)

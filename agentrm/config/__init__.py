@@ -18,6 +18,9 @@ from agentrm.environments.base import SPLITS, Task
 from agentrm.errors import UserError
 from agentrm.models.openai_policy import is_endpoint
 
+MOST_QUEUED = 2048
+"""How many requests over HTTP may wait; one of them may hold a place at two replicas of the service."""
+
 PRESETS = Path(__file__).parent / "presets"
 
 
@@ -170,6 +173,7 @@ def _check(config: Config) -> None:
         ("hosts.workers", config.hosts.workers),
         ("hosts.deadline_s", config.hosts.deadline_s),
         ("serve.max_conversations", config.serve.max_conversations),
+        ("serve.max_queued_requests", config.serve.max_queued_requests),
     )
     for name, value in positive:
         _positive(name, value)
@@ -208,6 +212,9 @@ def _check(config: Config) -> None:
         raise UserError(f"the key sampling.top_p is {config.sampling.top_p}: it must be above 0 and at most 1")
     if not 0 < config.evaluate.confidence < 1:
         raise UserError(f"the key evaluate.confidence is {config.evaluate.confidence}: it must be between 0 and 1")
+    if config.serve.max_queued_requests > MOST_QUEUED:
+        told = f"the key serve.max_queued_requests is {config.serve.max_queued_requests}"
+        raise UserError(f"{told}: it must be {MOST_QUEUED} at most, for more find no room at a replica")
     if config.serve.host not in ("127.0.0.1", "localhost", "::1") and not config.serve.api_key:
         raise UserError(f"the key serve.host is {config.serve.host}: serving beyond localhost needs serve.api_key")
 
@@ -276,6 +283,11 @@ def _check_reward_training(train: RewardTraining) -> None:
     if not 0 <= train.contrast <= 1:
         raise UserError(f"the key train.contrast is {train.contrast}: it must be from 0 to 1")
     _positive("train.beta", train.beta)
+    _positive("train.ensemble.members", train.ensemble.members)
+    if train.ensemble.members > 1 and not train.epochs:
+        raise UserError("train.ensemble.members needs train.epochs: members that only fit a head are all the same")
+    if not 0 <= train.ensemble.penalty < inf:
+        raise UserError(f"the key train.ensemble.penalty is {train.ensemble.penalty}: it must be 0 or more")
     if train.kind is not RewardKind.explicit and shown != Representation():
         raise UserError("train.representation needs train.kind=explicit: an implicit one scores the agent's tokens")
     if not (shown.thoughts or shown.actions or shown.observations):

@@ -155,6 +155,16 @@ class RewardKind(str, Enum):
 
 
 @dataclass
+class Ensemble:
+    """`members` reward models instead of one, which differ in the order of their data. A state's score is the mean of
+    theirs minus `penalty` standard deviations; each member has an engine of its own in every replica.
+    """
+
+    members: int = 1
+    penalty: float = 1.0
+
+
+@dataclass
 class RewardTraining(Training):
     """The reward model's fit on tree values; `base` is `policy` or a Hugging Face directory. `beta` scales an implicit
     one's ratio.
@@ -173,6 +183,7 @@ class RewardTraining(Training):
     beta: float = 0.05
     probe: bool = False
     contrast: float = 0.0
+    ensemble: Ensemble = field(default_factory=Ensemble)
 
 
 @dataclass

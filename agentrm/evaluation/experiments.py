@@ -25,6 +25,7 @@ _GUIDED = "evaluate.methods=[best_of_n,beam]"
 _SHARES = (16, 8, 4, 2, 1)
 _NUMBERS = (1, 2, 4, 8, 16)
 _WIDTHS = (2, 3, 4, 5)
+_MEMBERS = 3
 _LONGER = 3
 """How many times the epochs of the small policy the stronger one is cloned for, where it starts from nothing."""
 WHOLE = "whole"
@@ -81,7 +82,8 @@ def several_environments(config: Config) -> bool:
 
 def _reward_kinds(config: Config) -> Variants:
     trained = {kind.value: [_GREEDY, f"train.kind={kind.value}"] for kind in RewardKind}
-    return trained | {"judge": ["evaluate.methods=[greedy,judge]"]}
+    several = {"ensemble": [_GREEDY, f"train.ensemble.members={_MEMBERS}"]}
+    return trained | several | {"judge": ["evaluate.methods=[greedy,judge]"]}
 
 
 def _matrix(config: Config) -> Variants:

@@ -57,15 +57,22 @@ ACCURACIES: Mapping[str, Callable[[_Scored, str], float | None]] = {
 finished episodes with different outcomes (the area under the ROC curve where outcomes are 0 and 1)."""
 
 
-def quality(trees: Sequence[Tree], values: Sequence[Mapping[int, float]], settings: Settings) -> dict[str, Any]:
+Predictions = Sequence[Mapping[int, float]]
+"""Of each tree: predicted values by the indices of its nodes."""
+
+
+def quality(
+    trees: Sequence[Tree], values: Predictions, settings: Settings, beside: Mapping[str, Predictions] | None = None
+) -> dict[str, Any]:
     """Metrics over all trees, and the same for each environment and each of its kinds.
 
-    `values[i]` maps node indices of `trees[i]` to predictions. Keys of each group: `trees`, `states`; `mse` beside
-    `mse_of_mean` (the labels' variance: always answering the mean) and `mse_ratio` of the two; `spearman` over all
-    states; `calibration`, tenths of the states by prediction with the means of `predicted` and `label`; `methods`, for
-    the reward model and each baseline `spearman_within_tree` and the ACCURACIES; `lead`, the reward model's accuracies
-    minus those of length, paired by tree. Intervals, `{value, low, high, trees}`, are bootstrapped over trees; a
-    predicted tie counts half; a metric is None where no tree has a pair or a variance to measure it on.
+    `values` are the reward model's; what others predict of the same states may stand `beside` it, by name. Keys of each
+    group: `trees`, `states`; `mse` beside `mse_of_mean` (the labels' variance: always answering the mean) and
+    `mse_ratio` of the two; `spearman` over all states; `calibration`, tenths of the states by prediction with the means
+    of `predicted` and `label`; `methods`, for the reward model, those beside it and each baseline
+    `spearman_within_tree` and the ACCURACIES; `lead`, the reward model's accuracies minus those of length, paired by
+    tree. Intervals, `{value, low, high, trees}`, are bootstrapped over trees; a predicted tie counts half; a metric is
+    None where no tree has a pair or a variance to measure it on.
 
     `beats_length`: both leads, over all pairs and over those at equal depth, are above 0 with their whole interval;
     None where there are no such pairs.
@@ -76,7 +83,7 @@ def quality(trees: Sequence[Tree], values: Sequence[Mapping[int, float]], settin
         "policy log-probability": PolicyLikelihood(),
     }
     groups: dict[str, list[_Scored]] = defaultdict(list)
-    for tree, predicted in zip(trees, values, strict=True):
+    for number, (tree, predicted) in enumerate(zip(trees, values, strict=True)):
         indices = sorted(predicted)
         if not indices:
             continue
@@ -86,7 +93,10 @@ def quality(trees: Sequence[Tree], values: Sequence[Mapping[int, float]], settin
             np.array([node.depth for node in nodes]),
             np.array([node.parent for node in nodes]),
             np.array([np.nan if node.outcome is None else node.outcome for node in nodes]),
-            {MODEL: np.array([predicted[i] for i in indices])}
+            {
+                name: np.array([each[number][i] for i in indices])
+                for name, each in {MODEL: values, **(beside or {})}.items()
+            }
             | {name: np.array([each.value(state) for state in states]) for name, each in baselines.items()},
         )
         for name in ("all", tree.task.environment, f"{tree.task.environment}.{tree.task.kind}"):

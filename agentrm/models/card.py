@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -53,10 +54,17 @@ from agentrm.models.implicit import load
 scores = asyncio.run(load(Path(path), context).score(states))""",
 )
 
+_ENSEMBLE = (
+    " This is the first of an ensemble's {members} members, the others lie beneath `members/`: AgentRM scores by the "
+    "mean of all minus {penalty:g} standard deviations, other libraries by the first alone."
+)
+
 
 def card(config: Config, metrics: Mapping[str, Any]) -> str:
     """The Markdown of the card; `metrics` are those of `agentrm train`."""
     task, what, use = _EXPLICIT if config.train.kind is RewardKind.explicit else _IMPLICIT
+    if config.train.ensemble.members > 1:
+        what += _ENSEMBLE.format(**asdict(config.train.ensemble))
     quality = metrics["held_out"]
     tested = quality["all"]["trees"] if quality else 0
     sets = [

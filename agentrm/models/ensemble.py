@@ -1,36 +1,74 @@
-"""Several reward models as one that distrusts what they disagree on."""
+"""Several reward models as one that distrusts what they disagree on.
+
+The first member's directory holds the others, and its config.json says so; read by itself it is a reward model too.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import json
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
-from agentrm.errors import UserError
-from agentrm.models.base import RewardModel
-from agentrm.models.state import State
+from agentrm.errors import ModelError
+
+KEY = "agentrm_ensemble"
+"""The key of config.json: `members`, the other members' directories as seen from this one, and `penalty`."""
 
 
-class LowerConfidence:
-    """Scores by mean - `penalty` * standard deviation (population form) over the members.
+_FOLDER = "members"
+
+
+def lower_confidence(scores: Sequence[Sequence[float]], penalty: float) -> list[float]:
+    """(M, N) scores of M members to N: mean - `penalty` * standard deviation (population form).
 
     A search picks the highest of many scores, so it picks errors too; states on which the members disagree lose. The
-    members' scores must share one scale. A state that one member cannot score (-inf) scores -inf. Raises UserError
-    without members.
+    members' scores must share one scale. A state that one member cannot score (-inf) scores -inf.
     """
+    found = np.asarray(scores, float)
+    usable = np.isfinite(found).all(axis=0)
+    values = np.full(found.shape[1], -np.inf)
+    values[usable] = found[:, usable].mean(axis=0) - penalty * found[:, usable].std(axis=0)
+    return values.tolist()
 
-    def __init__(self, members: Sequence[RewardModel], penalty: float = 1.0) -> None:
-        if not members:
-            raise UserError("an ensemble needs at least one reward model")
-        self._members = list(members)
-        self._penalty = penalty
 
-    async def score(self, states: Sequence[State]) -> list[float]:
-        """One value per state."""
-        scores = np.array(await asyncio.gather(*(member.score(states) for member in self._members)))
-        usable = np.isfinite(scores).all(axis=0)
-        values = np.full(len(states), -np.inf)
-        kept = scores[:, usable]
-        values[usable] = kept.mean(axis=0) - self._penalty * kept.std(axis=0)
-        return values.tolist()
+def member(directory: str, number: int) -> str:
+    """Where in the first member's directory (number 0) the one of a number lies."""
+    return f"{directory}/{_FOLDER}/{number}" if number else directory
+
+
+def alone(directory: Path) -> None:
+    """Make a copy of an ensemble's first member a model of its own."""
+    path = directory / "config.json"
+    config = json.loads(path.read_text())
+    if config.pop(KEY, None) is not None:
+        path.write_text(json.dumps(config, indent=2) + "\n")
+        shutil.rmtree(directory / _FOLDER, ignore_errors=True)
+
+
+def describe(directory: Path, members: int, penalty: float) -> None:
+    """Make the first of `members` reward models, the others of which lie where `member` says, their ensemble."""
+    path = directory / "config.json"
+    others = [f"{_FOLDER}/{number}" for number in range(1, members)]
+    config = json.loads(path.read_text()) | {KEY: {"members": others, "penalty": penalty}}
+    path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def described(directory: Path) -> tuple[list[Path], float]:
+    """The directories of all members, this one first, and the penalty; of no ensemble, this one alone and 0.
+
+    Raises ModelError when the directory holds no model, or a member is missing.
+    """
+    try:
+        settings = json.loads((directory / "config.json").read_text()).get(KEY)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{directory} holds no model: its config.json cannot be read") from error
+    if settings is None:
+        return [directory], 0.0
+    found = [directory, *(directory / each for each in settings["members"])]
+    for each in found:
+        if not (each / "config.json").is_file():
+            raise ModelError(f"the ensemble in {directory} has a member {each}, where there is no model")
+    return found, settings["penalty"]

@@ -1,4 +1,4 @@
-"""What scores behind the service: any reward model that `agentrm train` wrote, or one of others, on vLLM.
+"""What scores behind the service: any reward model or ensemble that `agentrm train` wrote, or one of others, on vLLM.
 
 A model reads conversations, which it renders as in training, or token ids or text as they are.
 """
@@ -18,7 +18,7 @@ from typing import Protocol, TypeGuard, cast
 
 from agentrm.config.schema import Engine
 from agentrm.errors import ContextOverflow, InputRefused, ModelError
-from agentrm.models import implicit
+from agentrm.models import ensemble, implicit
 from agentrm.models.base import Scored
 from agentrm.models.engine import ScoringEngine
 from agentrm.models.rendering import Rendered, Renderer
@@ -181,14 +181,59 @@ class ImplicitScorer:
         return -inf
 
 
+class EnsembleScorer:
+    """Several reward models that read the same inputs, by the lower confidence of their values."""
+
+    def __init__(self, members: Sequence[ServedScorer], penalty: float) -> None:
+        self.context = min(each.context for each in members)
+        self._members = list(members)
+        self._penalty = penalty
+
+    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Score]:
+        """See `ServedScorer`. `cached` are the tokens that no member computed again."""
+        found = await asyncio.gather(*(each.score(inputs, per) for each in self._members))
+        return [
+            Score(self._together([each.values for each in own]), own[0].tokens, min(each.cached for each in own))
+            for own in zip(*found, strict=True)
+        ]
+
+    async def rank(self, conversations: Sequence[list[Message]]) -> list[float]:
+        """See `ServedScorer`. A value's cost is that of all members."""
+        found = await asyncio.gather(*(each.rank(conversations) for each in self._members))
+        costs = [[each for each in own if isinstance(each, Scored)] for own in zip(*found, strict=True)]
+        return [
+            Scored(value, sum(each.tokens for each in cost), sum(each.cached for each in cost))
+            for value, cost in zip(self._together(found), costs, strict=True)
+        ]
+
+    @property
+    def alive(self) -> bool:
+        """See `ServedScorer`."""
+        return all(each.alive for each in self._members)
+
+    def close(self) -> None:
+        """See `ServedScorer`."""
+        for each in self._members:
+            each.close()
+
+    def _together(self, values: Sequence[Sequence[float]]) -> list[float]:
+        return ensemble.lower_confidence(values, self._penalty)
+
+
 def check(directory: Path) -> None:
-    """Raise ModelError unless a directory says that it holds a reward model."""
-    _kind(directory)
+    """Raise ModelError unless a directory says that it holds a reward model, or an ensemble of some."""
+    members, _ = ensemble.described(directory)
+    for each in members:
+        _kind(each)
 
 
 def open_scorer(directory: Path, engine: Engine, context: int) -> ServedScorer:
-    """The reward model in a directory, on engines in this process. Raises ModelError when there is none."""
-    return _kind(directory)(directory, engine, context)
+    """The reward model in a directory, on engines in this process; each member of an ensemble has its own. Raises
+    ModelError when there is none.
+    """
+    members, penalty = ensemble.described(directory)
+    scorers = [_kind(each)(each, engine, context) for each in members]
+    return EnsembleScorer(scorers, penalty) if len(scorers) > 1 else scorers[0]
 
 
 def _kind(directory: Path) -> type[ExplicitScorer] | type[ImplicitScorer]:

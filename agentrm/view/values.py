@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -66,11 +66,27 @@ class Valuer:
 
     @cached_property
     def _value(self) -> Callable[[State], float | None]:
-        return _load(storage.fetch(self._directory), self._context)
+        return load(storage.fetch(self._directory), self._context)
+
+
+def load(directory: Path, context: int) -> Callable[[State], float | None]:
+    """The value of one state, of an ensemble together. Raises ModelError when the directory holds no whole reward
+    model.
+    """
+    from agentrm.models.ensemble import described, lower_confidence
+
+    members, penalty = described(directory)
+    valued = [_load(each, context) for each in members]
+
+    def together(state: State) -> float | None:
+        values = [value(state) for value in valued]
+        (found,) = lower_confidence([[-inf if each is None else each] for each in values], penalty)
+        return found if isfinite(found) else None
+
+    return together
 
 
 def _load(directory: Path, context: int) -> Callable[[State], float | None]:
-    """The value of one state. Raises ModelError when the directory holds no whole reward model."""
     # Most looks at a run need no model, and torch takes seconds to import.
     import asyncio
 

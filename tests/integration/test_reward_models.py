@@ -7,17 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from agentrm.config import load
+from agentrm import config as configuration
 from agentrm.config.schema import Cluster, Config
 from agentrm.data.states import held_out
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Task
-from agentrm.models import implicit
+from agentrm.models import ensemble, explicit, implicit
 from agentrm.models.initial import prepare
+from agentrm.models.rendering import Renderer
 from agentrm.run import RunDirectory
 from agentrm.search.tree import Node, Tree
+from agentrm.view.values import load
 from jobs import train
 from jobs.runtime import cluster
 
@@ -45,7 +47,7 @@ def tree(index: int) -> Tree:
 
 def trained(root: Path, *overrides: str) -> tuple[Path, dict]:
     """A run directory with a policy and trees, and what the training stage made of it."""
-    config = load(TINY, [f"run={root}", "train.epochs=24", *overrides])
+    config = configuration.load(TINY, [f"run={root}", "train.epochs=24", *overrides])
     directory = RunDirectory.open(config)
     with directory.writing("policy") as target:
         prepare(config.model, ["go up you went down room"] * 9, 0, target)
@@ -67,3 +69,20 @@ def test_an_implicit_model_learns_and_finds_its_reference(tmp_path: Path, kind: 
         up, down = asyncio.run(loaded.score([each.state(STEPS), each.state(2 * STEPS)]))
         assert up > down
     AutoModelForCausalLM.from_pretrained(model)
+
+
+def test_an_ensemble_holds_members_that_learned_in_another_order(tmp_path: Path) -> None:
+    model, metrics = trained(tmp_path / "run", "train.ensemble.members=2", "train.ensemble.penalty=0.5")
+    members, penalty = ensemble.described(model)
+    assert members == [model, model / "members" / "1"] and penalty == 0.5
+    state = tree(0).state(STEPS)
+    ids = Renderer.from_pretrained(model, 512).ids(state.messages())
+    first, second = (
+        explicit.score(AutoModelForSequenceClassification.from_pretrained(each).eval(), [ids])[0] for each in members
+    )
+    assert abs(first - second) > 1e-4, "both learned in one order"
+    assert load(model, 512)(state) == pytest.approx((first + second) / 2 - abs(first - second) / 4, abs=1e-6)
+    methods = metrics["held_out"]["all"]["methods"]
+    assert list(methods)[:2] == ["reward model", "first member"]
+    assert "ensemble's 2 members" in (model / "README.md").read_text()
+    assert all(list(each.glob("tensorboard/*")) for each in members)

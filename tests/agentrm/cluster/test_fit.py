@@ -89,6 +89,7 @@ def test_a_model_that_is_too_big_is_refused_with_the_numbers() -> None:
         (machine(1, 44), "llama3-8b-lora", ["policy_engine.gpu_memory_utilization=0.6"], "policy_engine.gpu_memory"),
         (machine(1, 23), "llama3-8b-lora", ["clone.tokens_per_batch=512", "model.context=512"], "policy_engine"),
         (machine(8, 79), "llama3-8b", ["train.kind=implicit"], "reward_engine.gpu_memory_utilization"),
+        (machine(8, 79), "llama3-8b", ["train.ensemble.members=3"], "takes 2.55 of the memory of a GPU"),
         (read(CLUSTER), "llama3-8b-cluster", ["clone.workers=17"], "only 16 of clone.workers=17"),
         (machine(8, 79), "llama3-8b", ["cluster.roles=true"], "(CPU 1, environments)"),
     ],

@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from agentrm.config.schema import Engine, Model, Scratch
 from agentrm.environments.base import Observation, Task
 from agentrm.errors import ContextOverflow, InputRefused, ModelError
-from agentrm.models import implicit
+from agentrm.models import ensemble, implicit
+from agentrm.models.base import Scored
 from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
 from agentrm.models.scoring import Input, Per, Text, check, open_scorer
@@ -24,6 +25,7 @@ from agentrm.models.state import Proposal, State
 from tests.processes import in_new_process
 
 CONTEXT = 128
+PENALTY = 0.5
 STATE = (
     State(Task("toy", "any", "train", 0), "go to the red ball")
     .extend(Proposal("turn left", "turn left"), Observation("a wall"))
@@ -38,7 +40,9 @@ TEXT = "<turn> go to the ball"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`policy`, and reward models: `explicit`, `implicit`, and `imported`, whose config asks for a sigmoid."""
+    """`policy`, and reward models: `explicit`, `implicit`, `imported`, whose config asks for a sigmoid, and `ensemble`
+    of the first and a third explicit one.
+    """
     root = tmp_path_factory.mktemp("models")
     model = Model(source="scratch", context=CONTEXT, scratch=Scratch(vocabulary=300, hidden=64, layers=2, heads=2))
     prepare(model, ["go to the ball"] * 9, 0, root / "policy")
@@ -64,6 +68,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.nn.init.normal_(each.score.weight, std=1.0)
         each.save_pretrained(root / name)
         tokenizer.save_pretrained(root / name)
+    explicit.save_pretrained(root / "ensemble")
+    torch.nn.init.normal_(explicit.score.weight, std=1.0)
+    explicit.save_pretrained(root / "ensemble" / "members" / "1")
+    for each in (root / "ensemble", root / "ensemble" / "members" / "1"):
+        tokenizer.save_pretrained(each)
+    ensemble.describe(root / "ensemble", 2, PENALTY)
     implicit.copy(root / "policy", root / "implicit")
     trained = AutoModelForCausalLM.from_pretrained(root / "implicit")
     with torch.no_grad():
@@ -94,7 +104,7 @@ Answers = tuple[list[Any], list[float]]
 
 def answer_all(root: Path) -> dict[str, Answers]:
     """What each scorer answers, or why it refuses; and how it ranks."""
-    asked = {"explicit": ASKED, "imported": ASKED, "implicit": ASKED_IMPLICIT}
+    asked = {"explicit": ASKED, "imported": ASKED, "implicit": ASKED_IMPLICIT, "ensemble": ASKED}
     scorers = {name: open_scorer(root / name, Engine(kv_cache_gib=0.05), CONTEXT) for name in asked}
 
     async def ask(name: str) -> Answers:
@@ -156,8 +166,27 @@ def test_an_implicit_reward_model_scores_on_two_engines(root: Path, answers: dic
     assert ranked == pytest.approx([sum(steps), -inf, steps[0]], abs=1e-3)
 
 
+def test_an_ensemble_scores_below_the_mean_of_its_members(root: Path, answers: dict[str, Answers]) -> None:
+    found, ranked = answers["ensemble"]
+    alone, _ = answers["explicit"]
+    model = AutoModelForSequenceClassification.from_pretrained(root / "ensemble" / "members" / "1").eval()
+    ids = Renderer.from_pretrained(root / "ensemble", CONTEXT).ids(CONVERSATION)
+    with torch.inference_mode():
+        second = model(torch.tensor([ids])).logits.item()
+    first = alone[0][0].values[0]
+    assert abs(first - second) > 0.1
+    expected = (first + second) / 2 - PENALTY * abs(first - second) / 2
+    assert found[0][0].values == pytest.approx([expected], abs=1e-3)
+    assert found[0][0].tokens == len(ids)
+    assert [len(each.values) for each in found[1]] == [len(each.values) for each in alone[1]]
+    assert found[1][0].values[-1] == pytest.approx(expected, abs=1e-3)
+    assert [type(each) for each in found[3:6]] == [InputRefused, InputRefused, ContextOverflow]
+    assert ranked[:2] == pytest.approx([expected, -inf], abs=1e-3)
+    assert isinstance(ranked[0], Scored) and ranked[0].tokens == 2 * len(ids)
+
+
 def test_what_is_no_reward_model_is_refused(root: Path, tmp_path: Path) -> None:
-    for name in ("explicit", "imported", "implicit"):
+    for name in ("explicit", "imported", "implicit", "ensemble"):
         check(root / name)
     with pytest.raises(ModelError, match="LlamaForCausalLM, not a reward model"):
         check(root / "policy")
