@@ -21,7 +21,7 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 from transformers import AutoModelForSequenceClassification
 
-from actors.serving import ServedRewardModel, deployed
+from actors.serving import ServedRewardModel, application, deployed
 from agentrm.client import AsyncScoringClient
 from agentrm.cluster.description import read
 from agentrm.cluster.kuberay import API_KEY, Target, ray_service
@@ -190,8 +190,8 @@ def test_steps_ids_and_the_forms_of_vllm(client: httpx.Client, directory: Path, 
 
 
 @asynccontextmanager
-async def load(config: Config, found: list[list[float]]) -> AsyncIterator[None]:
-    """Six clients that score the conversations again and again, each trying once more at most."""
+async def load(config: Config, found: list[list[float]], clients: int = 6) -> AsyncIterator[None]:
+    """Clients that score the conversations again and again, each trying once more at most."""
     ended = asyncio.Event()
 
     async def ask(http: AsyncScoringClient) -> None:
@@ -199,13 +199,13 @@ async def load(config: Config, found: list[list[float]]) -> AsyncIterator[None]:
             found.append(await http.score(CONVERSATIONS))
 
     async with AsyncScoringClient(f"http://127.0.0.1:{config.serve.port}", "right-key", retries=1) as http:
-        clients = [asyncio.create_task(ask(http)) for _ in range(6)]
+        asking = [asyncio.create_task(ask(http)) for _ in range(clients)]
         yield
         before = len(found)
         while len(found) < before + 20:
             await asyncio.sleep(0.05)
         ended.set()
-        await asyncio.gather(*clients)
+        await asyncio.gather(*asking)
 
 
 async def test_a_killed_replica_loses_no_request(
@@ -228,7 +228,7 @@ async def test_a_killed_replica_loses_no_request(
     assert all(values == pytest.approx(expected, abs=1e-3) for values in found)
 
 
-async def test_an_update_to_two_replicas_loses_no_request_and_keeps_prefixes_together(
+async def test_an_update_to_two_replicas_loses_no_request_keeps_prefixes_together_and_grows_with_its_load(
     served: ServedRewardModel, config: Config, directory: Path, tmp_path: Path, expected: list[float]
 ) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(directory)
@@ -255,8 +255,17 @@ async def test_an_update_to_two_replicas_loses_no_request_and_keeps_prefixes_tog
                 while len(cached) < 4 or (0 in cached[-4:] and len(cached) < 100):
                     cached.append((await http.post("/v1/score", json=body)).json()["usage"]["cached_tokens"])
                 assert 0 not in cached[-4:]
+        assert _running(updated) == 2
+        async with load(config, found, clients=40), asyncio.timeout(240):
+            while _running(updated) < 3:
+                await asyncio.sleep(0.5)
+        assert all(values == pytest.approx(negated, abs=1e-3) for values in found[len(signs) :])
     finally:
         await asyncio.to_thread(update.__exit__, None, None, None)
+
+
+def _running(config: Config) -> int:
+    return serve.status().applications[application(config)].deployments["Scorer"].replica_states.get("RUNNING", 0)
 
 
 def test_the_rendered_service_runs_on_serve_and_has_the_secrets_key(
