@@ -2,8 +2,9 @@
 
     agentrm benchmark train --preset quickstart --trees 8 --json
 
-Ours reads all states of a trajectory in one causal pass; the padded way has one padded sequence per state; the limit is
-the model's own forward and backward pass over dense rows of tokens. The run directory must hold a policy and trees.
+Ours reads all states of a trajectory in one causal pass; merged paths are whole trees in a row with a tree attention
+mask (`train.merge_paths`); the padded way has one padded sequence per state; the limit is the model's own forward and
+backward pass over dense rows of tokens. The run directory must hold a policy and trees.
 
 On a CPU all seconds are the process's processor time in one thread, as a worker of the fit has, so that what else the
 machine does counts for nothing; on a GPU they are wall time.
@@ -15,7 +16,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -38,6 +39,7 @@ from agentrm.run import RunDirectory
 from agentrm.training.losses import ValueSquaredError
 from agentrm.training.packing import plan_epoch
 from agentrm.training.sequences import Sequences, collate
+from agentrm.training.tree_attention import merged
 from jobs.fitting import starting_model
 from jobs.runtime import main
 
@@ -76,26 +78,30 @@ def run(config: Config, trees: int = 8, as_json: bool = False) -> dict[str, Any]
     torch.manual_seed(config.seed)
     torch.nn.init.normal_(model.get_submodule("score").weight, std=_HEAD_SCALE)
     objective = ValueSquaredError(model.to(device).train())
-    sequences = samples(islice(store.trees(), trees), renderer).sequences
+    bundled = samples(islice(store.trees(), trees), renderer, bundled=True).sequences
+    sequences = replace(bundled, bundles=None)
     budget = config.train.tokens_per_batch
     ways = {
         "ours": list(_ours(objective, sequences, budget, device)),
+        "ours, merged paths": list(_ours(objective, merged(bundled, budget), budget, device)),
         "one padded sequence per state": list(_padded(objective, sequences, budget, device)),
         "dense rows": list(_dense(objective, sequences, budget, device)),
     }
     clock = time.process_time if device.type == "cpu" else time.monotonic
-    ours, padded, dense = _measure(ways, objective, clock)
-    assert ours.loss is not None and padded.loss is not None
+    arms = ours, merged_paths, padded, dense = _measure(ways, objective, clock)
+    assert ours.loss is not None and padded.loss is not None and merged_paths.loss is not None
     figures = {
         "speedup_padded": (ours.states / ours.seconds) / (padded.states / padded.seconds),
         "of_dense": (ours.tokens / ours.seconds) / (dense.tokens / dense.seconds),
         "loss_difference": abs(ours.loss - padded.loss),
-        "arms": [asdict(arm) for arm in (ours, padded, dense)],
+        "merged_of_ours": (merged_paths.states / merged_paths.seconds) / (ours.states / ours.seconds),
+        "merged_loss_difference": abs(merged_paths.loss - padded.loss),
+        "arms": [asdict(arm) for arm in arms],
     }
     if as_json:
         print(json.dumps(figures, indent=2))
     else:
-        _show(figures, (ours, padded, dense))
+        _show(figures, arms)
     return figures
 
 
@@ -196,7 +202,8 @@ def _show(figures: dict[str, Any], arms: Iterable[Arm]) -> None:
     console.print(table)
     console.print(
         f"{figures['speedup_padded']:.1f} times the states of the padded way, {figures['of_dense']:.0%} of the dense "
-        f"rate; the losses differ by {figures['loss_difference']:.1e}"
+        f"rate; the losses differ by {figures['loss_difference']:.1e}. Merged paths: {figures['merged_of_ours']:.2f} "
+        f"times the states of ours, {figures['merged_loss_difference']:.1e}"
     )
 
 

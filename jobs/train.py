@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from agentrm.models.ensemble import lower_confidence, member
 from agentrm.models.rendering import Renderer
 from agentrm.run import RunDirectory
 from agentrm.search.tree import Tree
+from agentrm.training import tree_attention
 from jobs.fitting import fit_with_progress, starting_model, store_model
 from jobs.runtime import cluster, main
 
@@ -48,16 +50,20 @@ def run(config: Config) -> dict[str, Any]:
     fraction = settings.held_out_trees
     trees = [tree for tree in store.trees() if held_out(tree.task, fraction)]
     kept = (tree for tree in store.trees() if not held_out(tree.task, fraction) and learned(tree.task, settings.labels))
-    training = samples(kept, renderer, settings.labels, bundled=settings.contrast > 0, implicit=is_implicit)
+    bundled = settings.contrast > 0 or settings.merge_paths
+    training = samples(kept, renderer, settings.labels, bundled=bundled, implicit=is_implicit)
+    sequences = training.sequences
+    if settings.merge_paths:
+        tree_attention.check(storage.fetch(base))
+        sequences = tree_attention.merged(sequences, settings.tokens_per_batch)
+        sequences = sequences if settings.contrast else replace(sequences, bundles=None)
     testing = samples(trees, renderer, implicit=is_implicit)
     if len(testing.sequences) < settings.workers:
         raise UserError(f"train.held_out_trees={fraction} keeps only {len(trees)} trees: raise it or grow more trees")
     works = [member(work, number) for number in range(settings.ensemble.members)]
     with cluster(config):
         fits = [
-            fit_with_progress(
-                "reward_model", base, training.sequences, testing.sequences, config, own, config.seed + number
-            )
+            fit_with_progress("reward_model", base, sequences, testing.sequences, config, own, config.seed + number)
             for number, own in enumerate(works)
         ]
     values = [trained.values.tolist() for trained in fits if trained.values is not None]
@@ -80,7 +86,7 @@ def run(config: Config) -> dict[str, Any]:
             "export_difference": max(differences),
             "states": len(training.owners),
             "over_context": training.overflows + testing.overflows,
-            "tokens_per_epoch": len(training.sequences.ids),
+            "tokens_per_epoch": len(sequences.ids),
             "seconds": round(time.monotonic() - started, 1),
         }
         (output / "README.md").write_text(card(config, metrics))

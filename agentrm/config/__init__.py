@@ -290,6 +290,8 @@ def _check_reward_training(train: RewardTraining) -> None:
         raise UserError(f"the key train.ensemble.penalty is {train.ensemble.penalty}: it must be 0 or more")
     if train.kind is not RewardKind.explicit and shown != Representation():
         raise UserError("train.representation needs train.kind=explicit: an implicit one scores the agent's tokens")
+    if train.kind is not RewardKind.explicit and train.merge_paths:
+        raise UserError("train.merge_paths needs train.kind=explicit: an implicit one reads each token after another")
     if not (shown.thoughts or shown.actions or shown.observations):
         raise UserError("train.representation drops thoughts, actions and observations: keep one of them")
 

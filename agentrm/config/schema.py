@@ -172,7 +172,8 @@ class RewardTraining(Training):
     `probe`: an explicit one's head starts as the ridge regression of the values on the base's last hidden states;
     `epochs` may be 0 then, which leaves the backbone as it is. `contrast`, 0 to 1, of squared errors: the share of each
     tree's mean error that costs nothing, so that the model learns which state of a task is better rather than which
-    task is easier.
+    task is easier. `merge_paths`: what paths of a tree share is computed once, in rows of `tokens_per_batch` tokens
+    with a tree attention mask; worth it for large models and trees whose paths share much.
     """
 
     base: str = "policy"
@@ -183,6 +184,7 @@ class RewardTraining(Training):
     beta: float = 0.05
     probe: bool = False
     contrast: float = 0.0
+    merge_paths: bool = False
     ensemble: Ensemble = field(default_factory=Ensemble)
 
 

@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from agentrm.training.tree_attention import mask
+
 
 class Objective(nn.Module, ABC):
     """A model and its loss; inputs as in `sequences.Batch`."""
@@ -29,20 +31,40 @@ class Objective(nn.Module, ABC):
         weights: torch.Tensor | None = None,
         bundles: torch.Tensor | None = None,
         reference: torch.Tensor | None = None,
+        depths: torch.Tensor | None = None,
+        ends: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """`ids` and `reference` (B, L), `flat`, `labels`, `weights` and `bundles` (P,): the summed loss, a float32
-        scalar; without labels the outputs that it compares with them.
+        """`ids`, `reference`, `depths` and `ends` (B, L), `flat`, `labels`, `weights` and `bundles` (P,): the summed
+        loss, a float32 scalar; without labels the outputs that it compares with them.
         """
-        outputs = self.outputs(ids, flat, reference).float()
+        outputs = self.outputs(ids, flat, reference, depths, ends).float()
         return outputs if labels is None else self.summed(outputs, labels, weights, bundles)
 
-    def outputs(self, ids: torch.Tensor, flat: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
+    def outputs(
+        self,
+        ids: torch.Tensor,
+        flat: torch.Tensor,
+        reference: torch.Tensor | None,
+        depths: torch.Tensor | None,
+        ends: torch.Tensor | None,
+    ) -> torch.Tensor:
         """The model's outputs (P, ...) at the labelled positions."""
-        return self.head(self.features(ids, flat))
+        return self.head(self.features(ids, flat, depths, ends))
 
-    def features(self, ids: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
+    def features(
+        self,
+        ids: torch.Tensor,
+        flat: torch.Tensor,
+        depths: torch.Tensor | None = None,
+        ends: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The backbone's last hidden states (P, H) at the labelled positions."""
-        hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        hidden = self.model.base_model(
+            input_ids=ids,
+            position_ids=depths,
+            attention_mask=None if ends is None else mask(ends),
+            use_cache=False,
+        ).last_hidden_state
         return hidden.flatten(0, 1).index_select(0, flat)
 
     @abstractmethod
@@ -109,7 +131,7 @@ class ValueSquaredError(Objective):
 
     def contrasted(self, rows: torch.Tensor, weights: torch.Tensor, bundles: torch.Tensor | None) -> torch.Tensor:
         """`rows` (P, D) less the share `contrast` of the weighted mean row of their bundle."""
-        if not self.contrast or bundles is None:
+        if not self.contrast or bundles is None or not len(bundles):
             return rows
         groups = int(bundles.max()) + 1
         sums = rows.new_zeros(groups, rows.shape[1]).index_add(0, bundles, rows * weights[:, None])
@@ -129,8 +151,16 @@ class LogRatioError(ValueSquaredError):
         self.beta = beta
         self.cross_entropy = cross_entropy
 
-    def outputs(self, ids: torch.Tensor, flat: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
-        assert reference is not None
+    def outputs(
+        self,
+        ids: torch.Tensor,
+        flat: torch.Tensor,
+        reference: torch.Tensor | None,
+        depths: torch.Tensor | None,
+        ends: torch.Tensor | None,
+    ) -> torch.Tensor:
+        # The token before one in a row predicts it, which in a tree it does not.
+        assert reference is not None and depths is None and ends is None
         ratios = self.log_probabilities(ids, reference) - reference.nan_to_num()
         return self.beta * ratios.cumsum(1).flatten().index_select(0, flat)
 

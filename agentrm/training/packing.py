@@ -30,7 +30,8 @@ def plan_epoch(
     sequence. Every sequence comes exactly once. What the ranks work on at a time is of like size, so no worker waits
     long for another; the micro-batches that one step accumulates are of any, so that a step does not see a single
     length. With `bundles` (S,) a micro-batch holds sequences of one bundle only, and a bundle is cut only where it
-    exceeds the budget. Depends on (seed, epoch), the sizes and the bundles alone. Raises UserError when there are fewer
+    exceeds the budget. Where no micro-batch can be halved to fill the last step, some are empty, but never all of a
+    step. Depends on (seed, epoch), the sizes and the bundles alone. Raises UserError when there are fewer
     sequences than one step needs.
     """
     width = ranks * accumulate
@@ -51,13 +52,15 @@ def plan_epoch(
             start += rows
 
     def padded(batch: np.ndarray) -> int:
-        return len(batch) * int(lengths[batch[0]])
+        return len(batch) * int(lengths[batch[0]]) if len(batch) else 0
 
     while len(batches) % width:
-        largest = max((b for b in range(len(batches)) if len(batches[b]) > 1), key=lambda b: padded(batches[b]))
-        batch = batches.pop(largest)
-        batches += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
-    batches.sort(key=lambda batch: (padded(batch), batch[0]))
+        # Of single sequences none can be halved, and a worker without one waits for the others.
+        largest = max(range(len(batches)), key=lambda b: (len(batches[b]) > 1, padded(batches[b])))
+        batch = batches[largest]
+        half = len(batch) // 2
+        batches[largest : largest + 1] = [batch[:half], batch[half:]]
+    batches.sort(key=lambda batch: (padded(batch), *batch[:1]))
     together = [[batch.tolist() for batch in batches[i : i + ranks]] for i in range(0, len(batches), ranks)]
     order = random.permutation(len(together)).reshape(-1, accumulate)
     return [[batch for group in step for batch in together[group]] for step in order]

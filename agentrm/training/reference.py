@@ -39,7 +39,7 @@ def with_reference(
         assert batch.reference is not None
         with torch.no_grad():
             rows = objective.log_probabilities(batch.ids, batch.reference)
-        for row, index in zip(rows, members, strict=True):
+        for row, index in zip(rows, members, strict=False):
             start, end = sequences.starts[index], sequences.starts[index + 1]
             reference[start:end] = row[: end - start]
     distributed.all_reduce(reference)

@@ -25,6 +25,7 @@ class Sequences:
     A reward model's data may have `weights` (P,) float32 of the labels, mean 1, and `bundles` (S,) int32: sequences of
     equal bundle, which stand together, come from one tree and are trained on side by side; `reference` (T,) float32,
     the natural-log probability of each token of the agent under the reference policy, NaN at all other tokens.
+    Sequences that are trees have `depths` and `ends` (T,) int32, see `tree_attention`.
     """
 
     ids: np.ndarray
@@ -35,6 +36,8 @@ class Sequences:
     weights: np.ndarray | None = None
     bundles: np.ndarray | None = None
     reference: np.ndarray | None = None
+    depths: np.ndarray | None = None
+    ends: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -84,9 +87,11 @@ class Sequences:
 class Batch:
     """One micro-batch: `ids` (B, L) int64, padded on the right; `flat` (P,) int64, the labelled positions as indices
     into the B * L tokens; `labels` (P,); `tokens` is the number without padding; `weights` (P,) and `bundles` (P,)
-    int64, the labels' bundles counted from 0, and `reference` (B, L), NaN at padding, where the sequences have them.
+    int64, the labels' bundles counted from 0, `reference` (B, L), NaN at padding, `depths` and `ends` (B, L) int64,
+    where the sequences have them.
 
-    A causal model never looks to the right, so rows need no attention mask and padding changes no labelled position.
+    A causal model never looks to the right, so rows that are no trees need no attention mask, and padding changes no
+    labelled position.
     """
 
     ids: torch.Tensor
@@ -96,27 +101,37 @@ class Batch:
     weights: torch.Tensor | None = None
     bundles: torch.Tensor | None = None
     reference: torch.Tensor | None = None
+    depths: torch.Tensor | None = None
+    ends: torch.Tensor | None = None
 
     @property
     def inputs(self) -> tuple[torch.Tensor | None, ...]:
         """What an objective takes."""
-        return self.ids, self.flat, self.labels, self.weights, self.bundles, self.reference
+        return self.ids, self.flat, self.labels, self.weights, self.bundles, self.reference, self.depths, self.ends
 
 
 def collate(sequences: Sequences, members: Sequence[int], device: torch.device) -> Batch:
-    """The micro-batch that holds the sequences `members`, in that order. Padding repeats token 0."""
+    """The micro-batch that holds the sequences `members`, in that order. Padding repeats token 0; without members it is
+    one such token.
+    """
     lengths = sequences.lengths[list(members)]
-    ids = np.zeros((len(members), lengths.max()), np.int64)
-    reference = None if sequences.reference is None else np.full(ids.shape, np.nan, np.float32)
+    shape = max(len(members), 1), int(lengths.max(initial=1))
     flat: list[np.ndarray] = []
     places = label_places(sequences, members)
+    rows: list[tuple[np.ndarray | None, np.ndarray]] = [
+        (sequences.ids, np.zeros(shape, np.int64)),
+        (sequences.reference, np.full(shape, np.nan, np.float32)),
+        (sequences.depths, np.zeros(shape, np.int64)),
+        # A token of the padding is no other's ancestor, and sees itself.
+        (sequences.ends, np.tile(np.arange(1, shape[1] + 1), (shape[0], 1))),
+    ]
     for row, index in enumerate(members):
         tokens = slice(sequences.starts[index], sequences.starts[index + 1])
-        ids[row, : lengths[row]] = sequences.ids[tokens]
-        if reference is not None and sequences.reference is not None:
-            reference[row, : lengths[row]] = sequences.reference[tokens]
+        for given, padded in rows:
+            if given is not None:
+                padded[row, : lengths[row]] = given[tokens]
         labelled = slice(sequences.label_starts[index], sequences.label_starts[index + 1])
-        flat.append(sequences.positions[labelled].astype(np.int64) + row * ids.shape[1])
+        flat.append(sequences.positions[labelled].astype(np.int64) + row * shape[1])
 
     def tensor(values: np.ndarray | None) -> torch.Tensor | None:
         return None if values is None else torch.from_numpy(values).to(device)
@@ -125,17 +140,21 @@ def collate(sequences: Sequences, members: Sequence[int], device: torch.device) 
     if sequences.bundles is not None:
         owners = np.repeat(sequences.bundles[list(members)], sequences.label_counts[list(members)])
         bundles = np.unique(owners, return_inverse=True)[1]
+    ids, reference, depths, ends = (None if given is None else padded for given, padded in rows)
     return Batch(
         tensor(ids),
-        tensor(np.concatenate(flat)),
+        tensor(np.concatenate([np.empty(0, np.int64), *flat])),
         tensor(sequences.labels[places]),
         int(lengths.sum()),
         tensor(None if sequences.weights is None else sequences.weights[places]),
         tensor(bundles),
         tensor(reference),
+        tensor(depths),
+        tensor(ends),
     )
 
 
 def label_places(sequences: Sequences, members: Sequence[int]) -> np.ndarray:
     """The indices of the labels of some sequences, in the order of `collate`."""
-    return np.concatenate([np.arange(sequences.label_starts[i], sequences.label_starts[i + 1]) for i in members])
+    ranges = [np.arange(sequences.label_starts[i], sequences.label_starts[i + 1]) for i in members]
+    return np.concatenate([np.empty(0, np.int64), *ranges])

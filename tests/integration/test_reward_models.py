@@ -71,6 +71,17 @@ def test_an_implicit_model_learns_and_finds_its_reference(tmp_path: Path, kind: 
     AutoModelForCausalLM.from_pretrained(model)
 
 
+def test_merged_paths_teach_the_same(tmp_path: Path) -> None:
+    _, metrics = trained(tmp_path / "run", "train.merge_paths=true", "train.contrast=0.5")
+    directory = RunDirectory.existing(tmp_path / "run")
+    renderer = Renderer.from_pretrained(directory.path("policy"), 512)
+    learned = [each for each in map(tree, range(24)) if not held_out(each.task, 0.3)]
+    root, *ends = (sum(len(renderer.ids(each.state(i).messages())) for each in learned) for i in (0, STEPS, 2 * STEPS))
+    # Both actions begin alike.
+    assert max(ends) < metrics["tokens_per_epoch"] < sum(ends) - root
+    assert metrics["held_out"]["all"]["methods"]["reward model"]["siblings"]["value"] == 1
+
+
 def test_an_ensemble_holds_members_that_learned_in_another_order(tmp_path: Path) -> None:
     model, metrics = trained(tmp_path / "run", "train.ensemble.members=2", "train.ensemble.penalty=0.5")
     members, penalty = ensemble.described(model)

@@ -74,6 +74,17 @@ def test_the_first_steps_are_those_of_plain_torch() -> None:
     assert seen[0].tokens == 64
 
 
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_an_empty_micro_batch_adds_nothing(stage: int) -> None:
+    still = {"learning_rate": 1e-12, "epochs": 1, "zero_stage": stage}
+    _, whole, _ = run(tokens_per_batch=64, **still)
+    # Eight rows, each alone, in three steps of three.
+    fitted, seen, _ = run(tokens_per_batch=8, accumulate=3, **still)
+    assert [each.tokens for each in seen].count(16) == 1 and len(seen) == 3
+    assert sum(each.loss * each.tokens for each in seen) / 64 == pytest.approx(whole[0].loss, rel=1e-5)
+    assert fitted.values.shape == (16,)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

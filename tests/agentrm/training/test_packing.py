@@ -25,6 +25,14 @@ def test_a_sequence_longer_than_the_budget_is_alone() -> None:
     assert sorted(sorted(batch) for step in plan for batch in step) == [[0], [1, 2]]
 
 
+@pytest.mark.parametrize("count", range(6, 13))
+def test_a_step_is_filled_with_empty_micro_batches_where_none_can_be_halved(count: int) -> None:
+    plan = plan_epoch(np.full(count, 30), budget=40, ranks=2, accumulate=3, seed=0, epoch=0)
+    assert all(len(step) == 6 and any(step) for step in plan)
+    assert sorted(batch for step in plan for batch in step if batch) == [[index] for index in range(count)]
+    assert sum(map(len, plan)) - count < 6
+
+
 def test_the_plan_depends_on_seed_and_epoch_alone() -> None:
     lengths = np.random.default_rng(0).integers(1, 100, 60)
 
