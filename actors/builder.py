@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import ray
 
-from actors.environments import YIELDING, RemoteGrader, RemoteSessions
+from actors.environments import RemoteGrader, RemoteSessions, yield_to_engines
 from actors.fleet import Fleet, Size
 from actors.metrics import TreeMetrics
 from actors.policy import connect_policy
@@ -33,7 +32,7 @@ class TreeBuilder:
     def __init__(
         self, config: Config, policy: Policy, store: str, environments: Fleet, reward_model: RewardModel | None
     ) -> None:
-        os.nice(YIELDING)
+        yield_to_engines()
         self._metrics = TreeMetrics()
         self._search = TreeSearch(
             policy,

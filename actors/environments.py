@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter, deque
+from contextlib import suppress
 from typing import Any
 
+import psutil
 import ray
 from ray.actor import ActorHandle
 
@@ -17,8 +19,7 @@ from agentrm.environments.base import Grade, Observation, Task
 from agentrm.environments.host import EnvironmentHost
 from agentrm.environments.process import Answer, Call, value_of
 
-# An engine on the same CPU goes first: it waits for nobody then, and what others do is enough to keep it at work.
-YIELDING = 10
+_YIELDING = 10
 
 CALLS = 16
 MESSAGES = 2
@@ -27,12 +28,20 @@ MESSAGES = 2
 _CALLS_AT_A_TIME = 4
 
 
+def yield_to_engines() -> None:
+    """Lower the priority of this process: an engine on the same CPU goes first, for the others wait for it anyway."""
+    # On Linux each thread has a priority of its own, and Ray has started some by now.
+    for thread in psutil.Process().threads():
+        with suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, thread.id, os.getpriority(os.PRIO_PROCESS, thread.id) + _YIELDING)
+
+
 @ray.remote(max_restarts=-1, max_task_retries=-1)
 class EnvironmentActor:
     """One host: live sessions in a process of their own, a deadline on every call."""
 
     def __init__(self, hosts: Hosts) -> None:
-        os.nice(YIELDING)
+        yield_to_engines()
         self._hosts = hosts
         self._host: EnvironmentHost | None = None
         self._load = 0

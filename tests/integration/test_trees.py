@@ -10,12 +10,15 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 import torch
 from transformers import AutoModelForSequenceClassification
 
 from actors import metrics
+from actors.environments import start_environments
+from actors.policy import start_policy
 from agentrm.config import load
 from agentrm.config.schema import Config
 from agentrm.data.trees import TreeStore, to_table
@@ -97,6 +100,28 @@ def test_prometheus_can_read_what_was_counted(store: TreeStore):
     absent = {name for name in named if f"# TYPE {name}" not in text}
     never = {"ray_agentrm_environment_errors", "ray_agentrm_engine_errors", "ray_agentrm_malformed"}
     assert absent <= never, "there was something of all others to count"
+
+
+def test_environments_yield_to_engines(store: TreeStore, config: Config):
+    policy = RunDirectory.existing(config.run).at("policy")
+    names = ["ray::EnvironmentActor", "ray::PolicyReplica"]
+    deadline = time.monotonic() + 60
+    with start_environments(config), start_policy(config, policy):
+        while (found := [_niceness(name) for name in names]) != [{10}, {0}]:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.5)
+
+
+def _niceness(name: str) -> set[int]:
+    """Of this cluster's processes of a name; other clusters may be on the machine."""
+    session = ray.get_runtime_context().get_session_name()
+    found = {each.pid: each.info for each in psutil.process_iter(["cmdline", "nice", "ppid"])}
+    lines = {pid: " ".join(info["cmdline"] or ()) for pid, info in found.items()}
+    return {
+        info["nice"]
+        for pid, info in found.items()
+        if lines[pid].startswith(name) and session in lines.get(info["ppid"], "")
+    }
 
 
 def _read(url: str) -> str:
