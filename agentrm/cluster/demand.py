@@ -75,9 +75,7 @@ def _fit(config: Config, stage: str, source: str) -> Iterator[Group]:
 
 
 def _engines(config: Config, stage: str, key: str, source: str) -> Group:
-    """Replicas; one of an ensemble or of an implicit reward model has an engine and a share of its GPUs for each model:
-    an implicit one is two.
-    """
+    """Replicas; in one of an ensemble, or of an implicit reward model, which is two, the models share its GPUs."""
     engine, gpu = getattr(config, key), 0.0
     scalar_head = key == "reward_engine" and config.train.kind is RewardKind.explicit
     models = 1 if key == "policy_engine" else config.train.ensemble.members * (1 if scalar_head else 2)
@@ -91,8 +89,9 @@ def _engines(config: Config, stage: str, key: str, source: str) -> Group:
         Role.rollouts,
         engine.gpus,
         gpu_gib=gpu,
-        share=models * engine.gpu_memory_utilization,
-        remedy=f"raise {key}.tensor_parallel and {key}.gpus, or lower model.context",
+        share=engine.gpu_memory_utilization,
+        remedy=f"raise {key}.tensor_parallel and {key}.gpus, or lower model.context"
+        + (" or train.ensemble.members" if key == "reward_engine" and config.train.ensemble.members > 1 else ""),
     )
 
 

@@ -157,7 +157,8 @@ class RewardKind(str, Enum):
 @dataclass
 class Ensemble:
     """`members` reward models instead of one, which differ in the order of their data. A state's score is the mean of
-    theirs minus `penalty` standard deviations; each member has an engine of its own in every replica.
+    theirs minus `penalty` standard deviations. In every replica each member has an engine, with an equal part of the
+    GPUs' memory, or on a CPU `kv_cache_gib`.
     """
 
     members: int = 1

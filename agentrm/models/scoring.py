@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import accumulate
 from math import inf
@@ -131,14 +131,17 @@ class ExplicitScorer:
 
 
 class ImplicitScorer:
-    """Two engines, the model's and its reference's: a value of an input is the sum of what its tokens add."""
+    """Two engines, the model's and its reference's, which share the memory: a value of an input is the sum of what its
+    tokens add.
+    """
 
     def __init__(self, directory: Path, engine: Engine, context: int) -> None:
         beta, reference = implicit.described(directory)
         # One token of the models' context is kept for what vLLM samples.
         self.context = context - 1
         self._renderer = Renderer.from_pretrained(directory, self.context)
-        self._engines = [implicit.VllmTokenScorer(path, engine, self.context) for path in (directory, reference)]
+        half = _shared(engine, 2)
+        self._engines = [implicit.VllmTokenScorer(path, half, self.context) for path in (directory, reference)]
         policy, base = self._engines
         self._model = implicit.ImplicitRewardModel(policy, base, self._renderer, beta)
 
@@ -220,6 +223,11 @@ class EnsembleScorer:
         return ensemble.lower_confidence(values, self._penalty)
 
 
+def _shared(engine: Engine, models: int) -> Engine:
+    """The settings of each of several engines on one replica's GPUs."""
+    return replace(engine, gpu_memory_utilization=engine.gpu_memory_utilization / models)
+
+
 def check(directory: Path) -> None:
     """Raise ModelError unless a directory says that it holds a reward model, or an ensemble of some."""
     members, _ = ensemble.described(directory)
@@ -228,11 +236,12 @@ def check(directory: Path) -> None:
 
 
 def open_scorer(directory: Path, engine: Engine, context: int) -> ServedScorer:
-    """The reward model in a directory, on engines in this process; each member of an ensemble has its own. Raises
+    """The reward model in a directory, on engines in this process; the members of an ensemble share the memory. Raises
     ModelError when there is none.
     """
     members, penalty = ensemble.described(directory)
-    scorers = [_kind(each)(each, engine, context) for each in members]
+    share = _shared(engine, len(members))
+    scorers = [_kind(each)(each, share, context) for each in members]
     return EnsembleScorer(scorers, penalty) if len(scorers) > 1 else scorers[0]
 
 
