@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from random import random
 
 import httpx
 import pytest
@@ -190,8 +191,8 @@ def test_steps_ids_and_the_forms_of_vllm(client: httpx.Client, directory: Path, 
 
 
 @asynccontextmanager
-async def load(config: Config, found: list[list[float]], clients: int = 6) -> AsyncIterator[None]:
-    """Clients that score the conversations again and again, each trying once more at most."""
+async def load(config: Config, found: list[list[float]]) -> AsyncIterator[None]:
+    """Six clients that score the conversations again and again, each trying once more at most."""
     ended = asyncio.Event()
 
     async def ask(http: AsyncScoringClient) -> None:
@@ -199,7 +200,7 @@ async def load(config: Config, found: list[list[float]], clients: int = 6) -> As
             found.append(await http.score(CONVERSATIONS))
 
     async with AsyncScoringClient(f"http://127.0.0.1:{config.serve.port}", "right-key", retries=1) as http:
-        asking = [asyncio.create_task(ask(http)) for _ in range(clients)]
+        asking = [asyncio.create_task(ask(http)) for _ in range(6)]
         yield
         before = len(found)
         while len(found) < before + 20:
@@ -240,7 +241,7 @@ async def test_an_update_to_two_replicas_loses_no_request_keeps_prefixes_togethe
     found: list[list[float]] = []
     async with load(config, found):
         update = deployed(updated, tmp_path, http=True)
-        await asyncio.to_thread(update.__enter__)
+        handle = ServedRewardModel(await asyncio.to_thread(update.__enter__))
     try:
         negated = [-value for value in expected]
         signs = [values == pytest.approx(negated, abs=1e-3) for values in found]
@@ -256,9 +257,16 @@ async def test_an_update_to_two_replicas_loses_no_request_keeps_prefixes_togethe
                     cached.append((await http.post("/v1/score", json=body)).json()["usage"]["cached_tokens"])
                 assert 0 not in cached[-4:]
         assert _running(updated) == 2
-        async with load(config, found, clients=40), asyncio.timeout(240):
+
+        async def keep_busy(number: int) -> None:
+            # Too much for two replicas; over HTTP the proxy of this small model would be the limit.
             while _running(updated) < 3:
-                await asyncio.sleep(0.5)
+                texts = [f"Task {number} of {random()}: open the box. " * 4 for _ in range(64)]
+                await handle.score([State(Task("toy", "any", "train", 0), text) for text in texts])
+
+        async with asyncio.timeout(240), load(config, found), asyncio.TaskGroup() as group:
+            for number in range(8):
+                group.create_task(keep_busy(number))
         assert all(values == pytest.approx(negated, abs=1e-3) for values in found[len(signs) :])
     finally:
         await asyncio.to_thread(update.__exit__, None, None, None)
