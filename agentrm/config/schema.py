@@ -174,7 +174,7 @@ class RewardTraining(Training):
     `epochs` may be 0 then, which leaves the backbone as it is. `contrast`, 0 to 1, of squared errors: the share of each
     tree's mean error that costs nothing, so that the model learns which state of a task is better rather than which
     task is easier. `merge_paths`: what paths of a tree share is computed once, in rows of `tokens_per_batch` tokens
-    with a tree attention mask; worth it for large models and trees whose paths share much.
+    with a tree attention mask, whose cost on small models is higher than what that saves.
     """
 
     base: str = "policy"

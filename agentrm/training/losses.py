@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from agentrm.training.tree_attention import mask
+from agentrm.training.tree_attention import depths, mask
 
 
 class Objective(nn.Module, ABC):
@@ -31,13 +31,12 @@ class Objective(nn.Module, ABC):
         weights: torch.Tensor | None = None,
         bundles: torch.Tensor | None = None,
         reference: torch.Tensor | None = None,
-        depths: torch.Tensor | None = None,
         ends: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """`ids`, `reference`, `depths` and `ends` (B, L), `flat`, `labels`, `weights` and `bundles` (P,): the summed
+        """`ids`, `reference` and `ends` (B, L), `flat`, `labels`, `weights` and `bundles` (P,): the summed
         loss, a float32 scalar; without labels the outputs that it compares with them.
         """
-        outputs = self.outputs(ids, flat, reference, depths, ends).float()
+        outputs = self.outputs(ids, flat, reference, ends).float()
         return outputs if labels is None else self.summed(outputs, labels, weights, bundles)
 
     def outputs(
@@ -45,25 +44,22 @@ class Objective(nn.Module, ABC):
         ids: torch.Tensor,
         flat: torch.Tensor,
         reference: torch.Tensor | None,
-        depths: torch.Tensor | None,
         ends: torch.Tensor | None,
     ) -> torch.Tensor:
         """The model's outputs (P, ...) at the labelled positions."""
-        return self.head(self.features(ids, flat, depths, ends))
+        return self.head(self.features(ids, flat, ends))
 
     def features(
         self,
         ids: torch.Tensor,
         flat: torch.Tensor,
-        depths: torch.Tensor | None = None,
         ends: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The backbone's last hidden states (P, H) at the labelled positions."""
+        seen = None if ends is None else mask(ends)
+        places = None if seen is None else depths(seen)
         hidden = self.model.base_model(
-            input_ids=ids,
-            position_ids=depths,
-            attention_mask=None if ends is None else mask(ends),
-            use_cache=False,
+            input_ids=ids, position_ids=places, attention_mask=seen, use_cache=False
         ).last_hidden_state
         return hidden.flatten(0, 1).index_select(0, flat)
 
@@ -156,11 +152,10 @@ class LogRatioError(ValueSquaredError):
         ids: torch.Tensor,
         flat: torch.Tensor,
         reference: torch.Tensor | None,
-        depths: torch.Tensor | None,
         ends: torch.Tensor | None,
     ) -> torch.Tensor:
         # The token before one in a row predicts it, which in a tree it does not.
-        assert reference is not None and depths is None and ends is None
+        assert reference is not None and ends is None
         ratios = self.log_probabilities(ids, reference) - reference.nan_to_num()
         return self.beta * ratios.cumsum(1).flatten().index_select(0, flat)
 

@@ -35,7 +35,7 @@ def fit_head(objective: ValueSquaredError, sequences: Sequences, training: Train
     plan = plan_epoch(sequences.lengths, training.tokens_per_batch, ranks, 1, 0, 0, sequences.bundles)
     for step in plan:
         batch = collate(sequences, step[rank], device)
-        features = objective.features(batch.ids, batch.flat, batch.depths, batch.ends).double()
+        features = objective.features(batch.ids, batch.flat, batch.ends).double()
         labels = batch.labels.double()
         weights = torch.ones_like(labels) if batch.weights is None else batch.weights.double()
         rows = objective.contrasted(torch.cat([features, labels[:, None]], 1), weights, batch.bundles)

@@ -25,7 +25,7 @@ class Sequences:
     A reward model's data may have `weights` (P,) float32 of the labels, mean 1, and `bundles` (S,) int32: sequences of
     equal bundle, which stand together, come from one tree and are trained on side by side; `reference` (T,) float32,
     the natural-log probability of each token of the agent under the reference policy, NaN at all other tokens.
-    Sequences that are trees have `depths` and `ends` (T,) int32, see `tree_attention`.
+    Sequences that are trees have `ends` (T,) int32, see `tree_attention`.
     """
 
     ids: np.ndarray
@@ -36,7 +36,6 @@ class Sequences:
     weights: np.ndarray | None = None
     bundles: np.ndarray | None = None
     reference: np.ndarray | None = None
-    depths: np.ndarray | None = None
     ends: np.ndarray | None = None
 
     @classmethod
@@ -87,7 +86,7 @@ class Sequences:
 class Batch:
     """One micro-batch: `ids` (B, L) int64, padded on the right; `flat` (P,) int64, the labelled positions as indices
     into the B * L tokens; `labels` (P,); `tokens` is the number without padding; `weights` (P,) and `bundles` (P,)
-    int64, the labels' bundles counted from 0, `reference` (B, L), NaN at padding, `depths` and `ends` (B, L) int64,
+    int64, the labels' bundles counted from 0, `reference` (B, L), NaN at padding, and `ends` (B, L) int64,
     where the sequences have them.
 
     A causal model never looks to the right, so rows that are no trees need no attention mask, and padding changes no
@@ -101,13 +100,12 @@ class Batch:
     weights: torch.Tensor | None = None
     bundles: torch.Tensor | None = None
     reference: torch.Tensor | None = None
-    depths: torch.Tensor | None = None
     ends: torch.Tensor | None = None
 
     @property
     def inputs(self) -> tuple[torch.Tensor | None, ...]:
         """What an objective takes."""
-        return self.ids, self.flat, self.labels, self.weights, self.bundles, self.reference, self.depths, self.ends
+        return self.ids, self.flat, self.labels, self.weights, self.bundles, self.reference, self.ends
 
 
 def collate(sequences: Sequences, members: Sequence[int], device: torch.device) -> Batch:
@@ -121,7 +119,6 @@ def collate(sequences: Sequences, members: Sequence[int], device: torch.device) 
     rows: list[tuple[np.ndarray | None, np.ndarray]] = [
         (sequences.ids, np.zeros(shape, np.int64)),
         (sequences.reference, np.full(shape, np.nan, np.float32)),
-        (sequences.depths, np.zeros(shape, np.int64)),
         # A token of the padding is no other's ancestor, and sees itself.
         (sequences.ends, np.tile(np.arange(1, shape[1] + 1), (shape[0], 1))),
     ]
@@ -140,7 +137,7 @@ def collate(sequences: Sequences, members: Sequence[int], device: torch.device) 
     if sequences.bundles is not None:
         owners = np.repeat(sequences.bundles[list(members)], sequences.label_counts[list(members)])
         bundles = np.unique(owners, return_inverse=True)[1]
-    ids, reference, depths, ends = (None if given is None else padded for given, padded in rows)
+    ids, reference, ends = (None if given is None else padded for given, padded in rows)
     return Batch(
         tensor(ids),
         tensor(np.concatenate([np.empty(0, np.int64), *flat])),
@@ -149,7 +146,6 @@ def collate(sequences: Sequences, members: Sequence[int], device: torch.device) 
         tensor(None if sequences.weights is None else sequences.weights[places]),
         tensor(bundles),
         tensor(reference),
-        tensor(depths),
         tensor(ends),
     )
 

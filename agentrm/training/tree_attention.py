@@ -1,7 +1,7 @@
 """Paths that begin alike, merged into trees: each shared token is in a row once, and a mask keeps branches apart.
 
-A row holds a tree's tokens in depth-first order. `depths` are their distances from the root, `ends` the places in the
-row where what follows them ends: token k is an ancestor of token q, or q itself, just where k <= q < ends[k].
+A row holds a tree's tokens in depth-first order. `ends` are the places in the row where what follows them ends: token k
+is an ancestor of token q, or q itself, just where k <= q < ends[k].
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ class _Row:
     path: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
     places: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     ids: list[np.ndarray] = field(default_factory=list)
-    depths: list[np.ndarray] = field(default_factory=list)
     positions: list[np.ndarray] = field(default_factory=list)
     ended: list[tuple[np.ndarray, int]] = field(default_factory=list)
 
@@ -48,7 +47,6 @@ class _Row:
         self.places = np.concatenate([self.places[:shared], np.arange(self.size, self.size + added)])
         self.path, self.size = path, self.size + added
         self.ids.append(path[shared:])
-        self.depths.append(np.arange(shared, len(path), dtype=np.int32))
         self.positions.append(self.places[positions].astype(np.int32))
 
     def ends(self) -> np.ndarray:
@@ -88,7 +86,6 @@ def merged(sequences: Sequences, budget: int) -> Sequences:
         label_starts=np.cumsum([0, *(sum(map(len, row.positions)) for row in rows)], dtype=np.int64),
         weights=None if sequences.weights is None else sequences.weights[labels],
         bundles=np.array([row.bundle for row in rows], np.int32),
-        depths=np.concatenate([depths for row in rows for depths in row.depths]),
         ends=np.concatenate([row.ends() for row in rows]),
     )
 
@@ -111,3 +108,8 @@ def mask(ends: torch.Tensor) -> torch.Tensor:
     """`ends` (B, L): (B, 1, L, L), True where a token of the last axis is an ancestor of one before it, or itself."""
     places = torch.arange(ends.shape[1], device=ends.device)
     return ((places[None, :] <= places[:, None]) & (places[:, None] < ends[:, None, :]))[:, None]
+
+
+def depths(seen: torch.Tensor) -> torch.Tensor:
+    """Of a `mask`: (B, L), each token's distance from its root, which is the number of its ancestors."""
+    return seen.sum(-1).squeeze(1) - 1

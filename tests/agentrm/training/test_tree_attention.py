@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig, Mistra
 from agentrm.errors import UserError
 from agentrm.training.losses import ValueSquaredError
 from agentrm.training.sequences import Sequences, collate
-from agentrm.training.tree_attention import check, mask, merged
+from agentrm.training.tree_attention import check, depths, mask, merged
 
 PATHS = [[1, 2, 3, 4], [1, 2, 5], [1, 2, 3, 6, 7], [8, 9]]
 WHERE = [[3], [2, 1], [4], [0]]
@@ -31,7 +31,8 @@ def test_shared_beginnings_come_once_in_depth_first_order() -> None:
     found = merged(sequences(), 100)
     assert found.ids.tolist() == [1, 2, 3, 4, 6, 7, 5, 8, 9]
     assert found.starts.tolist() == [0, 7, 9] and found.bundles.tolist() == [0, 1]
-    assert found.depths.tolist() == [0, 1, 2, 3, 3, 4, 2, 0, 1]
+    seen = [mask(torch.from_numpy(ends)[None]) for ends in np.split(found.ends, found.starts[1:-1])]
+    assert torch.cat([depths(each)[0] for each in seen]).tolist() == [0, 1, 2, 3, 3, 4, 2, 0, 1]
     assert found.ends.tolist() == [7, 7, 6, 4, 6, 6, 7, 2, 2]
     assert found.labels.tolist() == [0, 3, 1, 2, 4]
     assert found.positions.tolist() == [3, 5, 6, 1, 0]
