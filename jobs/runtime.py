@@ -7,9 +7,11 @@ import os
 import secrets
 import socket
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from agentrm.config import load
@@ -35,33 +37,35 @@ def cluster(config: Config) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    environment = {"env_vars": _worker_environment(config)}
     address = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
-    try:
-        if address:
-            _knock(address)
-            ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="error")
-        else:
-            _use_private_token()
-            # Ray starts workers at niceness 15, so that the driver and Ray itself would interrupt the engines.
-            os.environ.setdefault("RAY_worker_niceness", "0")
-            ray.init(
-                "local",
-                num_cpus=config.cluster.cpus,
-                object_store_memory=int(config.cluster.object_store_gib * 2**30),
-                runtime_env=environment,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="error",
-            )
-    except OSError as error:
-        raise UserError(
-            f"no Ray cluster answers at {address}: set cluster.address or RAY_ADDRESS, or leave both empty"
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    variables = _worker_environment(config)
+    # Unix sockets lie there, whose paths must be short.
+    with TemporaryDirectory(prefix="agentrm-", dir="/tmp") as files:
+        try:
+            if address:
+                _knock(address)
+                ray.init(address, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level="error")
+            else:
+                _use_private_token()
+                # Ray starts workers at niceness 15, so that the driver and Ray itself would interrupt the engines.
+                os.environ.setdefault("RAY_worker_niceness", "0")
+                ray.init(
+                    "local",
+                    num_cpus=config.cluster.cpus,
+                    object_store_memory=int(config.cluster.object_store_gib * 2**30),
+                    runtime_env={"env_vars": _haproxy_files(files) | variables},
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="error",
+                )
+        except OSError as error:
+            raise UserError(
+                f"no Ray cluster answers at {address}: set cluster.address or RAY_ADDRESS, or leave both empty"
+            ) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def execute(run: Callable[[Config], Any], preset: str, overrides: Sequence[str] = ()) -> int:
@@ -128,6 +132,27 @@ def _worker_environment(config: Config) -> dict[str, str]:
         )
     ):
         variables["OMP_NUM_THREADS"] = "1"
+    haproxy = Path(sysconfig.get_path("scripts"), "agentrm-haproxy")
+    if haproxy.exists():
+        # Serve's own proxy costs two thirds of the time of a short request. A replica stays for as long as HAProxy may
+        # take to hear that it goes.
+        variables |= {
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy),
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+        }
     variables = {key: os.environ.get(key, value) for key, value in variables.items()}
-    handed = ("RAY_SERVE_USE_GRPC_BY_DEFAULT", "HF_HUB_OFFLINE", "OPENAI_API_KEY", "WANDB_", "MLFLOW_")
+    handed = ("RAY_SERVE_", "HF_HUB_OFFLINE", "OPENAI_API_KEY", "WANDB_", "MLFLOW_")
     return variables | {key: value for key, value in os.environ.items() if key.startswith(handed)}
+
+
+def _haproxy_files(directory: str) -> dict[str, str]:
+    """Serve's variables for where HAProxy's files lie: on a machine with several users not all in one place."""
+    files = {
+        "CONFIG_FILE_LOC": "haproxy.cfg",
+        "SOCKET_PATH": "admin.sock",
+        "SERVER_STATE_BASE": "",
+        "SERVER_STATE_FILE": "server-state",
+        "METRICS_SOCKET_PATH": "metrics.sock",
+    }
+    return {f"RAY_SERVE_HAPROXY_{name}": str(Path(directory, file)) for name, file in files.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 from random import random
 
 import httpx
+import psutil
 import pytest
 import ray
 import torch
@@ -140,6 +141,19 @@ def test_bad_requests_are_named(client: httpx.Client, conversations: object, sta
     assert told in json.dumps(response.json()["error"])
 
 
+def test_http_listens_where_it_is_told_and_nowhere_else(served: ServedRewardModel, config: Config) -> None:
+    proxies = [each for each in psutil.process_iter(["name"]) if each.info["name"] == "haproxy"]
+    listening = [
+        {tuple(each.laddr) for each in proxy.net_connections("inet") if each.status == psutil.CONN_LISTEN}
+        for proxy in proxies
+    ]
+    here = ("127.0.0.1", config.serve.port)
+    proxy, sockets = next((each, found) for each, found in zip(proxies, listening, strict=True) if here in found)
+    assert sockets == {here}
+    files = Path(proxy.cmdline()[proxy.cmdline().index("-f") + 1]).parent
+    assert files.stat().st_mode & 0o077 == 0
+
+
 def test_unknown_paths_and_methods_are_json(client: httpx.Client) -> None:
     assert client.get("/v2").status_code == 404
     assert client.get("/v1/score").status_code == 405
@@ -241,7 +255,7 @@ async def test_an_update_to_two_replicas_loses_no_request_keeps_prefixes_togethe
     found: list[list[float]] = []
     async with load(config, found):
         update = deployed(updated, tmp_path, http=True)
-        handle = ServedRewardModel(await asyncio.to_thread(update.__enter__))
+        await asyncio.to_thread(update.__enter__)
     try:
         negated = [-value for value in expected]
         signs = [values == pytest.approx(negated, abs=1e-3) for values in found]
@@ -259,13 +273,14 @@ async def test_an_update_to_two_replicas_loses_no_request_keeps_prefixes_togethe
         assert _running(updated) == 2
 
         async def keep_busy(number: int) -> None:
-            # Too much for two replicas; over HTTP the proxy of this small model would be the limit.
-            while _running(updated) < 3:
-                texts = [f"Task {number} of {random()}: open the box. " * 4 for _ in range(64)]
-                await handle.score([State(Task("toy", "any", "train", 0), text) for text in texts])
+            url = f"http://127.0.0.1:{config.serve.port}"
+            async with AsyncScoringClient(url, "right-key") as http:
+                while _running(updated) < 3:
+                    texts = [f"Task {number} of {random()}: open the box. " * 4 for _ in range(4)]
+                    await http.score([[{"role": "user", "content": text}] for text in texts])
 
         async with asyncio.timeout(240), load(config, found), asyncio.TaskGroup() as group:
-            for number in range(8):
+            for number in range(40):
                 group.create_task(keep_busy(number))
         assert all(values == pytest.approx(negated, abs=1e-3) for values in found[len(signs) :])
     finally:
