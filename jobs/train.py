@@ -2,7 +2,8 @@
 
     python -m jobs.train --preset quickstart train.epochs=1
 
-Trees whose task falls among `train.held_out_trees` are not trained on; the metrics are measured on them.
+Trees whose task falls among `train.held_out_trees`, or is not of the split `train`, are not trained on; the metrics are
+measured on them, apart from each other.
 """
 
 from __future__ import annotations
@@ -53,13 +54,16 @@ def run(config: Config) -> dict[str, Any]:
     bundled = settings.contrast > 0 or settings.merge_paths
     training = samples(kept, renderer, settings.labels, bundled=bundled, implicit=is_implicit)
     sequences = training.sequences
+    if not len(sequences):
+        raise UserError("no tree is left to learn from: tasks.trees needs tasks of the split train")
     if settings.merge_paths:
         tree_attention.check(storage.fetch(base))
         sequences = tree_attention.merged(sequences, settings.tokens_per_batch)
         sequences = sequences if settings.contrast else replace(sequences, bundles=None)
     testing = samples(trees, renderer, implicit=is_implicit)
-    if len(testing.sequences) < settings.workers:
-        raise UserError(f"train.held_out_trees={fraction} keeps only {len(trees)} trees: raise it or grow more trees")
+    ours = sum(tree.task.split == "train" for tree in trees)
+    if not ours or len(testing.sequences) < settings.workers:
+        raise UserError(f"train.held_out_trees={fraction} keeps only {ours} trees: raise it or grow more trees")
     works = [member(work, number) for number in range(settings.ensemble.members)]
     with cluster(config):
         fits = [

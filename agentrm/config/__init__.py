@@ -151,7 +151,7 @@ def _check(config: Config) -> None:
     for name, training in (("clone", config.clone), ("train", config.train)):
         _check_training(name, training)
     _check_reward_training(config.train)
-    _check_learned(config.train.labels.environments, config.tasks.trees)
+    _check_learned(config.train.labels.environments, learned_sets(config.tasks))
     positive: tuple[tuple[str, float], ...] = (
         ("model.context", config.model.context),
         ("sampling.max_tokens", config.sampling.max_tokens),
@@ -221,7 +221,7 @@ def _check(config: Config) -> None:
 
 def _check_held_out(chosen: Tasks) -> None:
     """A perturbation is the same environment in another wording, so it is held out from nothing."""
-    trained = {kind for each in chosen.trees for kind in _kinds(each)}
+    trained = {kind for each in learned_sets(chosen) for kind in _kinds(each)}
     for each in chosen.held_out_kinds:
         for kind in _kinds(each):
             if kind in trained:
@@ -229,6 +229,11 @@ def _check_held_out(chosen: Tasks) -> None:
     for each in chosen.held_out_environments:
         if base_name(each.environment) in {name for name, _ in trained}:
             raise UserError(f"tasks.held_out_environments holds {each.environment}, which tasks.trees trains on")
+
+
+def learned_sets(chosen: Tasks) -> list[TaskSet]:
+    """The tasks whose trees the reward model learns from."""
+    return [each for each in chosen.trees if each.split == "train"]
 
 
 def _kinds(each: TaskSet) -> list[tuple[str, str]]:
@@ -300,7 +305,9 @@ def _check_learned(names: Sequence[str], trees: Sequence[TaskSet]) -> None:
     known = {name for each in trees for name in kind_names(each)} | {each.environment for each in trees}
     for name in names:
         if name not in known:
-            raise UserError(f"train.labels.environments holds {name}: tasks.trees has {', '.join(sorted(known))}")
+            raise UserError(
+                f"train.labels.environments holds {name}: tasks.trees has {', '.join(sorted(known))} to learn from"
+            )
 
 
 def _positive(key: str, number: float) -> None:

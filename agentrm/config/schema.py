@@ -28,7 +28,10 @@ class TaskSet:
 
 @dataclass
 class Tasks:
-    """Which tasks each stage uses. `held_out_*` are never among `trees` (checked when the config is loaded)."""
+    """Which tasks each stage uses. The reward model learns from those `trees` whose tasks are of the split `train`; the
+    others show how well it orders states that it was not made for. `held_out_*` are never among the former (checked
+    when the config is loaded).
+    """
 
     demonstrations: list[TaskSet] = MISSING
     trees: list[TaskSet] = MISSING

@@ -33,7 +33,11 @@ class StateSamples:
 
 
 def held_out(task: Task, fraction: float) -> bool:
-    """Whether a task's tree is kept from training: decided by its id alone, so it never changes between runs."""
+    """Whether a task's tree is kept from training: a share of the split `train`, and all others. Decided by the task's
+    id alone, so it never changes between runs.
+    """
+    if task.split != "train":
+        return True
     digest = blake2b(task.id.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < fraction * 2**64
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from agentrm.config import kind_names
+from agentrm.config import kind_names, learned_sets
 from agentrm.config.schema import ActionFormat, Config, RewardKind, TaskSet
 from agentrm.environments import environment_class
 from agentrm.environments.perturbations import MARK
@@ -77,7 +77,7 @@ def variants(name: str, config: Config) -> Variants:
 
 def several_environments(config: Config) -> bool:
     """Whether the trees are of several environments: only then these are the units of the matrix, else their kinds."""
-    return len({each.environment for each in config.tasks.trees}) > 1
+    return len({each.environment for each in learned_sets(config.tasks)}) > 1
 
 
 def _reward_kinds(config: Config) -> Variants:
@@ -87,7 +87,7 @@ def _reward_kinds(config: Config) -> Variants:
 
 
 def _matrix(config: Config) -> Variants:
-    sets = config.tasks.trees
+    sets = learned_sets(config.tasks)
     names = [each.environment for each in sets]
     if not several_environments(config):
         names = [name for each in sets for name in kind_names(each)]

@@ -25,6 +25,8 @@ MARGIN = 0.05
 MODEL, LENGTH = "reward model", "length"
 """The method that is judged, and the baseline that it must beat: fewer steps are better."""
 
+UNSEEN = "unseen"
+
 _BINS = 10
 
 
@@ -64,7 +66,10 @@ Predictions = Sequence[Mapping[int, float]]
 def quality(
     trees: Sequence[Tree], values: Predictions, settings: Settings, beside: Mapping[str, Predictions] | None = None
 ) -> dict[str, Any]:
-    """Metrics over all trees, and the same for each environment and each of its kinds.
+    """Metrics over `all` trees, and the same for each environment and each of its kinds.
+
+    Trees whose tasks are not of the split `train` are not in these groups but in their own, `unseen ENVIRONMENT` and
+    `unseen ENVIRONMENT.KIND`: their kinds need not be those that the reward model learned from.
 
     `values` are the reward model's; what others predict of the same states may stand `beside` it, by name. Keys of each
     group: `trees`, `states`; `mse` beside `mse_of_mean` (the labels' variance: always answering the mean) and
@@ -99,7 +104,8 @@ def quality(
             }
             | {name: np.array([each.value(state) for state in states]) for name, each in baselines.items()},
         )
-        for name in ("all", tree.task.environment, f"{tree.task.environment}.{tree.task.kind}"):
+        names = [tree.task.environment, f"{tree.task.environment}.{tree.task.kind}"]
+        for name in ["all", *names] if tree.task.split == "train" else [f"{UNSEEN} {name}" for name in names]:
             groups[name].append(scored)
     return {name: _metrics(groups[name], settings) for name in sorted(groups)}
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agentrm.evaluation.quality import ACCURACIES, LENGTH, MODEL
+from agentrm.evaluation.quality import ACCURACIES, LENGTH, MODEL, UNSEEN
 
 HEADINGS = ("trees", "method", *(name.replace("_", " ") for name in ACCURACIES), "error / variance", "beats length")
 
 
 def rows(quality: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """One row per environment and method, in HEADINGS; the figures of single kinds stay in the JSON."""
+    alone = sum("." not in name and not name.startswith(UNSEEN) for name in quality) <= 2
     for name, group in quality.items():
-        if "." in name or (name == "all" and len(quality) <= 3):
+        if "." in name or (name == "all" and alone):
             continue
         for method, figures in group["methods"].items():
             judged = method == MODEL

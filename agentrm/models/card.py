@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from agentrm import __version__
 from agentrm.config.schema import Config, RewardKind
 from agentrm.evaluation import quality_table
-from agentrm.evaluation.quality import MODEL
+from agentrm.evaluation.quality import MODEL, UNSEEN
 
 _HEADER = """---
 library_name: transformers
@@ -81,7 +81,8 @@ def card(config: Config, metrics: Mapping[str, Any]) -> str:
         "",
         "## Figures",
         "",
-        f"On {tested} trees of tasks that were held out; 0.5 is chance, brackets are intervals over trees.",
+        f"On {tested} trees of tasks that were held out, and on those of tasks of other splits (`{UNSEEN}`), where "
+        "there are any; 0.5 is chance, brackets are intervals over trees.",
         "",
         *_table([quality_table.HEADINGS, *quality_table.rows(quality)]),
         "",

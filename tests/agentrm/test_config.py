@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agentrm.config import PRESETS, changed, flatten, load, presets, resolved, stored, tasks
+from agentrm.config import PRESETS, changed, flatten, learned_sets, load, presets, resolved, stored, tasks
 from agentrm.config.schema import TaskSet
 from agentrm.environments import environment_class
 from agentrm.errors import UserError
@@ -150,6 +150,15 @@ def test_tasks_that_do_not_exist_or_leak_are_refused(tmp_path: Path, groups: dic
     with pytest.raises(UserError) as caught:
         load(str(edited(tmp_path, **usable | groups)))
     assert told in str(caught.value)
+
+
+def test_trees_of_other_splits_are_not_learned_from_and_may_be_of_held_out_tasks(tmp_path: Path) -> None:
+    maze = "{environment: maze, kinds: [perfect_small], count: 2, split: "
+    groups = {"demonstrations": TRAIN, "held_in": TRAIN, "held_out_environments": f"[{maze}test}}]"}
+    config = load(str(edited(tmp_path, **groups, trees=f"{TRAIN[:-1]}, {maze}valid}}]")))
+    assert [each.environment for each in learned_sets(config.tasks)] == ["babyai"]
+    with pytest.raises(UserError, match="which tasks.trees trains on"):
+        load(str(edited(tmp_path, **groups, trees=f"{TRAIN[:-1]}, {maze}train}}]")))
 
 
 def test_a_missing_value_and_a_missing_file_are_named(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ def test_the_split_is_stable_and_near_its_fraction() -> None:
     assert kept == [task for task in tasks if held_out(task, 0.2)]
     assert all(held_out(task, 0.4) for task in kept)
     assert not any(held_out(task, 0.0) for task in tasks)
+    assert held_out(Task("toy", "kind", "valid", 0), 0.0) and held_out(Task("toy", "kind", "test", 0), 0.0)
 
 
 def test_shares_lie_within_each_other_and_beside_the_held_out() -> None:

@@ -10,6 +10,7 @@ import pytest
 from agentrm.environments.base import Task
 from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import pairwise_accuracy, quality, spearman
+from agentrm.evaluation.quality_table import rows
 from agentrm.search.tree import Node, Tree
 
 SETTINGS = Settings(resamples=200, confidence=0.9, seed=0)
@@ -54,6 +55,17 @@ def test_pairwise_accuracy_by_hand() -> None:
     # Matched pairs: (0, 0.5) wrong; (1, 0.52) right.
     assert pairwise_accuracy(labels, predictions, np.array([1, 1, 2, 2])) == 0.5
     assert pairwise_accuracy(labels, predictions, np.arange(4)) is None
+
+
+def test_trees_of_other_splits_stand_apart() -> None:
+    grown, other = tree("a", [0.5, 1.0, 0.0], [None, 1.0, 0.0]), tree("b", [0.5, 1.0, 0.0], [None, 1.0, 0.0])
+    other.task = Task("toy", "b", "valid", 0)
+    right, wrong = {0: 0.5, 1: 0.75, 2: 0.25}, {0: 0.5, 1: 0.25, 2: 0.75}
+    metrics = quality([grown, other], [right, wrong], SETTINGS)
+    assert metrics.keys() == {"all", "toy", "toy.a", "unseen toy", "unseen toy.b"}
+    found = {name: group["methods"]["reward model"]["siblings"]["value"] for name, group in metrics.items()}
+    assert found == {"all": 1, "toy": 1, "toy.a": 1, "unseen toy": 0, "unseen toy.b": 0}
+    assert [row[0] for row in rows(metrics)][::4] == ["toy (1)", "unseen toy (1)"]
 
 
 def test_quality_of_one_tree_by_hand() -> None:
