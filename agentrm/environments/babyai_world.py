@@ -76,7 +76,7 @@ class World:
         return f"{refusal or 'Nothing happens.'} {after}" if unchanged else after
 
     def _execute(self, action: str) -> str | None:
-        """Run an action's plan; a text says why there is none, and nothing else: failures of one kind are one state."""
+        """Run an action's plan; a text says why there is none."""
         if action in PRIMITIVES:
             self._run(PRIMITIVES[action])
             return None
@@ -86,15 +86,15 @@ class World:
         verb, name = match.groups()
         thing = next((thing for thing, known in self.names.items() if known == name), None)
         if thing is None or (thing is not self.engine.carrying and thing not in self.positions()):
-            return "You have not seen that."
+            return f"You have not seen {name}."
         if verb.endswith("go through") and thing.type != "door":
-            return "That is not a door."
+            return f"{name} is not a door."
         if thing is self.engine.carrying:
-            return "You carry that."
+            return f"You carry {name}."
         if verb == "put next to":
-            return self._put_next_to(thing)
+            return self._put_next_to(thing, name)
         if not self.known_way(thing):
-            return "You know no way there."
+            return f"You know no way to {name}."
         self._go_to(thing)
         if verb == "pick up":
             self._run(Actions.pickup)
@@ -137,13 +137,13 @@ class World:
         # The verifier judges after a primitive only: one without effect lets it see an agent that already stood there.
         self._run(Actions.done)
 
-    def _put_next_to(self, thing: Any) -> str | None:
+    def _put_next_to(self, thing: Any, name: str) -> str | None:
         if self.engine.carrying is None:
             return "You carry nothing."
         spots = [cell for cell in neighbours(self.positions()[thing]) if self._empty(cell)]
         path = self._path_to(spots)
         if path is None:
-            return "You know no free place there."
+            return f"You know no free place next to {name}."
         for cell in path:
             self._face(cell)
             self._run(Actions.forward)
