@@ -157,7 +157,7 @@ def test_trees_of_other_splits_are_not_learned_from_and_may_be_of_held_out_tasks
     groups = {"demonstrations": TRAIN, "held_in": TRAIN, "held_out_environments": f"[{maze}test}}]"}
     config = load(str(edited(tmp_path, **groups, trees=f"{TRAIN[:-1]}, {maze}valid}}]")))
     assert [each.environment for each in learned_sets(config.tasks)] == ["babyai"]
-    with pytest.raises(UserError, match="which tasks.trees trains on"):
+    with pytest.raises(UserError, match=r"which tasks\.trees trains on"):
         load(str(edited(tmp_path, **groups, trees=f"{TRAIN[:-1]}, {maze}train}}]")))
 
 

@@ -16,8 +16,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from agentrm.config import load, tasks
 from agentrm.config.schema import Config
+from agentrm.data.states import held_out
 from agentrm.data.trees import TreeStore
 from agentrm.errors import UserError
+from agentrm.run import RunDirectory
 from jobs import clone, pipeline, train, trees
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
@@ -52,6 +54,16 @@ def test_a_killed_tree_stage_resumes_to_the_same_tasks(run: Path, config: Config
     found = list(TreeStore(run / "trees").trees())
     assert {tree.task.id for tree in found} == wanted and len(found) == len(wanted)
     assert all(tree.nodes[0].visits >= 1 for tree in found)
+
+
+def test_trees_of_other_splits_are_reported_and_not_learned_from(run: Path):
+    metrics = RunDirectory.existing(run).metrics("train")
+    grown = list(TreeStore(run / "trees").trees())
+    unseen = [tree for tree in grown if tree.task.split == "valid"]
+    assert len(unseen) == metrics["held_out"]["unseen babyai.pickup_loc"]["trees"] == 2
+    learned = [tree for tree in grown if not held_out(tree.task, 0.3)]
+    assert {tree.task.split for tree in learned} == {"train"}
+    assert metrics["states"] == sum(sum(node.visits > 0 for node in tree.nodes) for tree in learned)
 
 
 def test_models_load_in_plain_transformers(run: Path):
