@@ -134,8 +134,8 @@ def _worker_environment(config: Config) -> dict[str, str]:
         variables["OMP_NUM_THREADS"] = "1"
     haproxy = Path(sysconfig.get_path("scripts"), "agentrm-haproxy")
     if haproxy.exists():
-        # Serve's own proxy costs two thirds of the time of a short request. A replica stays for as long as HAProxy may
-        # take to hear that it goes.
+        # With Serve's own proxy a short request takes half as long again. A replica that goes stays for as long as
+        # HAProxy may take to hear of it.
         variables |= {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy),
