@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 _EMPTY_S = 120.0
 _POLL_S = 0.1
+_CLOSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,11 @@ class Kind:
     def name(self) -> str:
         """The actors' class."""
         return self.actor.__ray_metadata__.class_name
+
+    @property
+    def closes(self) -> bool:
+        """Whether the actors have something to clear away, by a method `close`."""
+        return hasattr(self.actor.__ray_metadata__.modified_class, "close")
 
     def start(self, name: str) -> ActorHandle:
         """One more actor, which may wait for its resources."""
@@ -166,6 +172,9 @@ class Fleet:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self.kind is not None and self.kind.closes and self._handles:
+            closing = [handle.close.remote() for handle in self._handles.values()]
+            ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_S)
         for name in list(self._handles):
             self.remove(name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -17,11 +18,12 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from actors import metrics
-from actors.environments import start_environments
+from actors.environments import RemoteSessions, start_environments
 from actors.policy import start_policy
 from agentrm.config import load
 from agentrm.config.schema import Config
 from agentrm.data.trees import TreeStore, to_table
+from agentrm.environments.base import Task
 from agentrm.models import explicit
 from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
@@ -110,6 +112,17 @@ def test_environments_yield_to_engines(store: TreeStore, config: Config):
         while (found := [_niceness(name) for name in names]) != [{10}, {0}]:
             assert time.monotonic() < deadline, found
             time.sleep(0.5)
+
+
+def test_hosts_leave_no_files(store: TreeStore, config: Config):
+    with start_environments(config) as hosts:
+        asyncio.run(RemoteSessions(hosts).observe(Task("maze", "perfect_small", "train", 0), ()))
+        session = ray.get_runtime_context().get_session_name()
+        children = [each for each in psutil.process_iter() if "environments.process" in " ".join(each.cmdline())]
+        ours = [each for each in children if session in " ".join(each.parent().parent().cmdline())]
+        files = {Path(each.environ()["TMPDIR"]) for each in ours}
+        assert files and all(each.is_dir() for each in files)
+    assert not any(each.exists() for each in files)
 
 
 def _niceness(name: str) -> set[int]:
