@@ -60,7 +60,7 @@ class Renderer:
         self._kept = kept or Representation()
         self._form = form
         self._wrap, self._generation = self._split_template()
-        self._turn = lru_cache(maxsize=65536)(self._encode_turn)
+        self._turn = lru_cache(maxsize=16384)(self._encode_turn)
 
     @classmethod
     def from_pretrained(cls, path: str | Path, context: int) -> Renderer:
