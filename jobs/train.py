@@ -54,8 +54,6 @@ def run(config: Config) -> dict[str, Any]:
     bundled = settings.contrast > 0 or settings.merge_paths
     training = samples(kept, renderer, settings.labels, bundled=bundled, implicit=is_implicit)
     sequences = training.sequences
-    if not len(sequences):
-        raise UserError("no tree is left to learn from: tasks.trees needs tasks of the split train")
     if settings.merge_paths:
         tree_attention.check(storage.fetch(base))
         sequences = tree_attention.merged(sequences, settings.tokens_per_batch)

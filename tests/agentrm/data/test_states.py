@@ -110,6 +110,8 @@ def test_states_with_few_visits_can_be_left_out(renderer: Renderer) -> None:
     assert labelled(renderer, [grown], min_visits=2) == ([(0, 0), (0, 1)], [0.5, 0.75], None)
     with pytest.raises(UserError, match=r"train\.labels leaves no state"):
         labelled(renderer, [grown], min_visits=4)
+    with pytest.raises(UserError, match="grow more trees of the split train"):
+        samples([], renderer, Labels())
 
 
 def test_the_last_steps_alone(renderer: Renderer) -> None:
