@@ -157,6 +157,7 @@ def _check(config: Config) -> None:
         ("sampling.max_tokens", config.sampling.max_tokens),
         ("trees.iterations", config.trees.iterations),
         ("trees.expansions", config.trees.expansions),
+        ("trees.rollouts", config.trees.rollouts),
         ("trees.simulations", config.trees.simulations),
         ("trees.max_depth", config.trees.max_depth),
         ("trees.trees_per_task", config.trees.trees_per_task),

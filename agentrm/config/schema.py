@@ -243,10 +243,10 @@ class Search:
 
     A node of N visits has `expansions` actions, or N ** `widening` where that is more (0: never more). Where merging
     leaves fewer, the rest is sampled again `resamples` times at most; `merge_states` also merges actions after which
-    the engine's state and the observation are the same. Rollouts run to the end, or for `rollout_steps` before the
-    reward model in the directory `bootstrap` gives the value of what follows. A return loses a factor `discount` per
-    step. A tree ends with `iterations`, or with the first other budget that is given: sampled tokens, environment
-    steps, seconds.
+    the engine's state and the observation are the same. Each new child is rolled out `rollouts` times (leaf
+    parallelisation; more give values of less noise), to the end, or for `rollout_steps` before the reward model in the
+    directory `bootstrap` gives the value of what follows. A return loses a factor `discount` per step. A tree ends with
+    `iterations`, or with the first other budget that is given: sampled tokens, environment steps, seconds.
 
     Each of `builders` to `max_builders` (None: always `builders`) grows the trees of `concurrency` tasks at once.
     """
@@ -259,6 +259,7 @@ class Search:
     widening: float = 0.0
     resamples: int = 0
     merge_states: bool = False
+    rollouts: int = 1
     discount: float = 1.0
     rollout_steps: int | None = None
     bootstrap: str = ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from math import isfinite
 from typing import Any
@@ -13,7 +15,7 @@ from agentrm.search.tree import Tree
 
 Actions = tuple[str, ...]
 
-# A node's samplings and the trees of a task draw apart: depth + _DRAW * draws + _TREE * number, rollouts -1.
+# A node's samplings and the trees of a task draw apart: depth + _DRAW * draws + _TREE * number, rollouts -1 and below.
 _DRAW, _TREE = 1_000, 1_000_000
 _ROLLOUT = -1
 
@@ -34,6 +36,7 @@ class Calls:
         self._grader = grader
         self._reward_model = reward_model
         self._known: dict[tuple[str, Actions], Any] = {}
+        self._asking: defaultdict[tuple[str, Actions], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def sample(self, tree: Tree, index: int, n: int) -> list[Proposal]:
         """`n` turns at a node, drawn anew each time. Raises ContextOverflow."""
@@ -44,15 +47,15 @@ class Calls:
         tree.policy_tokens += sum(proposal.tokens for proposal in proposals)
         return proposals
 
-    async def continuation(self, tree: Tree, state: State, actions: Actions) -> Proposal:
-        """The turn with which a rollout goes on in the state after `actions`. Raises ContextOverflow."""
+    async def continuation(self, tree: Tree, state: State, number: int) -> Proposal:
+        """The turn with which rollout `number` goes on in a state. Raises ContextOverflow."""
 
         async def draw() -> Proposal:
-            (proposal,) = await self._policy.propose(state, 1, seed=_ROLLOUT)
+            (proposal,) = await self._policy.propose(state, 1, seed=_ROLLOUT - number)
             tree.policy_tokens += proposal.tokens
             return proposal
 
-        return await self._once("continuation", actions, draw)
+        return await self._once(f"continuation {number}", state.actions, draw)
 
     async def observe(self, tree: Tree, actions: Actions) -> Observation:
         """The environment's answer to the last of `actions`."""
@@ -80,5 +83,7 @@ class Calls:
     async def _once(self, kind: str, actions: Actions, call: Callable[[], Awaitable[Any]]) -> Any:
         key = kind, actions
         if key not in self._known:
-            self._known[key] = await call()
+            async with self._asking[key]:
+                if key not in self._known:
+                    self._known[key] = await call()
         return self._known[key]

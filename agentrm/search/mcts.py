@@ -9,6 +9,7 @@ would favour short episodes; the budget of seconds cuts what still runs.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from math import inf
 
@@ -104,7 +105,8 @@ class TreeSearch:
             except ContextOverflow:
                 await finish(tree, leaf, self._search, calls)
                 return
-            await asyncio.gather(*(roll_out(tree, child, limit, self._search, calls) for child in fresh))
+            rollouts = itertools.product(fresh, range(self._search.rollouts))
+            await asyncio.gather(*(roll_out(tree, child, limit, self._search, calls, n) for child, n in rollouts))
             node.expanded = True
             tree.close_if_done(leaf)
         except EnvironmentFailure:

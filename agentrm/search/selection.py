@@ -65,11 +65,13 @@ def _widens(node: Node, free: list[int], search: Search) -> bool:
 
 
 def _blocked(tree: Tree, index: int) -> bool:
-    """Whether nothing at or below the node can be simulated now."""
+    """Whether nothing at or below a node with a parent can be simulated now."""
     node = tree.nodes[index]
+    if not node.visits and tree.nodes[node.parent].busy:
+        return True  # the simulation that has just added it is about to roll it out
     if node.closed or not node.expanded:
-        return node.closed or node.busy
-    return (node.sealed or node.busy) and all(_blocked(tree, i) for i in node.children)
+        return node.closed or node.busy > 0
+    return (node.sealed or node.busy > 0) and all(_blocked(tree, i) for i in node.children)
 
 
 def _visits(node: Node, search: Search) -> float:

@@ -8,15 +8,16 @@ from agentrm.search.calls import Calls
 from agentrm.search.tree import Tree
 
 
-async def roll_out(tree: Tree, index: int, limit: int, search: Search, calls: Calls) -> None:
+async def roll_out(tree: Tree, index: int, limit: int, search: Search, calls: Calls, number: int = 0) -> None:
     """Sample one action at a time below a new node until the episode ends or `rollout_steps` are made.
 
-    Every state on the way is a node. A failing environment closes the node that it failed at. Raises ModelError.
+    Every state on the way is a node; where an earlier rollout took the same action, it is that one's. `number` tells
+    apart the rollouts of one node, which draw apart. A failing environment closes the node that it failed at. Raises
+    ModelError.
     """
-    tree.nodes[index].busy = True
+    tree.nodes[index].busy += 1
     passed = [index]
     state = tree.state(index)
-    actions = state.actions
     try:
         while not state.done and len(state.steps) < limit:
             if search.rollout_steps is not None and len(passed) > search.rollout_steps:
@@ -26,14 +27,20 @@ async def roll_out(tree: Tree, index: int, limit: int, search: Search, calls: Ca
                     tree.back_up(index, estimate, search.discount)
                     return
             try:
-                proposal = await calls.continuation(tree, state, actions)
+                proposal = await calls.continuation(tree, state, number)
             except ContextOverflow:
                 break
-            actions = (*actions, proposal.action)
-            observation = await calls.observe(tree, actions)
-            state = state.extend(proposal, observation)
-            index = tree.add(index, proposal, observation)
-            tree.nodes[index].busy = True
+            child = tree.child(index, proposal.action)
+            if child is None:
+                observation = await calls.observe(tree, (*state.actions, proposal.action))
+                # Another rollout of this node may have come here while the environment answered.
+                child = tree.child(index, proposal.action)
+            if child is None:
+                index, state = tree.add(index, proposal, observation), state.extend(proposal, observation)
+            else:
+                index, state = child, tree.state(child)
+                tree.nodes[index].merged += 1
+            tree.nodes[index].busy += 1
             passed.append(index)
         await finish(tree, index, search, calls)
     except EnvironmentFailure:
@@ -41,7 +48,7 @@ async def roll_out(tree: Tree, index: int, limit: int, search: Search, calls: Ca
         tree.close(index)
     finally:
         for i in passed:
-            tree.nodes[i].busy = False
+            tree.nodes[i].busy -= 1
 
 
 async def finish(tree: Tree, index: int, search: Search, calls: Calls) -> None:

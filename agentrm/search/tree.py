@@ -20,7 +20,7 @@ class Node:
     `terminal`: the environment ended the episode.
     `merged`: how many sampled turns led to this state.
 
-    The rest serves the search and is not stored. A simulation stands at a `busy` node, `virtual` of them pass through
+    The rest serves the search and is not stored. `busy` simulations stand at the node, `virtual` of them pass through
     it. An `expanded` node has the children that are selected among; at a `sealed` one no more actions are sampled, and
     below a `closed` one there is nothing left to simulate. `draws` counts the samplings at the node; `fingerprint` is
     the engine's, where states are merged.
@@ -45,7 +45,7 @@ class Node:
     children: list[int] = field(default_factory=list)
     expanded: bool = False
     sealed: bool = False
-    busy: bool = False
+    busy: int = 0
     closed: bool = False
     virtual: int = 0
     draws: int = 0
@@ -138,13 +138,13 @@ class Tree:
 
     def occupy(self, index: int) -> None:
         """A simulation begins at a node."""
-        self.nodes[index].busy = True
+        self.nodes[index].busy += 1
         for i in self.path(index):
             self.nodes[i].virtual += 1
 
     def release(self, index: int) -> None:
         """The simulation that `occupy` announced has ended."""
-        self.nodes[index].busy = False
+        self.nodes[index].busy -= 1
         for i in self.path(index):
             self.nodes[i].virtual -= 1
 

@@ -53,6 +53,26 @@ def test_two_iterations_by_hand():
     assert tree.iterations == 2 and tree.ended_by == "iterations"
 
 
+def test_rollouts_of_one_child_draw_apart_and_share_their_path():
+    # The root is expanded by left; its three rollouts take right-left, right-right and again right-right.
+    class ByRollout(EvenPolicy):
+        async def propose(self, state: State, n: int, *, seed: int = 0, greedy: bool = False) -> list[Proposal]:
+            table = {
+                (): ["left"],
+                ("left",): ["right"],
+                ("left", "right"): {-1: ["left"], -2: ["right"], -3: ["right"]}.get(seed),
+            }
+            return [Proposal(action, action, logprob=-0.693, tokens=1) for action in table[state.actions]]
+
+    tree = grow(ByRollout(), Search(iterations=1, expansions=1, rollouts=3, simulations=1, max_depth=9))
+    nodes = {actions: tree.nodes[i] for actions, i in by_actions(tree).items()}
+    assert set(nodes) == {(), ("left",), ("left", "right"), ("left", "right", "left"), ("left", "right", "right")}
+    assert (nodes[()].visits, nodes[()].value) == (3, pytest.approx(8 / 21))
+    assert (nodes[("left",)].merged, nodes[("left", "right")].merged) == (1, 3)
+    last = nodes[("left", "right", "right")]
+    assert (last.visits, last.merged, last.outcome) == (2, 2, pytest.approx(3 / 7))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
@@ -65,6 +85,7 @@ def test_two_iterations_by_hand():
         widening=st.sampled_from([0.0, 0.5, 1.0]),
         resamples=st.integers(0, 2),
         merge_states=st.booleans(),
+        rollouts=st.integers(1, 3),
         discount=st.sampled_from([0.5, 0.9, 1.0]),
         rollout_steps=st.sampled_from([None, 0, 1]),
         max_tokens=st.sampled_from([None, 12]),
@@ -72,25 +93,26 @@ def test_two_iterations_by_hand():
     ),
 )
 def test_whole_trees_are_consistent(seed: int, search: Search):
-    sessions = ToySessions()
+    sessions = SlowSessions(seed)
     policy = EvenPolicy(seed)
     tree = grow(policy, search, sessions, TrueValue())
     assert len(set(sessions.asked)) == len(sessions.asked), "an environment step was paid twice"
     assert tree.environment_steps == len(sessions.asked) - 1
     assert tree.policy_tokens == policy.sampled
-    returns = {}
+    returns = []
     for i, node in enumerate(tree.nodes):
         assert node.outcome is None or node.estimate is None, "a node ends an episode or is cut, never both"
         own = node.outcome if node.estimate is None else node.estimate
-        if own is not None:
-            returns[i] = own
+        ended = node.visits - sum(tree.nodes[child].visits for child in node.children)
+        assert (1 <= ended <= search.rollouts) if own is not None else ended == 0
+        returns += [(i, own)] * ended
     for index, node in enumerate(tree.nodes):
         below = [
             value * search.discount ** (tree.nodes[i].depth - node.depth)
-            for i, value in returns.items()
+            for i, value in returns
             if index in tree.path(i)
         ]
-        assert node.visits == len(below) == sum(tree.nodes[i].visits for i in node.children) + (index in returns)
+        assert node.visits == len(below)
         assert node.value == pytest.approx(fmean(below))
         assert not node.busy and node.virtual == 0
         assert node.terminal == (node.depth == DEPTH)

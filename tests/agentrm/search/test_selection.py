@@ -102,6 +102,15 @@ def test_a_node_is_widened_when_its_visits_allow_or_nothing_else_is_left():
     assert select(tree, Search(expansions=3, widening=0.5)) == 0
 
 
+def test_a_new_child_belongs_to_the_simulation_that_adds_it():
+    tree = bandit()
+    tree.nodes[0].sealed = False
+    tree.nodes[2].visits = 0
+    assert select(tree, Search(exploration=0.7)) == 2
+    tree.occupy(0)
+    assert select(tree, Search(exploration=0.7)) == 3, "child 2 is about to be rolled out"
+
+
 def test_a_walk_goes_on_below_the_best_child():
     tree = bandit()
     tree.nodes[2].expanded = tree.nodes[2].sealed = True
