@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from random import Random
 from statistics import fmean
 
@@ -95,24 +96,32 @@ def test_rollouts_of_one_child_draw_apart_and_share_their_path():
 def test_whole_trees_are_consistent(seed: int, search: Search):
     sessions = SlowSessions(seed)
     policy = EvenPolicy(seed)
-    tree = grow(policy, search, sessions, TrueValue())
+    returns: list[tuple[int, float]] = []
+
+    def recorded(tree: Tree, index: int, value: float, discount: float) -> None:
+        returns.append((index, value))
+        back_up(tree, index, value, discount)
+
+    back_up = Tree.back_up
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tree, "back_up", recorded)
+        tree = grow(policy, search, sessions, TrueValue())
     assert len(set(sessions.asked)) == len(sessions.asked), "an environment step was paid twice"
     assert tree.environment_steps == len(sessions.asked) - 1
     assert tree.policy_tokens == policy.sampled
-    returns = []
+    ended = Counter(index for index, _ in returns)
     for i, node in enumerate(tree.nodes):
         assert node.outcome is None or node.estimate is None, "a node ends an episode or is cut, never both"
         own = node.outcome if node.estimate is None else node.estimate
-        ended = node.visits - sum(tree.nodes[child].visits for child in node.children)
-        assert (1 <= ended <= search.rollouts) if own is not None else ended == 0
-        returns += [(i, own)] * ended
+        assert (1 <= ended[i] <= search.rollouts) if own is not None else not ended[i]
+        assert all(value == own for index, value in returns if index == i)
     for index, node in enumerate(tree.nodes):
         below = [
             value * search.discount ** (tree.nodes[i].depth - node.depth)
             for i, value in returns
             if index in tree.path(i)
         ]
-        assert node.visits == len(below)
+        assert node.visits == len(below) == sum(tree.nodes[i].visits for i in node.children) + ended[index]
         assert node.value == pytest.approx(fmean(below))
         assert not node.busy and node.virtual == 0
         assert node.terminal == (node.depth == DEPTH)
