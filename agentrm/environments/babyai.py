@@ -122,8 +122,8 @@ class BabyAI(Environment):
     def reset(self, task: Task) -> Observation:
         self.check(task)
         self._task = task
-        self._world = self._worlds.World(*_level(task.kind, _level_seed(task)))
-        return Observation(f"Your task: {self._world.engine.mission}. {self._world.describe()}")
+        self._world = pickle.loads(_start(task))
+        return Observation(f"Your task: {self._live.engine.mission}. {self._live.describe()}")
 
     def step(self, action: str) -> Observation:
         text = self._live.act(action)
@@ -185,14 +185,18 @@ def _level(kind: str, seed: int) -> tuple[Any, Any]:
     return engine, view
 
 
-@lru_cache(maxsize=4096)
-def _level_seed(task: Task) -> int:
-    """The engine's seed for a task: the first draw whose instance belongs to the task's split."""
+@lru_cache(maxsize=1024)
+def _start(task: Task) -> bytes:
+    """The pickled `World` in which a task begins: the first draw whose instance belongs to the task's split.
+
+    Drawing a level costs several times what reading it back does, and a task is begun again by each of its sessions.
+    """
+    from agentrm.environments.babyai_world import World
+
     draw = 0
     while True:
-        seed = derive_seed(task.seed, task.kind, task.split, task.index, draw)
-        engine, _ = _level(task.kind, seed)
+        engine, view = _level(task.kind, derive_seed(task.seed, task.kind, task.split, task.index, draw))
         content = repr((engine.mission, engine.grid.encode().tolist(), engine.agent_pos, engine.agent_dir))
         if split_of(content) == task.split:
-            return seed
+            return pickle.dumps(World(engine, view))
         draw += 1
