@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from agentrm.config.schema import Model, Scratch
 from agentrm.errors import UserError
 from agentrm.models import initial
-from agentrm.models.initial import ASSISTANT, END, PAD, USER, prepare
+from agentrm.models.initial import ASSISTANT, END, PAD, USER, prepare, train_tokenizer
 from agentrm.models.rendering import Renderer
 
 TEXTS = ["go to the red ball 12", "you see a grey box and a blue key in room 34"] * 20
@@ -49,6 +49,16 @@ def test_the_tokenizer_reads_back_any_text_and_special_tokens_are_single(base: P
     for token in (PAD, USER, ASSISTANT, END):
         assert len(tokenizer(token)["input_ids"]) == 1
     assert [tokenizer.decode([i]) for i in tokenizer("345")["input_ids"]] == ["3", "4", "5"]
+
+
+def test_a_token_holds_a_phrase_but_no_punctuation() -> None:
+    tokenizer = train_tokenizer(["see: a red ball 1 (2 left), a red ball 2 (1 left)."] * 20, 512)
+    text = "see: a red ball 1 (2 left), a red ball 12."
+    tokens = [tokenizer.decode([i]) for i in tokenizer(text)["input_ids"]]
+    assert "".join(tokens) == text
+    assert any("red ball" in token for token in tokens)
+    assert [token for token in tokens if set(token) & set(":(),.")] == [":", " (", "),", "."]
+    assert tokens[-2].strip() == "2"
 
 
 def test_the_template_is_what_the_renderer_renders(base: Path) -> None:
