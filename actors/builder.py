@@ -13,6 +13,7 @@ from actors.fleet import Fleet, Size
 from actors.metrics import TreeMetrics
 from actors.policy import connect_policy
 from agentrm.cluster.roles import Role, actor_options
+from agentrm.config import measuring
 from agentrm.config.schema import Config
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Task
@@ -34,13 +35,11 @@ class TreeBuilder:
     ) -> None:
         yield_to_engines()
         self._metrics = TreeMetrics()
-        self._search = TreeSearch(
-            policy,
-            RemoteSessions(environments),
-            RemoteGrader(environments),
-            config.trees,
-            Opening(config.model.instructions, config.model.action_format),
-            reward_model,
+        sessions, grader = RemoteSessions(environments), RemoteGrader(environments)
+        opening = Opening(config.model.instructions, config.model.action_format)
+        self._learning, self._measuring = (
+            TreeSearch(policy, sessions, grader, search, opening, reward_model)
+            for search in (config.trees, measuring(config.trees))
         )
         self._store = TreeStore(store)
 
@@ -50,10 +49,11 @@ class TreeBuilder:
         A task that cannot start, or whose environment failed in every simulation, gives `failed` and no more trees.
         """
         counts: dict[str, float] = defaultdict(float)
-        calls = self._search.calls(task)
+        search = self._learning if task.split == "train" else self._measuring
+        calls = search.calls(task)
         try:
             for number in numbers:
-                tree = await self._search.grow(task, number, calls)
+                tree = await search.grow(task, number, calls)
                 if tree.ended_by == "environment" and not tree.nodes[0].visits:
                     raise EnvironmentFailure(f"no simulation came to its end: task {task.id}")
                 await asyncio.to_thread(self._store.write, tree)

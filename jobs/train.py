@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from agentrm import storage
-from agentrm.config.schema import Config, RewardKind
+from agentrm.config import learned_kinds, measuring
+from agentrm.config.schema import Config, Labels, RewardKind
 from agentrm.data.states import StateSamples, held_out, learned, samples
 from agentrm.data.trees import TreeStore
 from agentrm.errors import UserError
@@ -53,15 +54,26 @@ def run(config: Config) -> dict[str, Any]:
     kept = (tree for tree in store.trees() if not held_out(tree.task, fraction) and learned(tree.task, settings.labels))
     bundled = settings.contrast > 0 or settings.merge_paths
     training = samples(kept, renderer, settings.labels, bundled=bundled, implicit=is_implicit)
+    if not training.owners:
+        raise UserError(
+            "train.labels leaves no state to learn from: lower min_visits, raise share or grow more trees of the split "
+            "train"
+        )
     sequences = training.sequences
     if settings.merge_paths:
         tree_attention.check(storage.fetch(base))
         sequences = tree_attention.merged(sequences, settings.tokens_per_batch)
         sequences = sequences if settings.contrast else replace(sequences, bundles=None)
-    testing = samples(trees, renderer, implicit=is_implicit)
-    ours = sum(tree.task.split == "train" for tree in trees)
+    visits = measuring(config.trees).rollouts
+    testing = samples(trees, renderer, Labels(min_visits=visits), implicit=is_implicit)
+    kinds = learned_kinds(config)
+    tasks = (trees[number].task for number in {number for number, _ in testing.owners})
+    ours = sum(f"{task.environment}.{task.kind}" in kinds for task in tasks)
     if not ours or len(testing.sequences) < settings.workers:
-        raise UserError(f"train.held_out_trees={fraction} keeps only {ours} trees: raise it or grow more trees")
+        raise UserError(
+            f"train.held_out_trees={fraction} keeps {ours} trees with states of {visits} or more visits to measure on: "
+            "raise it, or add tasks of the split valid to tasks.trees"
+        )
     works = [member(work, number) for number in range(settings.ensemble.members)]
     with cluster(config):
         fits = [
@@ -84,7 +96,7 @@ def run(config: Config) -> dict[str, Any]:
         if len(fits) > 1:
             ensemble.describe(output, len(fits), settings.ensemble.penalty)
         metrics = figures[0] | {
-            "held_out": quality(trees, predicted, drawn, beside),
+            "held_out": quality(trees, predicted, drawn, kinds, beside),
             "export_difference": max(differences),
             "states": len(training.owners),
             "over_context": training.overflows + testing.overflows,

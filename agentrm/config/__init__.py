@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from math import inf
 from pathlib import Path
@@ -155,9 +155,7 @@ def _check(config: Config) -> None:
     positive: tuple[tuple[str, float], ...] = (
         ("model.context", config.model.context),
         ("sampling.max_tokens", config.sampling.max_tokens),
-        ("trees.iterations", config.trees.iterations),
         ("trees.expansions", config.trees.expansions),
-        ("trees.rollouts", config.trees.rollouts),
         ("trees.simulations", config.trees.simulations),
         ("trees.max_depth", config.trees.max_depth),
         ("trees.trees_per_task", config.trees.trees_per_task),
@@ -167,7 +165,6 @@ def _check(config: Config) -> None:
         ("evaluate.width", config.evaluate.width),
         ("evaluate.branches", config.evaluate.branches),
         ("evaluate.lookahead", config.evaluate.lookahead),
-        ("evaluate.iterations", config.evaluate.iterations),
         ("evaluate.concurrency", config.evaluate.concurrency),
         ("policy_engine.replicas", config.policy_engine.replicas),
         ("reward_engine.replicas", config.reward_engine.replicas),
@@ -193,8 +190,9 @@ def _check(config: Config) -> None:
         if engine.gpus and engine.tensor_parallel > max(engine.gpus, 1):
             told = f"the key {key}.tensor_parallel is {engine.tensor_parallel}"
             raise UserError(f"{told}: a replica has {engine.gpus:g} GPUs, so set {key}.gpus to as many")
-    for key, searching in (("trees", config.trees), ("evaluate", config.evaluate)):
-        for name in ("max_tokens", "max_steps", "max_scores", "max_seconds"):
+    budgets = ("max_tokens", "max_steps", "max_scores", "max_seconds", "iterations", "rollouts")
+    for key, searching in (("trees", config.trees), ("evaluate", config.evaluate), ("trees.test", config.trees.test)):
+        for name in budgets:
             if (budget := getattr(searching, name, None)) is not None:
                 _positive(f"{key}.{name}", budget)
     if is_endpoint(config.model.source) != bool(config.model.name):
@@ -235,6 +233,19 @@ def _check_held_out(chosen: Tasks) -> None:
 def learned_sets(chosen: Tasks) -> list[TaskSet]:
     """The tasks whose trees the reward model learns from."""
     return [each for each in chosen.trees if each.split == "train"]
+
+
+def learned_kinds(config: Config) -> set[str]:
+    """The kinds, as ENVIRONMENT.KIND, that the reward model learns from."""
+    named = config.train.labels.environments
+    kinds = ((each.environment, name) for each in learned_sets(config.tasks) for name in kind_names(each))
+    return {name for environment, name in kinds if not named or environment in named or name in named}
+
+
+def measuring(search: Search) -> Search:
+    """The search of the trees that the reward model is measured on: that of all trees, but for `test`."""
+    given = {name: value for name, value in asdict(search.test).items() if value is not None}
+    return replace(search, **given)
 
 
 def _kinds(each: TaskSet) -> list[tuple[str, str]]:

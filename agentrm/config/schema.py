@@ -238,6 +238,16 @@ class Selection(str, Enum):
 
 
 @dataclass
+class Measuring:
+    """What the trees of other splits than `train` have in place of `trees.iterations` and `trees.rollouts` (None: the
+    same). The reward model does not learn from them, it is measured on them: more rollouts give labels of less noise.
+    """
+
+    iterations: int | None = None
+    rollouts: int | None = None
+
+
+@dataclass
 class Search:
     """MCTS (paper, section 3): UCB = V + exploration * sqrt(2 ln N_parent / N).
 
@@ -272,6 +282,7 @@ class Search:
     concurrency: int = 64
     builders: int = 1
     max_builders: int | None = None
+    test: Measuring = field(default_factory=Measuring)
 
 
 class Method(str, Enum):

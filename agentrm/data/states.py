@@ -15,7 +15,7 @@ import numpy as np
 
 from agentrm.config.schema import Labels
 from agentrm.environments.base import Task
-from agentrm.errors import ContextOverflow, UserError
+from agentrm.errors import ContextOverflow
 from agentrm.models.rendering import Renderer
 from agentrm.search.tree import Tree
 from agentrm.training.sequences import Sequences
@@ -64,7 +64,6 @@ def samples(
     them the same). `bundled`: sequences of one tree are to be trained on side by side. `implicit`: the agent's tokens
     are marked by a `reference` of 0 that is still to be computed. Raises UserError when no state counts.
     """
-    learning = labels is not None
     labels = labels or Labels()
     rows: list[tuple[list[int], list[int], list[float]]] = []
     bundles: list[int] = []
@@ -99,11 +98,6 @@ def samples(
             owners += [(number, index) for index in fresh]
             weights += [weight[index] for index in fresh]
             environments += [tree.task.environment] * len(fresh)
-    if learning and not rows:
-        raise UserError(
-            "train.labels leaves no state to learn from: lower min_visits, raise share or grow more trees of the split "
-            "train"
-        )
     if labels.balance:
         counts = Counter(environments)
         weights = [weight / counts[name] for weight, name in zip(weights, environments, strict=True)]

@@ -8,7 +8,7 @@ short, so length alone orders many pairs: every accuracy comes also length-match
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -64,12 +64,16 @@ Predictions = Sequence[Mapping[int, float]]
 
 
 def quality(
-    trees: Sequence[Tree], values: Predictions, settings: Settings, beside: Mapping[str, Predictions] | None = None
+    trees: Sequence[Tree],
+    values: Predictions,
+    settings: Settings,
+    learned: Collection[str],
+    beside: Mapping[str, Predictions] | None = None,
 ) -> dict[str, Any]:
     """Metrics over `all` trees, and the same for each environment and each of its kinds.
 
-    Trees whose tasks are not of the split `train` are not in these groups but in their own, `unseen ENVIRONMENT` and
-    `unseen ENVIRONMENT.KIND`: their kinds need not be those that the reward model learned from.
+    Trees of other kinds than those that the reward model `learned` from, as ENVIRONMENT.KIND, are not in these groups
+    but in their own, `unseen ENVIRONMENT` and `unseen ENVIRONMENT.KIND`.
 
     `values` are the reward model's; what others predict of the same states may stand `beside` it, by name. Keys of each
     group: `trees`, `states`; `mse` beside `mse_of_mean` (the labels' variance: always answering the mean) and
@@ -105,7 +109,7 @@ def quality(
             | {name: np.array([each.value(state) for state in states]) for name, each in baselines.items()},
         )
         names = [tree.task.environment, f"{tree.task.environment}.{tree.task.kind}"]
-        for name in ["all", *names] if tree.task.split == "train" else [f"{UNSEEN} {name}" for name in names]:
+        for name in ["all", *names] if names[1] in learned else [f"{UNSEEN} {name}" for name in names]:
             groups[name].append(scored)
     return {name: _metrics(groups[name], settings) for name in sorted(groups)}
 

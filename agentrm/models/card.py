@@ -81,8 +81,8 @@ def card(config: Config, metrics: Mapping[str, Any]) -> str:
         "",
         "## Figures",
         "",
-        f"On {tested} trees of tasks that were held out, and on those of tasks of other splits (`{UNSEEN}`), where "
-        "there are any; 0.5 is chance, brackets are intervals over trees.",
+        f"On {tested} trees of tasks that it did not learn from, and on those of kinds that it did not learn from "
+        f"(`{UNSEEN}`), where there are any; 0.5 is chance, brackets are intervals over trees.",
         "",
         *_table([quality_table.HEADINGS, *quality_table.rows(quality)]),
         "",

@@ -139,7 +139,7 @@ def test_a_task_that_does_not_exist_is_named(arguments: list[str], told: str) ->
 def test_the_quality_of_a_runs_reward_model_for_people_and_programs(tmp_path: Path) -> None:
     nodes = [Node(-1, 0, "", value=0.5), Node(0, 1, "", "a", value=0.9), Node(0, 1, "", "b", value=0.1)]
     trees = [Tree(Task("toy", "kind", "train", index), nodes) for index in range(3)]
-    measured = quality(trees, [{0: 0.5, 1: 0.1, 2: 0.9}] * 3, Settings(100, 0.9, 0))
+    measured = quality(trees, [{0: 0.5, 1: 0.1, 2: 0.9}] * 3, Settings(100, 0.9, 0), {"toy.kind"})
     untrained = agentrm("evaluate", "--reward-models", str(tmp_path))
     assert untrained.returncode == 2 and "no run of AgentRM" in untrained.stderr
     run = RunDirectory.open(load("quickstart", [f"run={tmp_path}"]))

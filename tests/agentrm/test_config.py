@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agentrm.config import PRESETS, changed, flatten, learned_sets, load, presets, resolved, stored, tasks
-from agentrm.config.schema import TaskSet
+from agentrm.config import (
+    PRESETS,
+    changed,
+    flatten,
+    learned_kinds,
+    learned_sets,
+    load,
+    measuring,
+    presets,
+    resolved,
+    stored,
+    tasks,
+)
+from agentrm.config.schema import Search, TaskSet
 from agentrm.environments import environment_class
 from agentrm.errors import UserError
 
@@ -159,6 +172,23 @@ def test_trees_of_other_splits_are_not_learned_from_and_may_be_of_held_out_tasks
     assert [each.environment for each in learned_sets(config.tasks)] == ["babyai"]
     with pytest.raises(UserError, match=r"which tasks\.trees trains on"):
         load(str(edited(tmp_path, **groups, trees=f"{TRAIN[:-1]}, {maze}train}}]")))
+
+
+def test_kinds_that_are_learned_from() -> None:
+    kinds = {"babyai.goto_local", "babyai.pickup_loc", "babyai.put_next_local"}
+    assert learned_kinds(load("quickstart")) == kinds
+    assert learned_kinds(load("quickstart", ["train.labels.environments=[babyai]"])) == kinds
+    named = "train.labels.environments=[babyai.pickup_loc]"
+    assert learned_kinds(load("quickstart", [named])) == {"babyai.pickup_loc"}
+
+
+def test_trees_that_measure_have_a_search_of_their_own() -> None:
+    search = Search(iterations=9, rollouts=1, discount=0.5)
+    assert measuring(search) == search
+    search.test.rollouts = 8
+    assert measuring(search) == replace(search, rollouts=8)
+    with pytest.raises(UserError, match=r"trees\.test\.iterations is 0"):
+        load("quickstart", ["trees.test.iterations=0"])
 
 
 def test_a_missing_value_and_a_missing_file_are_named(tmp_path: Path) -> None:

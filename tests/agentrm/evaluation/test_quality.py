@@ -57,11 +57,11 @@ def test_pairwise_accuracy_by_hand() -> None:
     assert pairwise_accuracy(labels, predictions, np.arange(4)) is None
 
 
-def test_trees_of_other_splits_stand_apart() -> None:
+def test_trees_of_kinds_that_were_not_learned_stand_apart() -> None:
     grown, other = tree("a", [0.5, 1.0, 0.0], [None, 1.0, 0.0]), tree("b", [0.5, 1.0, 0.0], [None, 1.0, 0.0])
     other.task = Task("toy", "b", "valid", 0)
     right, wrong = {0: 0.5, 1: 0.75, 2: 0.25}, {0: 0.5, 1: 0.25, 2: 0.75}
-    metrics = quality([grown, other], [right, wrong], SETTINGS)
+    metrics = quality([grown, other], [right, wrong], SETTINGS, {"toy.a"})
     assert metrics.keys() == {"all", "toy", "toy.a", "unseen toy", "unseen toy.b"}
     found = {name: group["methods"]["reward model"]["siblings"]["value"] for name, group in metrics.items()}
     assert found == {"all": 1, "toy": 1, "toy.a": 1, "unseen toy": 0, "unseen toy.b": 0}
@@ -70,7 +70,7 @@ def test_trees_of_other_splits_stand_apart() -> None:
 
 def test_quality_of_one_tree_by_hand() -> None:
     grown = tree("a", [0.5, 1.0, 0.0], [None, 1.0, 0.0])
-    metrics = quality([grown], [{0: 0.5, 1: 0.75, 2: 0.25}], SETTINGS)
+    metrics = quality([grown], [{0: 0.5, 1: 0.75, 2: 0.25}], SETTINGS, {"toy.a"})
     assert set(metrics) == {"all", "toy", "toy.a"}
     assert metrics["all"] == metrics["toy"] == metrics["toy.a"]
     found = metrics["all"]
@@ -122,7 +122,9 @@ def test_each_tree_counts_once_and_kinds_are_apart() -> None:
         tree("b", [0.5, 0.5], [None, 0.5]),
         tree("b", [0.2, 0.8], [None, 0.8]),
     ]
-    metrics = quality(trees, [{0: 0.5, 1: 0.0, 2: 1.0}, {0: 0.1, 1: 0.9}, {0: 0.1, 1: 0.9}], SETTINGS)
+    metrics = quality(
+        trees, [{0: 0.5, 1: 0.0, 2: 1.0}, {0: 0.1, 1: 0.9}, {0: 0.1, 1: 0.9}], SETTINGS, {"toy.a", "toy.b"}
+    )
     pairwise = {name: group["methods"]["reward model"]["pairwise"] for name, group in metrics.items()}
     assert pairwise["toy.a"]["value"] == 0.0
     assert pairwise["toy.b"]["value"] == 1.0
@@ -134,25 +136,25 @@ def test_each_tree_counts_once_and_kinds_are_apart() -> None:
 
 def test_a_model_that_only_counts_steps_does_not_beat_length() -> None:
     trees = [tree("a", [0.9, 0.4, 0.2, 0.7], [None, 0.4, 0.2, 0.7], index) for index in range(5)]
-    by_depth = quality(trees, [{0: 0.0, 1: -1.0, 2: -1.0, 3: -1.0}] * 5, SETTINGS)["toy"]
+    by_depth = quality(trees, [{0: 0.0, 1: -1.0, 2: -1.0, 3: -1.0}] * 5, SETTINGS, {"toy.a"})["toy"]
     assert by_depth["lead"]["pairwise"]["value"] == 0.0
     assert by_depth["beats_length"] is False
     # Perfect among siblings but no better than length over all pairs is not enough either.
-    only_siblings = quality(trees, [{0: 0.5, 1: 0.4, 2: 0.2, 3: 0.7}] * 5, SETTINGS)["toy"]
+    only_siblings = quality(trees, [{0: 0.5, 1: 0.4, 2: 0.2, 3: 0.7}] * 5, SETTINGS, {"toy.a"})["toy"]
     assert only_siblings["lead"]["siblings"]["value"] == 0.5
     assert only_siblings["lead"]["pairwise"]["value"] == pytest.approx(5 / 6 - 3 / 6 - 0.5 * 3 / 6)
     assert only_siblings["beats_length"] is True
-    worse = quality(trees, [{0: -9.0, 1: 0.4, 2: 0.2, 3: 0.7}] * 5, SETTINGS)["toy"]
+    worse = quality(trees, [{0: -9.0, 1: 0.4, 2: 0.2, 3: 0.7}] * 5, SETTINGS, {"toy.a"})["toy"]
     assert worse["lead"]["pairwise"]["value"] == pytest.approx(3 / 6 - 4.5 / 6)
     assert worse["beats_length"] is False
 
 
 def test_what_cannot_be_measured_is_none() -> None:
-    metrics = quality([tree("a", [0.5], [None])], [{0: 0.5}], SETTINGS)["all"]
+    metrics = quality([tree("a", [0.5], [None])], [{0: 0.5}], SETTINGS, {"toy.a"})["all"]
     assert metrics["beats_length"] is None
     assert metrics["mse_ratio"] is None
     assert metrics["mse"]["value"] == 0.0
 
 
 def test_a_tree_without_predictions_is_left_out() -> None:
-    assert quality([tree("a", [0.5], [None])], [{}], SETTINGS) == {}
+    assert quality([tree("a", [0.5], [None])], [{}], SETTINGS, {"toy.a"}) == {}

@@ -214,7 +214,7 @@ def test_the_reward_models_quality_and_its_verdict_are_shown(
 ) -> None:
     nodes = [Node(-1, 0, "", value=0.5), Node(0, 1, "", "a", value=0.9), Node(0, 1, "", "b", value=0.1)]
     trees = [Tree(Task("toy", "kind", "train", index), nodes) for index in range(3)]
-    found = quality(trees, [{0: 0.9, 1: 0.8, 2: 0.7}] * 3, Settings(100, 0.9, 0))
+    found = quality(trees, [{0: 0.9, 1: 0.8, 2: 0.7}] * 3, Settings(100, 0.9, 0), {"toy.kind"})
     directory.write_metrics("train", {"held_out": found})
     write_report(episodes(), output, config, directory)
     lines = (output / "report.md").read_text().splitlines()

@@ -12,7 +12,10 @@ from agentrm.search.tree import Node, Tree
 
 NODES = [Node(-1, 0, "", value=0.5), Node(0, 1, "", "a", value=0.9), Node(0, 1, "", "b", value=0.1)]
 TREES = [Tree(Task("toy", "kind", "train", index), NODES) for index in range(3)]
-METRICS = {"states": 12345, "held_out": quality(TREES, [{0: 0.9, 1: 0.1, 2: 0.7}] * 3, Settings(100, 0.9, 0))}
+METRICS = {
+    "states": 12345,
+    "held_out": quality(TREES, [{0: 0.9, 1: 0.1, 2: 0.7}] * 3, Settings(100, 0.9, 0), {"toy.kind"}),
+}
 
 
 def test_the_card_holds_data_figures_and_configuration() -> None:
