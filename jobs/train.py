@@ -2,8 +2,8 @@
 
     python -m jobs.train --preset quickstart train.epochs=1
 
-Trees whose task falls among `train.held_out_trees`, or is not of the split `train`, are not trained on; the metrics are
-measured on them, apart from each other.
+Trees whose task falls among `train.held_out_trees`, or is not of the split `train`, are not trained on. The metrics are
+measured on them, in the states that have as many visits as `trees.test` asks for rollouts.
 """
 
 from __future__ import annotations

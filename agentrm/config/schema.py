@@ -239,8 +239,9 @@ class Selection(str, Enum):
 
 @dataclass
 class Measuring:
-    """What the trees of other splits than `train` have in place of `trees.iterations` and `trees.rollouts` (None: the
-    same). The reward model does not learn from them, it is measured on them: more rollouts give labels of less noise.
+    """The trees of other splits than `train`, which the reward model does not learn from but is measured on: their
+    `iterations` and `rollouts` in place of `trees.iterations` and `trees.rollouts` (None: the same). More rollouts give
+    labels of less noise; the quality report counts states from `rollouts` visits on.
     """
 
     iterations: int | None = None

@@ -1,0 +1,44 @@
+"""What the fit of a reward model refuses before it starts anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agentrm.config import load
+from agentrm.data.trees import TreeStore
+from agentrm.environments.base import Task
+from agentrm.errors import UserError
+from agentrm.models.initial import prepare
+from agentrm.run import RunDirectory
+from agentrm.search.tree import Node, Tree
+from jobs import train
+
+
+def grown(split: str, kind: str, visits: int) -> Tree:
+    nodes = [Node(-1, 0, "start", visits=visits, value=0.5), Node(0, 1, "end", "go", text="go", visits=visits)]
+    return Tree(Task("babyai", kind, split, 0), nodes)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "trees", "told"),
+    [
+        (["train.labels.min_visits=3"], [grown("train", "goto_local", 2)], r"train\.labels leaves no state"),
+        ([], [grown("valid", "goto_local", 8)], r"grow more trees of the split train"),
+        ([], [grown("train", "goto_local", 1), grown("valid", "goto_local", 7)], "keeps 0 trees with states of 8 or"),
+        ([], [grown("train", "goto_local", 1), grown("valid", "pickup_dist", 8)], "add tasks of the split valid"),
+    ],
+)
+def test_trees_that_are_not_enough_are_refused(
+    tmp_path: Path, overrides: list[str], trees: list[Tree], told: str
+) -> None:
+    config = load("quickstart", [f"run={tmp_path / 'run'}", *overrides])
+    directory = RunDirectory.open(config)
+    with directory.writing("policy") as policy:
+        prepare(config.model, ["start end go"], 0, policy)
+    store = TreeStore(directory.at("trees"))
+    for tree in trees:
+        store.write(tree)
+    with pytest.raises(UserError, match=told):
+        train.run(config)
