@@ -16,7 +16,7 @@ from typing import Any
 
 from agentrm import storage
 from agentrm.config import learned_kinds, measuring
-from agentrm.config.schema import Config, Labels, RewardKind
+from agentrm.config.schema import Config, RewardKind
 from agentrm.data.states import StateSamples, held_out, learned, samples
 from agentrm.data.trees import TreeStore
 from agentrm.errors import UserError
@@ -64,11 +64,10 @@ def run(config: Config) -> dict[str, Any]:
         tree_attention.check(storage.fetch(base))
         sequences = tree_attention.merged(sequences, settings.tokens_per_batch)
         sequences = sequences if settings.contrast else replace(sequences, bundles=None)
-    visits = measuring(config.trees).rollouts
-    testing = samples(trees, renderer, Labels(min_visits=visits), implicit=is_implicit)
-    kinds = learned_kinds(config)
-    tasks = (trees[number].task for number in {number for number, _ in testing.owners})
-    ours = sum(f"{task.environment}.{task.kind}" in kinds for task in tasks)
+    testing = samples(trees, renderer, implicit=is_implicit)
+    kinds, visits = learned_kinds(config), measuring(config.trees).rollouts
+    visited = (tree.task for tree in trees if any(node.visits >= visits for node in tree.nodes))
+    ours = sum(f"{task.environment}.{task.kind}" in kinds for task in visited)
     if not ours or len(testing.sequences) < settings.workers:
         raise UserError(
             f"train.held_out_trees={fraction} keeps {ours} trees with states of {visits} or more visits to measure on: "
@@ -96,7 +95,7 @@ def run(config: Config) -> dict[str, Any]:
         if len(fits) > 1:
             ensemble.describe(output, len(fits), settings.ensemble.penalty)
         metrics = figures[0] | {
-            "held_out": quality(trees, predicted, drawn, kinds, beside),
+            "held_out": quality(trees, predicted, drawn, kinds, beside, visits),
             "export_difference": max(differences),
             "states": len(training.owners),
             "over_context": training.overflows + testing.overflows,
