@@ -2,8 +2,8 @@
 
     python -m jobs.train --preset quickstart train.epochs=1
 
-Trees whose task falls among `train.held_out_trees`, or is not of the split `train`, are not trained on. The metrics are
-measured on them, in the states that have as many visits as `trees.test` asks for rollouts.
+Trees whose task falls among `train.held_out_trees`, or is not of the split `train`, are not trained on: the metrics are
+measured on them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrm import storage
-from agentrm.config import learned_kinds, measuring
+from agentrm.config import learned_kinds
 from agentrm.config.schema import Config, RewardKind
 from agentrm.data.states import StateSamples, held_out, learned, samples
 from agentrm.data.trees import TreeStore
@@ -65,13 +65,12 @@ def run(config: Config) -> dict[str, Any]:
         sequences = tree_attention.merged(sequences, settings.tokens_per_batch)
         sequences = sequences if settings.contrast else replace(sequences, bundles=None)
     testing = samples(trees, renderer, implicit=is_implicit)
-    kinds, visits = learned_kinds(config), measuring(config.trees).rollouts
-    visited = (tree.task for tree in trees if any(node.visits >= visits for node in tree.nodes))
-    ours = sum(f"{task.environment}.{task.kind}" in kinds for task in visited)
+    kinds = learned_kinds(config)
+    ours = sum(f"{tree.task.environment}.{tree.task.kind}" in kinds for tree in trees)
     if not ours or len(testing.sequences) < settings.workers:
         raise UserError(
-            f"train.held_out_trees={fraction} keeps {ours} trees with states of {visits} or more visits to measure on: "
-            "raise it, or add tasks of the split valid to tasks.trees"
+            f"train.held_out_trees={fraction} keeps {ours} trees of kinds that are learned from: raise it, or add such "
+            "tasks of the split valid to tasks.trees"
         )
     works = [member(work, number) for number in range(settings.ensemble.members)]
     with cluster(config):
@@ -95,7 +94,7 @@ def run(config: Config) -> dict[str, Any]:
         if len(fits) > 1:
             ensemble.describe(output, len(fits), settings.ensemble.penalty)
         metrics = figures[0] | {
-            "held_out": quality(trees, predicted, drawn, kinds, beside, visits),
+            "held_out": quality(trees, predicted, drawn, kinds, beside),
             "export_difference": max(differences),
             "states": len(training.owners),
             "over_context": training.overflows + testing.overflows,

@@ -241,7 +241,7 @@ class Selection(str, Enum):
 class Measuring:
     """The trees of other splits than `train`, which the reward model does not learn from but is measured on: their
     `iterations` and `rollouts` in place of `trees.iterations` and `trees.rollouts` (None: the same). More rollouts give
-    labels of less noise; the quality report counts states from `rollouts` visits on.
+    labels of less noise.
     """
 
     iterations: int | None = None

@@ -32,37 +32,32 @@ _BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """States of one tree, N of them: `labels`, `depths`, `parents` and `predictions[method]` (N,)."""
+    """One tree: `labels`, `depths`, `parents` and `predictions[method]` (N,) of its valued states; `outcomes` (N,), NaN
+    where no episode ended.
+    """
 
     labels: np.ndarray
     depths: np.ndarray
     parents: np.ndarray
+    outcomes: np.ndarray
     predictions: Mapping[str, np.ndarray]
 
-    def accuracy(self, method: str, match: np.ndarray | None = None) -> float | None:
-        return pairwise_accuracy(self.labels, self.predictions[method], match)
+    def final(self, method: str, matched: bool) -> float | None:
+        ended = ~np.isnan(self.outcomes)
+        depths = self.depths[ended] if matched else None
+        return pairwise_accuracy(self.outcomes[ended], self.predictions[method][ended], depths)
 
 
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    """One tree: the states that `count`, labelled with their values, and the `final` ones with their outcomes."""
-
-    count: _Scored
-    final: _Scored
-
-
-ACCURACIES: Mapping[str, Callable[[_Measured, str], float | None]] = {
-    "pairwise": lambda tree, method: tree.count.accuracy(method),
-    "pairwise_equal_depth": lambda tree, method: tree.count.accuracy(method, tree.count.depths),
-    "siblings": lambda tree, method: tree.count.accuracy(method, tree.count.parents),
-    "final": lambda tree, method: tree.final.accuracy(method),
-    "final_equal_depth": lambda tree, method: tree.final.accuracy(method, tree.final.depths),
+ACCURACIES: Mapping[str, Callable[[_Scored, str], float | None]] = {
+    "pairwise": lambda tree, method: pairwise_accuracy(tree.labels, tree.predictions[method]),
+    "pairwise_equal_depth": lambda tree, method: pairwise_accuracy(tree.labels, tree.predictions[method], tree.depths),
+    "siblings": lambda tree, method: pairwise_accuracy(tree.labels, tree.predictions[method], tree.parents),
+    "final": lambda tree, method: tree.final(method, matched=False),
+    "final_equal_depth": lambda tree, method: tree.final(method, matched=True),
 }
 """Of one tree: all pairs of states, those at equal depth, those that follow one parent; the last two are the same over
 finished episodes with different outcomes (the area under the ROC curve where outcomes are 0 and 1)."""
 
-
-Baseline = RandomScores | ShortestFirst | PolicyLikelihood
 
 Predictions = Sequence[Mapping[int, float]]
 """Of each tree: predicted values by the indices of its nodes."""
@@ -74,11 +69,8 @@ def quality(
     settings: Settings,
     learned: Collection[str],
     beside: Mapping[str, Predictions] | None = None,
-    visits: int = 0,
 ) -> dict[str, Any]:
     """Metrics over `all` trees, and the same for each environment and each of its kinds.
-
-    States of fewer `visits` have values of much noise and do not count, except in `final`, which compares outcomes.
 
     Trees of other kinds than those that the reward model `learned` from, as ENVIRONMENT.KIND, are not in these groups
     but in their own, `unseen ENVIRONMENT` and `unseen ENVIRONMENT.KIND`.
@@ -94,22 +86,27 @@ def quality(
     `beats_length`: both leads, over all pairs and over those at equal depth, are above 0 with their whole interval;
     None where there are no such pairs.
     """
-    baselines: dict[str, Baseline] = {
+    baselines: dict[str, RandomScores | ShortestFirst | PolicyLikelihood] = {
         "random": RandomScores(settings.seed),
         LENGTH: ShortestFirst(),
         "policy log-probability": PolicyLikelihood(),
     }
-    groups: dict[str, list[_Measured]] = defaultdict(list)
+    groups: dict[str, list[_Scored]] = defaultdict(list)
     for number, (tree, predicted) in enumerate(zip(trees, values, strict=True)):
-        counted = [i for i in sorted(predicted) if tree.nodes[i].visits >= visits]
-        if not counted:
+        indices = sorted(predicted)
+        if not indices:
             continue
-        ended = [i for i in sorted(predicted) if tree.nodes[i].outcome is not None]
-        learners = {name: each[number] for name, each in {MODEL: values, **(beside or {})}.items()}
-        others = {name: _values(each, tree, {*counted, *ended}) for name, each in baselines.items()}
-        scored = _Measured(
-            _scored(tree, counted, [tree.nodes[i].value for i in counted], learners | others),
-            _scored(tree, ended, [tree.nodes[i].outcome for i in ended], learners | others),
+        nodes, states = [tree.nodes[i] for i in indices], [tree.state(i) for i in indices]
+        scored = _Scored(
+            np.array([node.value for node in nodes]),
+            np.array([node.depth for node in nodes]),
+            np.array([node.parent for node in nodes]),
+            np.array([np.nan if node.outcome is None else node.outcome for node in nodes]),
+            {
+                name: np.array([each[number][i] for i in indices])
+                for name, each in {MODEL: values, **(beside or {})}.items()
+            }
+            | {name: np.array([each.value(state) for state in states]) for name, each in baselines.items()},
         )
         names = [tree.task.environment, f"{tree.task.environment}.{tree.task.kind}"]
         for name in ["all", *names] if names[1] in learned else [f"{UNSEEN} {name}" for name in names]:
@@ -139,25 +136,9 @@ def pairwise_accuracy(labels: np.ndarray, predictions: np.ndarray, match: np.nda
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
 
 
-def _values(baseline: Baseline, tree: Tree, indices: Collection[int]) -> dict[int, float]:
-    return {i: baseline.value(tree.state(i)) for i in sorted(indices)}
-
-
-def _scored(
-    tree: Tree, indices: Sequence[int], labels: Sequence[Any], predictions: Mapping[str, Mapping[int, float]]
-) -> _Scored:
-    return _Scored(
-        np.array(labels, float),
-        np.array([tree.nodes[i].depth for i in indices]),
-        np.array([tree.nodes[i].parent for i in indices]),
-        {name: np.array([each[i] for i in indices]) for name, each in predictions.items()},
-    )
-
-
-def _metrics(trees: Sequence[_Measured], settings: Settings) -> dict[str, Any]:
-    counted = [tree.count for tree in trees]
-    labels = np.concatenate([tree.labels for tree in counted])
-    predictions = np.concatenate([tree.predictions[MODEL] for tree in counted])
+def _metrics(trees: Sequence[_Scored], settings: Settings) -> dict[str, Any]:
+    labels = np.concatenate([tree.labels for tree in trees])
+    predictions = np.concatenate([tree.predictions[MODEL] for tree in trees])
 
     @lru_cache
     def bootstrap(number: int) -> Bootstrap:
@@ -168,13 +149,13 @@ def _metrics(trees: Sequence[_Measured], settings: Settings) -> dict[str, Any]:
         return _plain(bootstrap(len(values)).mean(values), len(values)) if len(values) else None
 
     def ratio(room: Sequence[float]) -> dict[str, float | int] | None:
-        errors = np.array([np.sum((tree.predictions[MODEL] - tree.labels) ** 2) for tree in counted])
+        errors = np.array([np.sum((tree.predictions[MODEL] - tree.labels) ** 2) for tree in trees])
         interval = bootstrap(len(trees)).share(errors, np.array(room, float))
         return None if np.isnan(interval.value) else _plain(interval, len(trees))
 
     accuracies = {
         method: {name: [accuracy(tree, method) for tree in trees] for name, accuracy in ACCURACIES.items()}
-        for method in counted[0].predictions
+        for method in trees[0].predictions
     }
     lead = {
         name: mean(
@@ -189,13 +170,13 @@ def _metrics(trees: Sequence[_Measured], settings: Settings) -> dict[str, Any]:
     return {
         "trees": len(trees),
         "states": len(labels),
-        "mse": ratio([len(tree.labels) for tree in counted]),
+        "mse": ratio([len(tree.labels) for tree in trees]),
         "mse_of_mean": float(labels.var()),
-        "mse_ratio": ratio([np.sum((tree.labels - labels.mean()) ** 2) for tree in counted]),
+        "mse_ratio": ratio([np.sum((tree.labels - labels.mean()) ** 2) for tree in trees]),
         "spearman": spearman(labels, predictions),
         "methods": {
             method: {
-                "spearman_within_tree": mean([spearman(tree.labels, tree.predictions[method]) for tree in counted]),
+                "spearman_within_tree": mean([spearman(tree.labels, tree.predictions[method]) for tree in trees]),
                 **{name: mean(measured) for name, measured in accuracies[method].items()},
             }
             for method in accuracies

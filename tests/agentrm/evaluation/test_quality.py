@@ -68,17 +68,6 @@ def test_trees_of_kinds_that_were_not_learned_stand_apart() -> None:
     assert [row[0] for row in rows(metrics)][::4] == ["toy (1)", "unseen toy (1)"]
 
 
-def test_states_of_few_visits_count_where_an_episode_ended_alone() -> None:
-    grown = tree("a", [0.5, 0.9, 0.1, 1.0, 0.0], [None, None, None, 1.0, 0.0])
-    for node, visits in zip(grown.nodes, [8, 4, 4, 1, 1], strict=True):
-        node.visits = visits
-    metrics = quality([grown], [{0: 0.5, 1: 0.2, 2: 0.6, 3: 0.9, 4: 0.3}], SETTINGS, {"toy.a"}, visits=4)["all"]
-    found = {name: figure["value"] for name, figure in metrics["methods"]["reward model"].items() if figure}
-    # Of (1, root), (root, 2) and (1, 2) none is ordered rightly; of the finished episodes (3, 4) is.
-    assert (metrics["states"], found["pairwise"], found["siblings"], found["final"]) == (3, 0, 0, 1)
-    assert quality([grown], [dict.fromkeys(range(5), 0.0)], SETTINGS, {"toy.a"}, visits=9) == {}
-
-
 def test_quality_of_one_tree_by_hand() -> None:
     grown = tree("a", [0.5, 1.0, 0.0], [None, 1.0, 0.0])
     metrics = quality([grown], [{0: 0.5, 1: 0.75, 2: 0.25}], SETTINGS, {"toy.a"})
