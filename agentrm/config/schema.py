@@ -43,9 +43,12 @@ class Tasks:
 
 @dataclass
 class Scratch:
-    """A small Llama and its own BPE tokenizer, both made from the demonstrations."""
+    """A small Llama and its own BPE tokenizer, both made from the demonstrations. `phrases`: a token may hold several
+    words, which halves environment turns that are made of a few phrases.
+    """
 
     vocabulary: int = 1024
+    phrases: bool = False
     hidden: int = 192
     layers: int = 4
     heads: int = 3

@@ -32,8 +32,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
-# What may become one token: words and single digits up to the next punctuation mark (as in SuperBPE, Liu et al., 2025).
-# Observations repeat a few phrases, and half of the tokens is half of the work.
+# Words and single digits up to the next punctuation mark, as what may become one token (SuperBPE, Liu et al., 2025).
 _PHRASES = r" ?(?:\p{L}+|\p{N})(?: (?:\p{L}+|\p{N}))*| ?[^\s\p{L}\p{N}]+|\s+"
 
 # vLLM's attention kernels exist for these sizes only (its CPU backend has the shortest list).
@@ -54,9 +53,9 @@ def prepare(model: Model, texts: Iterable[str], seed: int, directory: Path) -> N
         _from_hugging_face(model.source, directory)
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer of at most `vocabulary` tokens: whole phrases of words, but no two digits of a number
-    in one; the four special tokens and a chat template.
+def train_tokenizer(texts: Iterable[str], vocabulary: int, phrases: bool) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of at most `vocabulary` tokens with single digits, the four special tokens and a chat
+    template; a token is a word at most or, with `phrases`, several.
     """
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     special = [PAD, USER, ASSISTANT, END]
@@ -66,11 +65,11 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
             f"{len(alphabet) + len(special)}"
         )
     tokenizer = Tokenizer(models.BPE())
+    pieces = (
+        pre_tokenizers.Split(Regex(_PHRASES), "isolated") if phrases else pre_tokenizers.Digits(individual_digits=True)
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_PHRASES), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
+        [pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not phrases)]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -106,7 +105,7 @@ def _from_scratch(scratch: Scratch, context: int, texts: Iterable[str], seed: in
             f"{scratch.hidden / scratch.heads:g}: choose them so that hidden / heads is one of "
             f"{', '.join(map(str, _HEAD_SIZES))}"
         )
-    tokenizer = train_tokenizer(texts, scratch.vocabulary)
+    tokenizer = train_tokenizer(texts, scratch.vocabulary, scratch.phrases)
     torch.manual_seed(seed)
     llama = LlamaForCausalLM(
         LlamaConfig(

@@ -52,7 +52,7 @@ def test_the_tokenizer_reads_back_any_text_and_special_tokens_are_single(base: P
 
 
 def test_a_token_holds_a_phrase_but_no_punctuation() -> None:
-    tokenizer = train_tokenizer(["see: a red ball 1 (2 left), a red ball 2 (1 left)."] * 20, 512)
+    tokenizer = train_tokenizer(["see: a red ball 1 (2 left), a red ball 2 (1 left)."] * 20, 512, phrases=True)
     text = "see: a red ball 1 (2 left), a red ball 12."
     tokens = [tokenizer.decode([i]) for i in tokenizer(text)["input_ids"]]
     assert "".join(tokens) == text
