@@ -12,7 +12,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from agentrm.config.schema import Config, Representation, RewardKind, RewardTraining, Search, Tasks, TaskSet, Training
+from agentrm.config.schema import (
+    Config,
+    Labels,
+    Representation,
+    RewardKind,
+    RewardTraining,
+    Search,
+    Tasks,
+    TaskSet,
+    Training,
+)
 from agentrm.environments import base_name, environment_class
 from agentrm.environments.base import SPLITS, Task
 from agentrm.errors import UserError
@@ -237,9 +247,14 @@ def learned_sets(chosen: Tasks) -> list[TaskSet]:
 
 def learned_kinds(config: Config) -> set[str]:
     """The kinds, as ENVIRONMENT.KIND, that the reward model learns from."""
-    named = config.train.labels.environments
-    kinds = ((each.environment, name) for each in learned_sets(config.tasks) for name in kind_names(each))
-    return {name for environment, name in kinds if not named or environment in named or name in named}
+    kinds = ((each.environment, kind) for each in learned_sets(config.tasks) for kind in kind_names(each))
+    return {kind for environment, kind in kinds if is_named(config.train.labels, environment, kind)}
+
+
+def is_named(labels: Labels, environment: str, kind: str) -> bool:
+    """Whether `labels.environments` holds a `kind`, ENVIRONMENT.KIND: itself, its environment, or nothing at all."""
+    named = labels.environments
+    return not named or environment in named or kind in named
 
 
 def measuring(search: Search) -> Search:

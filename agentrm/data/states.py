@@ -13,6 +13,7 @@ from hashlib import blake2b
 
 import numpy as np
 
+from agentrm.config import is_named
 from agentrm.config.schema import Labels
 from agentrm.environments.base import Task
 from agentrm.errors import ContextOverflow
@@ -44,8 +45,7 @@ def held_out(task: Task, fraction: float) -> bool:
 
 def learned(task: Task, labels: Labels) -> bool:
     """Whether a task's tree is among the environments and the share that `labels` names."""
-    named = labels.environments
-    if named and task.environment not in named and f"{task.environment}.{task.kind}" not in named:
+    if not is_named(labels, task.environment, f"{task.environment}.{task.kind}"):
         return False
     # Salted, so that the share does not depend on which tasks are held out.
     digest = blake2b(task.id.encode(), digest_size=8, salt=b"share").digest()
@@ -62,7 +62,7 @@ def samples(
 ) -> StateSamples:
     """The labelled states of all trees, the roots included; `labels` says which count and how much (default: all of
     them the same). `bundled`: sequences of one tree are to be trained on side by side. `implicit`: the agent's tokens
-    are marked by a `reference` of 0 that is still to be computed. Raises UserError when no state counts.
+    are marked by a `reference` of 0 that is still to be computed.
     """
     labels = labels or Labels()
     rows: list[tuple[list[int], list[int], list[float]]] = []

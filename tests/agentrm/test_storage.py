@@ -100,7 +100,7 @@ def test_a_run_goes_on_from_its_location_alone(location: str) -> None:
     assert TreeStore(again.require("trees", "trees")).finished() == {task.id}
     with pytest.raises(UserError, match=r"reward_model is not there: run `agentrm train` first"):
         again.require("reward_model", "train")
-    with pytest.raises(UserError, match=f"trees.iterations={config.trees.iterations}, not 5"):
+    with pytest.raises(UserError, match=rf"trees\.iterations={config.trees.iterations}, not 5"):
         RunDirectory.open(load("quickstart", [f"run={location}", "trees.iterations=5"]))
     other = RunDirectory.open(load("quickstart", [f"run={location}/experiments/x"]))
     other.borrow(again, ["policy"])
