@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
+import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from agentrm.config.schema import Engine
 from agentrm.errors import InputRefused, ModelError
@@ -56,19 +60,20 @@ class EngineLoop:
                 "enable_chunked_prefill": False,
                 "max_num_batched_tokens": max(context, _BATCHED_TOKENS),
             }
-        self._llm = LLM(
-            model=str(directory),
-            runner=runner,
-            dtype=engine.dtype,
-            max_model_len=context,
-            max_num_seqs=engine.max_num_seqs,
-            block_size=engine.block_size,
-            enforce_eager=engine.eager,
-            enable_prefix_caching=True,
-            seed=seed,
-            trust_remote_code=False,
-            **device,
-        )
+        with _alone_on_gpu(engine):
+            self._llm = LLM(
+                model=str(directory),
+                runner=runner,
+                dtype=engine.dtype,
+                max_model_len=context,
+                max_num_seqs=engine.max_num_seqs,
+                block_size=engine.block_size,
+                enforce_eager=engine.eager,
+                enable_prefix_caching=True,
+                seed=seed,
+                trust_remote_code=False,
+                **device,
+            )
         self._core = self._llm.llm_engine
         self._vocabulary = self._llm.llm_engine.model_config.get_vocab_size()
         self._names = count()
@@ -129,6 +134,16 @@ class EngineLoop:
                 continue
             waiting[name] = loop, future
         return True
+
+
+def _alone_on_gpu(engine: Engine) -> AbstractContextManager[Any]:
+    """A block during which no other engine starts on the same GPU: vLLM takes whatever memory goes while it starts for
+    its own.
+    """
+    if not 0 < engine.gpus < 1:
+        return nullcontext()
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return FileLock(Path(tempfile.gettempdir(), f"agentrm-{os.getuid()}-gpu-{gpu}.lock"))
 
 
 def _resolve(loop: asyncio.AbstractEventLoop, future: asyncio.Future, output: Any, error: Exception | None) -> None:
