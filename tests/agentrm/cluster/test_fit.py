@@ -46,6 +46,7 @@ def fault(cluster: Description, preset: str, *overrides: str) -> str:
     [
         ("quickstart", machine(0, 0, cpus=8, memory_gib=8)),
         ("smollm2", machine(0, 0, cpus=8, memory_gib=16)),
+        ("smollm2-gpu", machine(1, 23, cpus=16, memory_gib=30)),
         ("llama3-8b", machine(8, 79)),
         ("llama3-8b-lora", machine(1, 44, cpus=12, memory_gib=60)),
         ("llama3-8b-cluster", read(CLUSTER)),
@@ -68,7 +69,7 @@ def test_roles_send_actors_to_their_nodes_and_fleets_grow_there() -> None:
 
 
 def test_a_model_that_is_too_big_is_refused_with_the_numbers() -> None:
-    # 70.55e9 parameters in bfloat16, whole on each GPU before they are partitioned, and 1.5 GiB beside them.
+    # 70.55e9 parameters in bfloat16, whole on each GPU before they are partitioned, and 3 GiB beside them.
     told = fault(machine(8, 79, memory_gib=4000), "llama3-8b", BIG)
     assert told.startswith("clone: clone.workers=8 needs ") and "has 79.0 on node" in told
     assert float(told.split(" needs ")[1].split()[0]) > 70.55e9 * 2 / GIB
@@ -85,7 +86,7 @@ def test_a_model_that_is_too_big_is_refused_with_the_numbers() -> None:
         (machine(0, 0), "llama3-8b", [], "clone: no node type has what each of clone.workers asks for (CPU 1, GPU 1)"),
         (machine(4, 79), "llama3-8b", [], "clone: only 4 of clone.workers=8 find room"),
         (machine(8, 79, cpus=20), "llama3-8b", [], "trees: only 14 of hosts.workers=16 find room"),
-        (machine(8, 39), "llama3-8b", [], "clone: clone.workers=8 needs 51.0 GiB of each GPU and has 39.0 on node"),
+        (machine(8, 39), "llama3-8b", [], "clone: clone.workers=8 needs 52.5 GiB of each GPU and has 39.0 on node"),
         (machine(1, 44), "llama3-8b-lora", ["policy_engine.gpu_memory_utilization=0.6"], "policy_engine.gpu_memory"),
         (machine(1, 23), "llama3-8b-lora", ["clone.tokens_per_batch=512", "model.context=512"], "policy_engine"),
         (machine(8, 79), "llama3-8b", ["train.ensemble.members=5"], "or lower model.context or train.ensemble.members"),
