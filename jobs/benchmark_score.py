@@ -1,6 +1,6 @@
 """How fast the scoring service is, side by side with the same reward model, states and machine.
 
-    agentrm benchmark score --preset quickstart --trees 16 --json
+    agentrm benchmark score --preset quickstart --trees 64 --json
 
 A beam workload: the states of trees, all those of one depth at a time, so that each batch holds the histories of the
 one before. (a) the pooling engine called directly, with token ids; (b) the service over HTTP, with conversations; (c)
@@ -48,7 +48,7 @@ Conversation = list[Message]
 
 
 def run(
-    config: Config, trees: int = 16, clients: int = 200, seconds: float = 60.0, as_json: bool = False
+    config: Config, trees: int = 64, clients: int = 200, seconds: float = 60.0, as_json: bool = False
 ) -> dict[str, Any]:
     """Measure on `trees` trees of the run; prints and returns all figures. Raises UserError without trees or a reward
     model.
