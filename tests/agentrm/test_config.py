@@ -33,7 +33,9 @@ def test_every_preset_loads_and_survives_saving(name: str, tmp_path: Path) -> No
 
 
 def test_the_presets_of_the_readme_are_there() -> None:
-    assert {"quickstart", "smollm2", "smollm2-gpu", "llama3-8b-lora", "llama3-8b", "llama3-8b-cluster"} <= set(presets())
+    assert {"quickstart", "smollm2", "smollm2-gpu", "llama3-8b-lora", "llama3-8b", "llama3-8b-cluster"} <= set(
+        presets()
+    )
 
 
 def test_overrides_win_and_change_nothing_else() -> None:
