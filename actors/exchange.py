@@ -128,7 +128,8 @@ class Line:
                 self._life = life
                 self._send(list(self._waiting))
             for number, (value, error) in answers.items():
-                _, waiting = self._waiting.get(number, (None, None))
+                # What is answered no longer waits, or another `collect` would go out that nothing ever answers.
+                _, waiting = self._waiting.pop(number, (None, None))
                 if waiting is None or waiting.done():
                     continue
                 if error is None:

@@ -60,7 +60,7 @@ class EngineLoop:
                 "enable_chunked_prefill": False,
                 "max_num_batched_tokens": max(context, _BATCHED_TOKENS),
             }
-        with _alone_on_gpu(engine):
+        with alone_on_gpu(engine):
             self._llm = LLM(
                 model=str(directory),
                 runner=runner,
@@ -136,7 +136,7 @@ class EngineLoop:
         return True
 
 
-def _alone_on_gpu(engine: Engine) -> AbstractContextManager[Any]:
+def alone_on_gpu(engine: Engine) -> AbstractContextManager[Any]:
     """A block during which no other engine starts on the same GPU: vLLM takes whatever memory goes while it starts for
     its own.
     """
