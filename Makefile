@@ -1,6 +1,6 @@
 PYTHON ?= python3.11
 VENV := .venv
-PIP := $(VENV)/bin/python -m pip install --no-deps --disable-pip-version-check --quiet
+PIP := $(VENV)/bin/python -m pip install --no-deps --no-compile --disable-pip-version-check --quiet
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 help:  ## What can be made
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
-install: $(VENV)/.installed  ## Everything into .venv, once (4 to 6 minutes); TORCH_INDEX=<index> if pip finds no CPU torch
+install: $(VENV)/.installed  ## Everything into .venv, once (2 to 5 minutes); TORCH_INDEX=<index> if pip finds no CPU torch
 
 quickstart: install  ## The whole pipeline on this machine's CPU
 	agentrm pipeline --preset quickstart
