@@ -47,6 +47,18 @@ def test_every_request_has_its_answer_in_few_messages() -> None:
     assert actor.messages < 20
 
 
+def test_nothing_is_asked_for_when_no_answer_is_awaited() -> None:
+    actor = Actor(Desk(half))
+
+    async def main() -> None:
+        line = Line(actor)  # type: ignore[arg-type]
+        assert await line.ask(6) == 3
+        await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+    assert actor.messages == 2, "one submits, one collects"
+
+
 def test_errors_go_to_those_who_asked() -> None:
     async def main() -> None:
         line = Line(Actor(Desk(half)))  # type: ignore[arg-type]
