@@ -15,7 +15,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
-from agentrm.errors import ModelError
+from agentrm.errors import AgentRMError, ModelError
 
 T = TypeVar("T")
 
@@ -117,7 +117,7 @@ class Fleet:
     async def ask(self, choose: Callable[[], str], call: Callable[[str], Coroutine[Any, Any, T]]) -> T:
         """`call` of the member that `choose` names; once more, of another one, if that is lost before it has answered.
 
-        Raises what `call` raises, and Ray's error when a member could not start.
+        Raises what `call` raises, and AgentRMError when a member could not start.
         """
         while True:
             name = await self._chosen(choose)
@@ -131,7 +131,8 @@ class Fleet:
                     raise
             except RayActorError as error:
                 if error.actor_init_failed:
-                    raise
+                    reason = str(error).strip().splitlines()[-1]
+                    raise AgentRMError(f"an actor could not start: {reason}") from error
                 self._drop(name)
             except _Removed:
                 self._drop(name)

@@ -13,10 +13,7 @@ from contextlib import suppress
 from itertools import pairwise
 from math import inf, isnan
 from pathlib import Path
-from typing import Any, Protocol
-
-import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agentrm import storage
 from agentrm.config.schema import Engine
@@ -24,6 +21,9 @@ from agentrm.errors import ContextOverflow, ModelError, UserError
 from agentrm.models.engine import EngineLoop
 from agentrm.models.rendering import Rendered, Renderer
 from agentrm.models.state import State
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 KEY = "agentrm_implicit"
 """The key of config.json: `beta`, and `reference`, the directory of the reference policy, relative to the model's."""
@@ -47,10 +47,12 @@ class TransformersTokenScorer:
         """See `TokenScorer`."""
         return await asyncio.to_thread(self._forward, list(ids))
 
-    @torch.no_grad()
     def _forward(self, ids: list[int]) -> list[float]:
+        import torch
+
         tokens = torch.tensor([ids], device=self._model.device)
-        logits = self._model(input_ids=tokens).logits[0, :-1].float()
+        with torch.no_grad():
+            logits = self._model(input_ids=tokens).logits[0, :-1].float()
         found = logits.log_softmax(-1).gather(1, tokens[0, 1:, None]).squeeze(1)
         return [float("nan"), *found.tolist()]
 
@@ -152,6 +154,8 @@ def described(directory: Path) -> tuple[float, Path]:
 
 def load(directory: Path, context: int) -> ImplicitRewardModel:
     """The reward model that `describe` marked, by transformers. Raises ModelError when it or its reference is gone."""
+    from transformers import AutoModelForCausalLM
+
     beta, reference = described(directory)
     policy, base = (
         TransformersTokenScorer(AutoModelForCausalLM.from_pretrained(path, dtype="auto"))

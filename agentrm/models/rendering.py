@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from agentrm.config.schema import ActionFormat, Representation
 from agentrm.errors import ContextOverflow, ModelError
 from agentrm.models.actions import parse, render
 from agentrm.models.state import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 REPRESENTATION = "agentrm_representation"
 """The key of a model's config.json that says which parts of a state it was trained on, where not on all."""
@@ -67,6 +69,9 @@ class Renderer:
         """Load the tokenizer that lies in a Hugging Face directory, and which parts of a state its model reads. Raises
         ModelError when there is none.
         """
+        # It takes seconds, which a command that is refused before it reads any text should not.
+        from transformers import AutoTokenizer
+
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(path))
             config = Path(path, "config.json")

@@ -13,6 +13,7 @@ from actors import scaling
 from actors.fleet import Fleet, Size
 from actors.scaling import scaled
 from agentrm.config.schema import Cluster, Config
+from agentrm.errors import AgentRMError
 from jobs.runtime import cluster
 
 
@@ -35,6 +36,17 @@ class Worker:
 
     async def load(self) -> int:
         return self._load
+
+
+@ray.remote(num_cpus=0.1, max_restarts=-1, max_task_retries=-1)
+class Broken:
+    """Cannot start."""
+
+    def __init__(self) -> None:
+        raise RuntimeError("no memory is left")
+
+    async def work(self, number: int, seconds: float) -> int:
+        return number
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -109,6 +121,14 @@ def test_what_a_silent_member_was_asked_is_asked_of_another_until_it_answers_aga
 
     with Fleet.start(Worker, Size.of(2, None, 4.0), {}) as fleet:
         asyncio.run(main(fleet))
+
+
+def test_why_a_member_cannot_start_is_one_line() -> None:
+    with (
+        Fleet.start(Broken, Size.of(1, None, 4.0), {}) as fleet,
+        pytest.raises(AgentRMError, match=r"^an actor could not start: RuntimeError: no memory is left$"),
+    ):
+        asyncio.run(work(fleet, 1, 0.0))
 
 
 def test_another_process_learns_of_removed_members_by_itself() -> None:
