@@ -6,8 +6,10 @@ import struct
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tensorboardX.proto.event_pb2 import Event
+if TYPE_CHECKING:
+    from tensorboardX.proto.event_pb2 import Event
 
 
 def read_curves(directory: Path) -> dict[str, list[tuple[int, float]]]:
@@ -27,6 +29,8 @@ def read_curves(directory: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def _events(path: Path) -> Iterator[Event]:
+    from tensorboardX.proto.event_pb2 import Event
+
     # A record is: length (8 bytes), its checksum (4), the message, its checksum (4).
     data = path.read_bytes()
     start = 0

@@ -43,8 +43,12 @@ class EngineLoop:
     def __init__(self, directory: str | Path, engine: Engine, context: int, runner: str, seed: int = 0) -> None:
         for key, value in _ENVIRONMENT.items():
             os.environ.setdefault(key, value)
+        import torch
         from vllm import LLM
 
+        if engine.eager and not engine.gpus:
+            # Else the sampler's few compiled functions take a second of the first request, and save nothing.
+            torch.compiler.set_stance("force_eager")
         if not Path(directory, "config.json").is_file():
             raise ModelError(f"{directory} holds no model (config.json is missing)")
         device: dict[str, Any]

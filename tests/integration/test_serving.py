@@ -272,16 +272,22 @@ async def test_an_update_to_two_replicas_loses_no_request_keeps_prefixes_togethe
                 assert 0 not in cached[-4:]
         assert _running(updated) == 2
 
+        grown = asyncio.Event()
+
         async def keep_busy(number: int) -> None:
             url = f"http://127.0.0.1:{config.serve.port}"
             async with AsyncScoringClient(url, "right-key") as http:
-                while _running(updated) < 3:
+                while not grown.is_set():
                     texts = [f"Task {number} of {random()}: open the box. " * 4 for _ in range(4)]
                     await http.score([[{"role": "user", "content": text}] for text in texts])
 
         async with asyncio.timeout(240), load(config, found), asyncio.TaskGroup() as group:
             for number in range(40):
                 group.create_task(keep_busy(number))
+            # Asked in a thread: between two answers of Serve, nobody would send it anything.
+            while await asyncio.to_thread(_running, updated) < 3:
+                await asyncio.sleep(0.5)
+            grown.set()
         assert all(values == pytest.approx(negated, abs=1e-3) for values in found[len(signs) :])
     finally:
         await asyncio.to_thread(update.__exit__, None, None, None)
