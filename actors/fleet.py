@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, TypeVar
@@ -94,6 +95,13 @@ class Fleet:
     def remove(self, name: str) -> None:
         """End an actor."""
         ray.kill(self._handles.pop(name))
+
+    async def retire(self, name: str) -> None:
+        """Let an actor clear away what it has, then end it."""
+        if self.kind is not None and self.kind.closes:
+            with suppress(RayActorError, TimeoutError):
+                await asyncio.wait_for(self.handle(name).close.remote(), _CLOSE_S)
+        self.remove(name)
 
     def handle(self, name: str) -> ActorHandle:
         """The actor of that name. Raises ValueError when it has been removed."""

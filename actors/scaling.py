@@ -74,6 +74,7 @@ class _Scaled:
     fleet: Fleet
     load: Load | None
     members: dict[str, _Member] = field(default_factory=dict)
+    retiring: set[asyncio.Task[None]] = field(default_factory=set)
     enough_since: float | None = None
 
     def __post_init__(self) -> None:
@@ -136,10 +137,16 @@ class _Scaled:
         member = self.members.pop(name)
         if member.watch is not None:
             member.watch.cancel()
-        self.fleet.remove(name)
+        if member.load is None:
+            self.fleet.remove(name)
+            return
+        retiring = asyncio.create_task(self.fleet.retire(name))
+        self.retiring.add(retiring)
+        retiring.add_done_callback(self.retiring.discard)
 
     async def end(self) -> None:
         watches = [member.watch for member in self.members.values() if member.watch is not None]
         for watch in watches:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
+        await asyncio.gather(*self.retiring)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import ray
@@ -36,6 +37,21 @@ class Worker:
 
     async def load(self) -> int:
         return self._load
+
+
+@ray.remote(num_cpus=0.1, max_restarts=-1, max_task_retries=-1)
+class Tidy:
+    """Has a file that it removes when it is told to end."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / ray.get_runtime_context().get_actor_id()
+        self._file.touch()
+
+    async def load(self) -> int:
+        return 0
+
+    async def close(self) -> None:
+        self._file.unlink()
 
 
 @ray.remote(num_cpus=0.1, max_restarts=-1, max_task_retries=-1)
@@ -121,6 +137,25 @@ def test_what_a_silent_member_was_asked_is_asked_of_another_until_it_answers_aga
 
     with Fleet.start(Worker, Size.of(2, None, 4.0), {}) as fleet:
         asyncio.run(main(fleet))
+
+
+def test_a_member_that_leaves_clears_away_what_it_has(tmp_path: Path) -> None:
+    async def main(fleet: Fleet) -> None:
+        load = 9.0
+        async with scaled({fleet: lambda: load}):
+            await until({3}, fleet)
+            assert len(list(tmp_path.iterdir())) == 3
+            started = set(fleet.names)
+            load = 0.0
+            deadline = time.monotonic() + 30
+            while any(_lives(name) for name in started if name not in fleet.names) or len(fleet.names) > 1:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.1)
+            assert len(list(tmp_path.iterdir())) == 1
+
+    with Fleet.start(Tidy, Size(1, 3, 3.0), {}, tmp_path) as fleet:
+        asyncio.run(main(fleet))
+    assert not list(tmp_path.iterdir())
 
 
 def test_why_a_member_cannot_start_is_one_line() -> None:
