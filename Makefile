@@ -1,6 +1,6 @@
 PYTHON ?= python3.11
 VENV := .venv
-PIP := $(VENV)/bin/python -m pip install --no-deps --no-compile --disable-pip-version-check --quiet
+PIP := $(VENV)/bin/python -m pip install --no-deps --disable-pip-version-check --quiet
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
