@@ -16,7 +16,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
-from agentrm.errors import AgentRMError, ModelError
+from agentrm.errors import AgentRMError, ModelError, reason
 
 T = TypeVar("T")
 
@@ -139,8 +139,7 @@ class Fleet:
                     raise
             except RayActorError as error:
                 if error.actor_init_failed:
-                    reason = str(error).strip().splitlines()[-1]
-                    raise AgentRMError(f"an actor could not start: {reason}") from error
+                    raise AgentRMError(f"an actor could not start: {reason(error)}") from error
                 self._drop(name)
             except _Removed:
                 self._drop(name)

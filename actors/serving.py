@@ -21,7 +21,7 @@ from agentrm import storage
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config import MOST_QUEUED
 from agentrm.config.schema import Config, Engine
-from agentrm.errors import InputRefused, ModelError
+from agentrm.errors import InputRefused, ModelError, reason
 from agentrm.models.scoring import Input, Per, Score, Text, check, open_scorer
 from agentrm.models.state import Message, State
 from agentrm.scoring_api import Busy, create_app
@@ -163,7 +163,7 @@ class Scorers:
                 if not left:
                     raise ModelError("the reward model's replicas died: look at their logs in Ray") from error
             except RayError as error:
-                raise ModelError(f"the reward model did not answer: {str(error).strip().splitlines()[-1]}") from error
+                raise ModelError(f"the reward model did not answer: {reason(error)}") from error
         raise AssertionError("the last attempt returns or raises")
 
 
@@ -201,8 +201,7 @@ def deployed(config: Config, directory: storage.Location, http: bool) -> Iterato
     except RuntimeError as error:
         if not updates:
             serve.delete(name)
-        reason = str(error).strip().splitlines()[-1]
-        raise ModelError(f"the reward model in {directory} could not be served: {reason}") from error
+        raise ModelError(f"the reward model in {directory} could not be served: {reason(error)}") from error
     since = serve.status().applications[name].last_deployed_time_s
     scorers = _scorers(config, name)
     try:

@@ -20,7 +20,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from agentrm import storage
 from agentrm.config.schema import RewardKind, Training
-from agentrm.errors import ModelError
+from agentrm.errors import ModelError, reason
 from agentrm.training.recorder import read_progress
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def fit(
         with _showing(work, show):
             result = trainer.fit()
     except train.TrainingFailedError as error:
-        raise ModelError(f"the fit of the {objective} failed: {str(error).strip().splitlines()[-1]}") from error
+        raise ModelError(f"the fit of the {objective} failed: {reason(error)}") from error
     assert result.checkpoint is not None
     directory = _files(result.checkpoint)
     values = np.load(directory / _VALUES) if held_out is not None else None

@@ -4,6 +4,11 @@ A failed rollout is data (it is counted under its boundary); a failed command en
 """
 
 
+def reason(error: BaseException) -> str:
+    """The last line of an error's text: Ray writes the remote traceback before it."""
+    return str(error).strip().splitlines()[-1]
+
+
 class AgentRMError(Exception):
     """Base of all errors that AgentRM raises on purpose; its text is one line that names the thing and the fix."""
 
