@@ -58,6 +58,7 @@ class ALFWorld(Environment):
     kinds: ClassVar[tuple[str, ...]] = TASK_TYPES + tuple(f"{kind}_small" for kind in TASK_TYPES)
     max_steps: ClassVar[int] = 30
     snapshots: ClassVar[bool] = True
+    max_live: ClassVar[int | None] = 64
     instruction: ClassVar[str] = (
         "You are in a room and have to fulfil a household task. Actions: go to <receptacle>, open <receptacle>, "
         "close <receptacle>, take <object> from <receptacle>, move <object> to <receptacle>, examine <something>, "

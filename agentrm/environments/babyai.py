@@ -182,6 +182,8 @@ def _level(kind: str, seed: int) -> tuple[Any, Any]:
         view, _ = engine.reset(seed=seed)
     # The engine counts turns of the body against a limit of its own; ours is `max_steps`, in actions.
     engine.max_steps = 10**9
+    # Nothing reads these again, and every snapshot would hold them.
+    engine.observation_space = engine.action_space = None
     return engine, view
 
 

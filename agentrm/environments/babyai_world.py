@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 from minigrid.core.actions import Actions
@@ -45,6 +46,14 @@ def shortest_path(start: Cell, goals: Iterable[Cell], passable: Callable[[Cell],
                 before[following] = cell
                 queue.append(following)
     return None
+
+
+@cache
+def _nearest_first(size: int) -> list[tuple[int, int]]:
+    """The cells of a view as (ahead, to the side, left below 0), in the order in which they are described."""
+    reach = size // 2
+    sides = sorted(range(-reach, reach + 1), key=lambda side: (abs(side), side))
+    return [(forward, side) for forward in range(size) for side in sides]
 
 
 class World:
@@ -180,18 +189,13 @@ class World:
         }
 
     def _look(self, view: Any) -> None:
-        image, size = view["image"], self.engine.agent_view_size
-        ahead, right = self.engine.dir_vec, self.engine.right_vec
+        kinds, size = view["image"][:, :, 0].tolist(), self.engine.agent_view_size
+        (x, y), ahead, right = self.position, self.engine.dir_vec.tolist(), self.engine.right_vec.tolist()
         self.visible, self.walls = [], {}
-        in_view = [
-            (forward, side)
-            for forward in range(size)
-            for side in sorted(range(-(size // 2), size // 2 + 1), key=lambda side: (abs(side), side))
-            if image[side + size // 2, size - 1 - forward, 0] != _UNSEEN
-        ]
-        for forward, side in in_view:
-            x, y = self.engine.agent_pos + forward * ahead + side * right
-            cell = int(x), int(y)
+        for forward, side in _nearest_first(size):
+            if kinds[side + size // 2][size - 1 - forward] == _UNSEEN:
+                continue
+            cell = x + forward * ahead[0] + side * right[0], y + forward * ahead[1] + side * right[1]
             self.seen.add(cell)
             thing = self.engine.grid.get(*cell)
             if thing is None or (forward, side) == (0, 0):

@@ -87,8 +87,8 @@ class Environment(ABC):
     generated: ClassVar[bool] = True
     """Whether `Task.seed` chooses among universes of tasks; an engine with tasks of its own ignores it."""
     snapshots: ClassVar[bool] = False
-    max_live: ClassVar[int] = 64
-    """How many live engines one process holds at most; fewer where an engine is heavy (a JVM)."""
+    max_live: ClassVar[int | None] = None
+    """How many live engines one process holds at most, where one is heavy; None: as many as `hosts.sessions` allows."""
 
     @classmethod
     @abstractmethod

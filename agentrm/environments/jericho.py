@@ -41,6 +41,7 @@ class Jericho(Environment):
     kinds: ClassVar[tuple[str, ...]] = ("quest_small", "quest", "errands", OFFICIAL_KIND)
     max_steps: ClassVar[int] = 30
     snapshots: ClassVar[bool] = True
+    max_live: ClassVar[int | None] = 64
     instruction: ClassVar[str] = (
         "You play a text adventure: type what the hero does, in short sentences of the form verb and thing, and read "
         "what happens. Actions that most stories understand: look, inventory, go <direction>, examine <thing>, take "

@@ -45,7 +45,7 @@ class OpenEnvEnvironment(AdaptedEnvironment):
     licence: ClassVar[str] = "that of the environment"
     levels: ClassVar[Mapping[str, Mapping[str, Any]]] = {"default": {}}
     kinds: ClassVar[tuple[str, ...]] = ("default",)
-    max_live: ClassVar[int] = 1
+    max_live: ClassVar[int | None] = 1
     url: ClassVar[str]
     action_field: ClassVar[str] = "message"
     observation_field: ClassVar[str] = "message"

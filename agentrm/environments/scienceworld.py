@@ -59,7 +59,7 @@ class ScienceWorld(Environment):
     kinds: ClassVar[tuple[str, ...]] = tuple(VARIATIONS)
     max_steps: ClassVar[int] = 100
     generated: ClassVar[bool] = False
-    max_live: ClassVar[int] = 256
+    max_live: ClassVar[int | None] = 256
     instruction: ClassVar[str] = (
         "You are in a simulated world and have to fulfil a science task. Actions: open OBJ, close OBJ, activate OBJ, "
         "deactivate OBJ, connect OBJ to OBJ, disconnect OBJ, use OBJ on OBJ, look around, look at OBJ, look in OBJ, "

@@ -103,7 +103,7 @@ class Renderer:
     def text_ids(self, text: str, special: bool) -> list[int]:
         """The ids of text that was rendered elsewhere; with `special` the tokenizer adds its own around it."""
         with _ENCODING:
-            return self.tokenizer(text, add_special_tokens=special, split_special_tokens=False)["input_ids"]
+            return self.tokenizer.encode(text, add_special_tokens=special, split_special_tokens=False)
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The ids of a state and the opening of the agent's turn: what a policy continues."""
@@ -128,7 +128,7 @@ class Renderer:
 
     def _encode(self, text: str, special: bool) -> list[int]:
         with _ENCODING:
-            return self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"]
+            return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not special)
 
     def _encode_turn(self, role: str, first: bool, text: str) -> tuple[list[int], list[bool]]:
         """The ids of a whole turn, and which of them the agent wrote."""

@@ -56,6 +56,22 @@ def test_a_tree_with_snapshots_executes_each_edge_once() -> None:
     pool.close()
 
 
+def test_episodes_side_by_side_stay_on_their_engines() -> None:
+    """Two branches in each of 100 tasks, a step of each at a time: a snapshot is restored only where they part."""
+    pytest.importorskip("minigrid")
+    pool = SessionPool(max_sessions=200)
+    branches = [
+        (Task("babyai", "goto_local", "train", index), first) for index in range(100) for first in ("drop", "toggle")
+    ]
+    for length in range(3):
+        for task, first in branches:
+            pool.observe(task, (first, *["turn left"] * length))
+    assert len(pool.sessions) == 200
+    assert pool.counters["restores"] == 100
+    assert pool.counters["replayed"] == 0
+    pool.close()
+
+
 def test_memory_and_the_live_engine_are_used_before_a_replay() -> None:
     pool = SessionPool()
     pool.observe(TASK, ())

@@ -19,7 +19,7 @@ class Tricky(Environment):
     kinds: ClassVar[tuple[str, ...]] = ("count",)
     max_steps: ClassVar[int] = 10
     instruction: ClassVar[str] = "Count to three with: add."
-    max_live: ClassVar[int] = 2
+    max_live: ClassVar[int | None] = 2
 
     def __init__(self) -> None:
         self.count = 0
