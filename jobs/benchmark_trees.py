@@ -5,7 +5,8 @@
 (a) ours; (b) one tree and one request at a time on the same engine; (c) the same with transformers' `generate`, which
 reads every prompt anew; and the limit: all requests of (a) at once through an engine of the same kind. (b) and (c) grow
 the same trees in the same order and stop at the first one that ends after their time; rates are compared. Rollouts go
-to the end of the episode in all of them. The run directory must hold a policy; its trees are not touched.
+to the end of the episode in all of them. Tasks come in a random order of one seed, so that the few of (b) and (c) are
+like all of (a). The run directory must hold a policy; its trees are not touched.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace
+from random import Random
 from typing import Any
 
 from rich import box
@@ -61,11 +63,13 @@ class Arm:
 
 
 def run(config: Config, trees: int = 32, seconds: float = 60.0, as_json: bool = False) -> dict[str, Any]:
-    """Measure the first `trees` tasks of `tasks.trees`, (b) and (c) for about `seconds` each; prints and returns all
-    figures. Raises UserError without a policy.
+    """Measure `trees` tasks drawn from `tasks.trees`, (b) and (c) for about `seconds` each; prints and returns all figures.
+    Raises UserError without a policy.
     """
     policy = RunDirectory.open(config).require("policy", "clone")
-    todo = tasks(config.tasks.trees, config.tasks.seed)[:trees]
+    todo = tasks(config.tasks.trees, config.tasks.seed)
+    Random(config.seed).shuffle(todo)
+    todo = todo[:trees]
     config = replace(config, trees=replace(config.trees, rollout_steps=None, bootstrap=""))
     serial = replace(config, trees=replace(config.trees, simulations=1, concurrency=1, builders=1))
     # Ray reports what goes wrong in its actors on stdout, which belongs to the figures.
