@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from actors.fleet import Fleet, Size
 from actors.metrics import FleetMetrics
+from agentrm.errors import reason
 
 TICK_S = 0.5
 IDLE_S = 10.0
@@ -129,7 +130,9 @@ class _Scaled:
             if member.watch is None or not member.watch.done() or len(self.members) <= size.minimum:
                 continue
             error = member.watch.exception()
-            print(f"a fleet stays at {len(self.members) - 1} members, for one did not start: {error}", file=sys.stderr)
+            assert error is not None
+            kept = len(self.members) - 1
+            print(f"a fleet stays at {kept} members, for one did not start: {reason(error)}", file=sys.stderr)
             self.fleet.size = replace(size, maximum=len(self.members) - 1)
             self._part(name)
 
