@@ -63,8 +63,8 @@ class Arm:
 
 
 def run(config: Config, trees: int = 32, seconds: float = 60.0, as_json: bool = False) -> dict[str, Any]:
-    """Measure `trees` tasks drawn from `tasks.trees`, (b) and (c) for about `seconds` each; prints and returns all figures.
-    Raises UserError without a policy.
+    """Measure `trees` tasks drawn from `tasks.trees`, (b) and (c) for about `seconds` each; prints and returns all
+    figures. Raises UserError without a policy.
     """
     policy = RunDirectory.open(config).require("policy", "clone")
     todo = tasks(config.tasks.trees, config.tasks.seed)
