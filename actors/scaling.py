@@ -133,7 +133,7 @@ class _Scaled:
             assert error is not None
             kept = len(self.members) - 1
             print(f"a fleet stays at {kept} members, for one did not start: {reason(error)}", file=sys.stderr)
-            self.fleet.size = replace(size, maximum=len(self.members) - 1)
+            self.fleet.size = replace(size, maximum=kept)
             self._part(name)
 
     def _part(self, name: str) -> None:

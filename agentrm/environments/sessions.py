@@ -158,12 +158,12 @@ class SessionPool:
                 return self._idle.pop(index)
         cls = environment_class(name)
         limit = min(cls.max_live or self._max_sessions, self._max_sessions)
-        if len(self._live) >= limit:
-            own = [place for place, session in self._live.items() if session.name == name]
-            if len(own) >= limit:
-                session = self._live.pop(own[0])
-                session.place = None
-                return session
+        full = len(self._live) >= limit
+        own = [place for place, session in self._live.items() if session.name == name] if full else []
+        if len(own) >= limit:
+            session = self._live.pop(own[0])
+            session.place = None
+            return session
         if len(self._idle) + len(self._live) >= self._max_sessions:
             _discard(self._idle.pop(0) if self._idle else self._live.popitem(last=False)[1])
         return Session(name, cls())
