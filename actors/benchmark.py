@@ -24,6 +24,9 @@ from agentrm.models.policy import Completion, GenerationEngine, Generator, Langu
 from agentrm.models.rendering import Renderer
 from agentrm.models.state import State
 
+# How many states transformers scores in one padded batch.
+PADDED_ROWS = 32
+
 # Prompts that no task has: an engine compiles kernels at its first requests, alone and in batches.
 _WARMING = [[token] * 48 for token in range(1, 17)]
 
@@ -60,16 +63,9 @@ class MeasuredBuilder(TreeBuilder):
         self, config: Config, policy_directory: str, store: str, policy: Fleet | None, environments: Fleet, serial: bool
     ) -> None:
         renderer = Renderer.from_pretrained(storage.fetch(policy_directory), config.model.context)
-        self._generator: Generator
-        if policy is None:
-            from agentrm.models.transformers_generator import TransformersGenerator
-
-            device = "cuda" if config.policy_engine.gpus else "cpu"
-            self._generator = TransformersGenerator(
-                storage.fetch(policy_directory), config.sampling, config.model.context, renderer.stop_ids, device
-            )
-        else:
-            self._generator = RemoteGenerator(policy)
+        self._generator: Generator = (
+            _transformers_generator(config, policy_directory) if policy is None else RemoteGenerator(policy)
+        )
         self._ledger = Ledger(self._generator, serial)
         model = LanguageModelPolicy(self._ledger, renderer, config.model.action_format, config.seed)
         super().__init__(config, model, store, environments, None)
@@ -105,6 +101,25 @@ class Replay:
             *(self._engine.generate(each.ids.tolist(), each.n, False, each.seed) for each in requests)
         )
         return time.perf_counter() - started, sum(each.tokens for answer in answers for each in answer)
+
+
+@ray.remote
+class TransformersReplay:
+    """Plain transformers that answers requests one after the other, each prompt read anew."""
+
+    def __init__(self, config: Config, policy_directory: str) -> None:
+        self._generator = _transformers_generator(config, policy_directory)
+
+    async def run(self, requests: Sequence[Request], limit_s: float) -> tuple[float, int]:
+        """Seconds and number of as many requests as end in about `limit_s`."""
+        await warm(self._generator)
+        started, answered = time.perf_counter(), 0
+        for each in requests:
+            await self._generator.generate(each.ids.tolist(), each.n, False, each.seed)
+            answered += 1
+            if time.perf_counter() - started > limit_s:
+                break
+        return time.perf_counter() - started, answered
 
 
 class ScoreLedger:
@@ -172,6 +187,15 @@ class TransformersScoring:
         ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=self._model.device)
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=self._model.device)
         self._model(input_ids=ids, attention_mask=mask).logits.tolist()
+
+
+def _transformers_generator(config: Config, policy_directory: str) -> Generator:
+    from agentrm.models.transformers_generator import TransformersGenerator
+
+    directory = storage.fetch(policy_directory)
+    stop_ids = Renderer.from_pretrained(directory, config.model.context).stop_ids
+    device = "cuda" if config.policy_engine.gpus else "cpu"
+    return TransformersGenerator(directory, config.sampling, config.model.context, stop_ids, device)
 
 
 async def warm(generator: Generator) -> None:

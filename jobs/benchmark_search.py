@@ -3,9 +3,11 @@
     agentrm benchmark search --preset quickstart --episodes 32 --json
 
 All episodes are searched at once. Then engines of the same kind answer what the policy and the reward model were asked,
-all of it at once, both at the same time: the limit of what a search can reach. `of_replay` is the share of that rate;
-`tokens_per_solved` counts the policy's tokens.
-The run directory must hold a policy and a reward model.
+all of it at once, both at the same time: the limit of what a search can reach. Last, transformers answers what it can
+of the same, drawn at random, in 20 s each: the policy's prompts one `generate` after the other, the states in padded
+batches, policy and reward model in turn as in a search of one process. `of_replay` is the share of the limit's rate,
+`speedup_transformers` the ratio to the time that transformers would take for all; `tokens_per_solved` counts the
+policy's tokens. The run directory must hold a policy and a reward model.
 """
 
 from __future__ import annotations
@@ -15,11 +17,21 @@ import json
 import sys
 import time
 from contextlib import redirect_stdout
+from random import Random
 from typing import Any
 
 from rich.console import Console
 
-from actors.benchmark import DirectScoring, Ledger, Request, ScoreLedger, warm
+from actors.benchmark import (
+    PADDED_ROWS,
+    DirectScoring,
+    Ledger,
+    Request,
+    ScoreLedger,
+    TransformersReplay,
+    TransformersScoring,
+    warm,
+)
 from actors.environments import RemoteGrader, RemoteSessions, start_environments
 from actors.fleet import Fleet, Size
 from actors.policy import RemoteGenerator, start_policy
@@ -39,6 +51,8 @@ from agentrm.search.episode import Opening
 from agentrm.search.strategy import search
 from jobs.benchmark_trees import replay
 from jobs.runtime import cluster, main
+
+_TRANSFORMERS_S = 20.0
 
 
 def run(config: Config, episodes: int = 32, as_json: bool = False) -> dict[str, Any]:
@@ -61,8 +75,18 @@ def run(config: Config, episodes: int = 32, as_json: bool = False) -> dict[str, 
                 ScoreLedger(BatchedRewardModel(ServedRewardModel(handle))),
             )
             figures = asyncio.run(_search(config, policy, *ledgers, hosts, todo))
-        limit = asyncio.run(_limit(config, policy, ledgers[0].requests, reward_model, ledgers[1].states))
-    figures = {"of_replay": max(limit.values()) / figures["seconds"], **figures, "limit": limit}
+        requests = ledgers[0].requests
+        renderer = Renderer.from_pretrained(storage.fetch(reward_model), config.model.context)
+        ids = [renderer.ids(state.messages()) for state in ledgers[1].states]
+        limit = asyncio.run(_limit(config, policy, requests, reward_model, ids))
+        plain = asyncio.run(_transformers(config, policy, requests, reward_model, ids))
+    figures = {
+        "of_replay": max(limit.values()) / figures["seconds"],
+        "speedup_transformers": sum(plain.values()) / figures["seconds"],
+        **figures,
+        "limit": limit,
+        "transformers": plain,
+    }
     if as_json:
         print(json.dumps(figures, indent=2))
     else:
@@ -109,11 +133,9 @@ async def _search(
 
 
 async def _limit(
-    config: Config, policy: str, requests: list[Request], reward_model: str, states: list[State]
+    config: Config, policy: str, requests: list[Request], reward_model: str, ids: list[list[int]]
 ) -> dict[str, float]:
     """Seconds that the engines of policy and reward model take for all their requests at once."""
-    renderer = Renderer.from_pretrained(storage.fetch(reward_model), config.model.context)
-    ids = [renderer.ids(state.messages()) for state in states]
     count = config.reward_engine.replicas
     size = Size.of(count, None, config.reward_engine.max_num_seqs)
     options = actor_options(config, Role.rollouts, config.reward_engine.gpus)
@@ -123,13 +145,37 @@ async def _limit(
     return {"policy_seconds": generating, "reward_seconds": max(scoring)}
 
 
+async def _transformers(
+    config: Config, policy: str, requests: list[Request], reward_model: str, ids: list[list[int]]
+) -> dict[str, float]:
+    """Seconds that plain transformers would take for all requests, by the rate at which it answers some of them."""
+    drawn = Random(config.seed)
+    prompts = drawn.sample(requests, len(requests))
+    batches = [ids[start : start + PADDED_ROWS] for start in range(0, len(ids), PADDED_ROWS)]
+    drawn.shuffle(batches)
+    one = Size.of(1, None, 1)
+    options = actor_options(config, Role.rollouts, config.policy_engine.gpus)
+    with Fleet.start(TransformersReplay, one, options, config, policy) as actors:
+        (actor,) = actors.handles
+        seconds, answered = await actor.run.remote(prompts, _TRANSFORMERS_S)
+    options = actor_options(config, Role.rollouts, config.reward_engine.gpus)
+    device = "cuda" if config.reward_engine.gpus else "cpu"
+    with Fleet.start(TransformersScoring, one, options, reward_model, device) as actors:
+        (actor,) = actors.handles
+        scoring, scored = await actor.run.remote(batches, PADDED_ROWS, _TRANSFORMERS_S)
+    return {"policy_seconds": seconds / answered * len(prompts), "reward_seconds": scoring / scored * len(ids)}
+
+
 def _show(figures: dict[str, Any]) -> None:
-    limit = figures["limit"]
+    limit, plain = figures["limit"], figures["transformers"]
     Console(highlight=False).print(
         f"{figures['episodes']} episodes in {figures['seconds']:.1f} s: {figures['policy_tokens']:,} policy tokens, "
         f"{figures['scored_states']:,} scored states, {figures['environment_steps']:,} environment steps\n"
         f"the same requests at once: policy {limit['policy_seconds']:.1f} s, reward model "
-        f"{limit['reward_seconds']:.1f} s\nof that rate {figures['of_replay']:.2f}, {figures['solved']} episodes solved"
+        f"{limit['reward_seconds']:.1f} s; of that rate {figures['of_replay']:.2f}\n"
+        f"with transformers: policy {plain['policy_seconds']:.1f} s, reward model {plain['reward_seconds']:.1f} s, "
+        f"one after the other {figures['speedup_transformers']:.1f} times as long\n"
+        f"{figures['solved']} episodes solved"
     )
 
 

@@ -86,3 +86,5 @@ def test_the_benchmark(config: Config, capsys: pytest.CaptureFixture[str]):
     figures = json.loads(capsys.readouterr().out)
     assert figures["episodes"] == 2 and figures["policy_requests"] > 0 and figures["scored_states"] > 0
     assert figures["of_replay"] == pytest.approx(max(figures["limit"].values()) / figures["seconds"])
+    assert figures["speedup_transformers"] == pytest.approx(sum(figures["transformers"].values()) / figures["seconds"])
+    assert all(figures["transformers"][part] > 0 for part in ("policy_seconds", "reward_seconds"))
