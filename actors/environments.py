@@ -150,6 +150,10 @@ class RemoteExpert(_Hosts):
         """The oracle's actions from the first observation to success, or []."""
         return await self._call("expert_actions", task)
 
+    async def expert_thoughts(self, task: Task, actions: tuple[str, ...]) -> list[str]:
+        """What the oracle thinks before each of its actions, or []."""
+        return await self._call("expert_thoughts", task, actions)
+
 
 def start_environments(config: Config) -> Fleet:
     """Start `hosts.workers` environment actors."""

@@ -46,6 +46,10 @@ class Expert(Protocol):
         """Actions from the first observation to success, or [] when there is no oracle."""
         ...
 
+    async def expert_thoughts(self, task: Task, actions: tuple[str, ...]) -> list[str]:
+        """What it thinks before each of its actions, or [] when it says nothing."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
@@ -91,11 +95,13 @@ async def collect(
             earlier = await asyncio.gather(*(sessions.observe(task, actions[:t]) for t in range(len(actions))))
             if not (await grader.grade(task, actions)).success:
                 return "unsuccessful"
+            thoughts = await expert.expert_thoughts(task, actions) if action_format is ActionFormat.react else []
         except EnvironmentFailure:
             return "environment_failure"
         messages = [{"role": "user", "content": opening(task, earlier[0].text)}]
-        for action, observation in zip(actions, [*earlier[1:], last], strict=True):
-            messages.append({"role": "assistant", "content": render("", action, action_format)})
+        turns = zip(thoughts or [""] * len(actions), actions, [*earlier[1:], last], strict=True)
+        for thought, action, observation in turns:
+            messages.append({"role": "assistant", "content": render(thought, action, action_format)})
             messages.append({"role": "user", "content": observation.text})
         return Demonstration(task, messages)
 

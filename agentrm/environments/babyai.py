@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -139,6 +139,16 @@ class BabyAI(Environment):
         actions = self._oracle.solve(self._live, self.max_steps)
         self.reset(self._task)
         return actions
+
+    def expert_thoughts(self, actions: Sequence[str]) -> list[str]:
+        assert self._task is not None
+        self.reset(self._task)
+        thoughts = []
+        for t, action in enumerate(actions):
+            thoughts.append(self._oracle.thought(self._live, actions[t:]))
+            self._live.act(action)
+        self.reset(self._task)
+        return thoughts
 
     def admissible_actions(self) -> list[str]:
         verbs = ["go to", "pick up", "put next to"]

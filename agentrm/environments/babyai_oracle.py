@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from minigrid.envs.babyai.core.verifier import AfterInstr, BeforeInstr, GoToInstr, OpenInstr, PickupInstr, PutNextInstr
 
-from agentrm.environments.babyai_world import Cell, World, neighbours, shortest_path
+from agentrm.environments.babyai_world import OBJECT_ACTION, Cell, World, neighbours, shortest_path
+
+_AT_HAND = {"toggle": "I toggle what is ahead of me.", "drop": "I put down what I carry."}
 
 
 def solve(world: World, limit: int) -> list[str]:
@@ -19,6 +22,28 @@ def solve(world: World, limit: int) -> list[str]:
         actions.append(action)
         world.act(action)
     return actions if world.status == "success" else []
+
+
+def thought(world: World, plan: Sequence[str]) -> str:
+    """What is to be done with the next two objects of the plan, and how far the first one is; of objects that have not
+    been seen, only those that the mission names.
+    """
+    if plan[0] in _AT_HAND:
+        return _AT_HAND[plan[0]]
+    places = {world.names[thing]: place for thing, place in world.positions().items() if thing in world.names}
+    aims = []
+    for verb, name in (match.groups() for match in map(OBJECT_ACTION.fullmatch, plan) if match):
+        kind, _, _ = name.rpartition(" ")
+        if name in places or kind in world.engine.mission:
+            aims.append((name, f"{verb.replace('put', 'put it')} the {kind}"))
+    if not aims:
+        return "I look around."
+    todo = ", then ".join(aim for _, aim in aims[:2])
+    nearest, _ = aims[0]
+    if nearest not in places:
+        return f"I have to {todo}. I have not seen it yet."
+    steps = sum(abs(there - here) for there, here in zip(places[nearest], world.position, strict=True))
+    return f"I have to {todo}. It is {steps} {'step' if steps == 1 else 'steps'} away."
 
 
 def _next(world: World, instruction: Any) -> str | None:

@@ -21,7 +21,7 @@ PRIMITIVES = {
     "toggle": Actions.toggle,
     "drop": Actions.drop,
 }
-_OBJECT_ACTION = re.compile(r"(go to|pick up|put next to|go through|toggle and go through) (\w+ \w+ \d+)")
+OBJECT_ACTION = re.compile(r"(go to|pick up|put next to|go through|toggle and go through) (\w+ \w+ \d+)")
 SIDES = ("forward", "left", "right")
 _UNSEEN = next(index for index, name in IDX_TO_OBJECT.items() if name == "unseen")
 
@@ -89,7 +89,7 @@ class World:
         if action in PRIMITIVES:
             self._run(PRIMITIVES[action])
             return None
-        match = _OBJECT_ACTION.fullmatch(action)
+        match = OBJECT_ACTION.fullmatch(action)
         if not match:
             return "That is not an action."
         verb, name = match.groups()

@@ -8,7 +8,7 @@ reward.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -110,6 +110,12 @@ class Environment(ABC):
     @abstractmethod
     def expert_actions(self) -> list[str]:
         """Actions of the oracle from the first observation to success, or [] without one. Leaves the episode reset."""
+
+    def expert_thoughts(self, actions: Sequence[str]) -> list[str]:
+        """What the oracle thinks before each of these, its own actions from the first observation on: one line each, no
+        more than follows from what the agent has read by then. [] where it says nothing. Leaves the episode reset.
+        """
+        return []
 
     @abstractmethod
     def admissible_actions(self) -> list[str]:

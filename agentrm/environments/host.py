@@ -41,6 +41,10 @@ class EnvironmentHost:
         """The oracle's actions from the first observation to success, or []."""
         return await self._call("expert_actions", task)
 
+    async def expert_thoughts(self, task: Task, actions: tuple[str, ...]) -> list[str]:
+        """What the oracle thinks before each of its actions, or []."""
+        return await self._call("expert_thoughts", task, actions)
+
     async def answer(self, calls: Sequence[Call]) -> list[Answer]:
         """Many calls at once, (method, task, *arguments), each with an answer of its own: for callers behind a network.
 

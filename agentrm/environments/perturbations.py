@@ -6,6 +6,7 @@ takes it. An environment offers wordings in its attribute `perturbations`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar
@@ -37,15 +38,16 @@ class Perturbed(Environment):
         return self._show(self._inner.reset(replace(task, environment=self.base.name)))
 
     def step(self, action: str) -> Observation:
-        for rewriting in reversed(self.rewritings):
-            action = rewriting(action)
-        return self._show(self._inner.step(action))
+        return self._show(self._inner.step(self._plain(action)))
 
     def grade(self) -> Grade:
         return self._inner.grade()
 
     def expert_actions(self) -> list[str]:
         return [self.reword(action) for action in self._inner.expert_actions()]
+
+    def expert_thoughts(self, actions: Sequence[str]) -> list[str]:
+        return [self.reword(thought) for thought in self._inner.expert_thoughts([*map(self._plain, actions)])]
 
     def admissible_actions(self) -> list[str]:
         return [self.reword(action) for action in self._inner.admissible_actions()]
@@ -68,6 +70,11 @@ class Perturbed(Environment):
         for rewriting in cls.rewritings:
             text = rewriting(text)
         return text
+
+    def _plain(self, action: str) -> str:
+        for rewriting in reversed(self.rewritings):
+            action = rewriting(action)
+        return action
 
     def _show(self, observation: Observation) -> Observation:
         return replace(observation, text=self.reword(observation.text))

@@ -108,6 +108,10 @@ class SessionPool:
         """The oracle's actions from the first observation to success, or []."""
         return self._at(task, (), lambda session: session.environment.expert_actions())
 
+    def expert_thoughts(self, task: Task, actions: Actions) -> list[str]:
+        """What the oracle thinks before each of its actions, or []."""
+        return self._at(task, (), lambda session: session.environment.expert_thoughts(actions))
+
     def admissible_actions(self, task: Task, actions: Actions) -> list[str]:
         """What the engine accepts in the state after `actions`, for people and tests."""
         return self._at(task, actions, lambda session: session.environment.admissible_actions())

@@ -24,6 +24,9 @@ class Counting:
     async def expert_actions(self, task: Task) -> list[str]:
         return ["up"] * task.index
 
+    async def expert_thoughts(self, task: Task, actions: tuple[str, ...]) -> list[str]:
+        return [f"{left} to go." for left in range(len(actions), 0, -1)] if task.index == 2 else []
+
     async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
         if task.index == 4:
             raise EnvironmentFailure("crashed")
@@ -64,9 +67,13 @@ async def test_successes_are_kept_and_the_rest_is_counted() -> None:
     ]
 
 
-async def test_react_turns_name_the_action() -> None:
+async def test_react_turns_hold_the_oracles_thoughts_where_it_has_any() -> None:
     collection = await collected(ActionFormat.react)
-    assert collection.demonstrations[0].messages[1]["content"] == "Action: up"
+    turns = [
+        [message["content"] for message in each.messages if message["role"] == "assistant"]
+        for each in collection.demonstrations
+    ]
+    assert turns == [["Action: up"], ["Thought: 2 to go.\nAction: up", "Thought: 1 to go.\nAction: up"]]
 
 
 async def test_parquet_round_trip(tmp_path: Path) -> None:

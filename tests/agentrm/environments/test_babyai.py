@@ -60,6 +60,19 @@ def test_hands_hold_one_thing_and_put_it_down_where_asked(environment) -> None:
     assert abs(x - u) + abs(y - v) == 1
 
 
+def test_the_oracle_speaks_of_what_was_seen_or_is_asked_for(environment) -> None:
+    environment.reset(Task("babyai", "unlock", "train", 0))  # "open a purple door", behind a blue one
+    thoughts = environment.expert_thoughts(environment.expert_actions())
+    assert thoughts == [
+        *["I have to go to the purple door. I have not seen it yet."] * 5,
+        "I have to toggle and go through the blue door, then go to the purple door. It is 5 steps away.",
+        "I have to go to the purple door. It is 7 steps away.",
+        "I toggle what is ahead of me.",
+    ]
+    environment.reset(Task("babyai", "pickup_dist", "train", 0))  # "pick up a grey object"
+    assert environment.expert_thoughts(environment.expert_actions())[0] == "I look around."
+
+
 def test_progress_counts_the_subgoals_of_an_opened_door(environment) -> None:
     environment.reset(Task("babyai", "open_red_door", "train", 0))
     progress = []

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from agentrm.config.schema import ActionFormat
 from agentrm.environments import SPLITS, Environment, Task, environment_class, make, names
 from agentrm.errors import UserError
+from agentrm.models.actions import parse, render
 
 KINDS_TESTED = 4
 # A perturbed environment is one, too.
@@ -174,6 +176,19 @@ def test_the_oracle_leaves_the_episode_reset(pair: tuple[Environment, Environmen
     fresh = environment.fingerprint(), environment.grade()
     environment.expert_actions()
     assert (environment.fingerprint(), environment.grade()) == fresh
+
+
+def test_what_the_oracle_thinks_is_read_back(
+    pair: tuple[Environment, Environment], solved: list[tuple[Task, list[str]]]
+) -> None:
+    environment, _ = pair
+    for task, actions in solved:
+        environment.reset(task)
+        fresh = environment.fingerprint(), environment.grade()
+        thoughts = environment.expert_thoughts(actions)
+        assert (environment.fingerprint(), environment.grade()) == fresh
+        for thought, action in zip(thoughts, actions if thoughts else [], strict=True):
+            assert parse(render(thought, action, ActionFormat.react), ActionFormat.react) == (thought, action, False)
 
 
 @FUZZ

@@ -68,6 +68,7 @@ def test_the_oracle_wins_the_same_game_in_each_wording(base: Environment) -> Non
             shown = perturbed.reset(Task(perturbed.name, kind, "train", 1))
             assert perturbed.fingerprint() == base.fingerprint()
             rewritten = perturbed.expert_actions()
+            assert perturbed.expert_thoughts(rewritten) == [*map(perturbed.reword, base.expert_thoughts(plan))]
             for plain, action in zip(plan, rewritten, strict=True):
                 assert shown.text == perturbed.reword(observation.text)
                 texts.append(shown.text)
