@@ -4,9 +4,9 @@
 
 (a) ours; (b) one tree and one request at a time on the same engine; (c) the same with transformers' `generate`, which
 reads every prompt anew; and the limit: all requests of (a) at once through an engine of the same kind. (b) and (c) grow
-the same trees in the same order and stop at the first one that ends after their time; rates are compared. Rollouts go
-to the end of the episode in all of them. Tasks come in a random order of one seed, so that the few of (b) and (c) are
-like all of (a). The run directory must hold a policy; its trees are not touched.
+trees of the same tasks in a random order of one seed, so that their few are like all of (a), and stop at the first one
+that ends after their time; rates are compared. Rollouts go to the end of the episode in all of them. The run directory
+must hold a policy; its trees are not touched.
 """
 
 from __future__ import annotations
@@ -34,10 +34,9 @@ from actors.policy import replica, start_policy
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config import tasks
 from agentrm.config.schema import Config
-from agentrm.environments.base import Task
 from agentrm.run import RunDirectory
 from jobs.runtime import cluster, main, progress
-from jobs.trees import Work, spread
+from jobs.trees import Work, largest_first, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +66,15 @@ def run(config: Config, trees: int = 32, seconds: float = 60.0, as_json: bool = 
     figures. Raises UserError without a policy.
     """
     policy = RunDirectory.open(config).require("policy", "clone")
-    todo = tasks(config.tasks.trees, config.tasks.seed)
-    Random(config.seed).shuffle(todo)
-    todo = todo[:trees]
+    drawn = tasks(config.tasks.trees, config.tasks.seed)
+    Random(config.seed).shuffle(drawn)
+    todo: list[Work] = [(task, [0]) for task in drawn[:trees]]
     config = replace(config, trees=replace(config.trees, rollout_steps=None, bootstrap=""))
     serial = replace(config, trees=replace(config.trees, simulations=1, concurrency=1, builders=1))
     # Ray reports what goes wrong in its actors on stdout, which belongs to the figures.
     with redirect_stdout(sys.stderr), cluster(config):
         with start_policy(config, policy) as replicas:
-            ours, requests = asyncio.run(_grow("ours", config, policy, replicas, todo, None))
+            ours, requests = asyncio.run(_grow("ours", config, policy, replicas, largest_first(todo, config.trees)))
             one, _ = asyncio.run(_grow("one request at a time", serial, policy, replicas, todo, seconds))
         plain, _ = asyncio.run(_grow("transformers", serial, policy, None, todo, seconds))
         limit_seconds, limit_tokens = asyncio.run(replay(config, policy, requests))
@@ -97,7 +96,7 @@ def run(config: Config, trees: int = 32, seconds: float = 60.0, as_json: bool = 
 
 
 async def _grow(
-    name: str, config: Config, policy: str, replicas: Fleet | None, todo: list[Task], seconds: float | None
+    name: str, config: Config, policy: str, replicas: Fleet | None, todo: list[Work], seconds: float | None = None
 ) -> tuple[Arm, list[Request]]:
     """One arm, its builders' requests included; without replicas the builder runs transformers itself."""
     role, gpus = (Role.environments, 0.0) if replicas else (Role.rollouts, config.policy_engine.gpus)
@@ -109,7 +108,7 @@ async def _grow(
             # Engines of policy and environments start before the clock does.
             await asyncio.gather(*(builder.warm.remote() for builder in builders.handles))
             sessions = RemoteSessions(hosts)
-            await asyncio.gather(*(sessions.observe(task, ()) for task in todo))
+            await asyncio.gather(*(sessions.observe(task, ()) for task, _ in todo))
             before = (await environment_counters(hosts))["steps"]
             cpu_before = await _cpu_seconds(builders)
             started = time.monotonic()
@@ -131,13 +130,13 @@ async def _grow(
     return arm, [request for each in requests for request in each]
 
 
-def _work(todo: list[Task], seconds: float | None) -> Iterator[Work]:
+def _work(todo: list[Work], seconds: float | None) -> Iterator[Work]:
     """The tasks in their order, until the time is over."""
     started = time.monotonic()
-    for task in todo:
+    for work in todo:
         if seconds is not None and time.monotonic() - started > seconds:
             return
-        yield task, [0]
+        yield work
 
 
 async def replay(config: Config, policy: str, requests: list[Request]) -> tuple[float, int]:

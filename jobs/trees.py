@@ -22,8 +22,8 @@ from actors.policy import start_policy
 from actors.scaling import scaled
 from actors.serving import ServedRewardModel, deployed
 from agentrm import storage
-from agentrm.config import tasks
-from agentrm.config.schema import Config
+from agentrm.config import measuring, tasks
+from agentrm.config.schema import Config, Search
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Task
 from agentrm.models.base import RewardModel
@@ -42,6 +42,7 @@ def run(config: Config) -> dict[str, Any]:
     policy = directory.require("policy", "clone")
     store = TreeStore(directory.at("trees"))
     todo = missing(tasks(config.tasks.trees, config.tasks.seed), config.trees.trees_per_task, store.finished())
+    todo = largest_first(todo, config.trees)
     if not todo:
         return directory.metrics("trees")
     started = time.monotonic()
@@ -63,6 +64,19 @@ def missing(found: Iterable[Task], trees_per_task: int, finished: set[str]) -> l
     """The tasks that lack trees, with the numbers of those trees."""
     numbers = ((task, [n for n in range(trees_per_task) if tree_id(task, n) not in finished]) for task in found)
     return [(task, lacking) for task, lacking in numbers if lacking]
+
+
+def largest_first(todo: Iterable[Work], search: Search) -> list[Work]:
+    """The tasks with the most rollouts first, else in their order: long trees that begin last would leave the engine
+    with little to do at the end.
+    """
+
+    def rollouts(work: Work) -> int:
+        task, numbers = work
+        own = search if task.split == "train" else measuring(search)
+        return len(numbers) * own.iterations * own.rollouts
+
+    return sorted(todo, key=rollouts, reverse=True)
 
 
 async def spread(todo: Iterable[Work], build: Build, lanes: int, bar: Bar) -> Counter[str]:

@@ -10,14 +10,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from agentrm.config.schema import Search
+from agentrm.config.schema import Measuring, Search
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Grade, Observation, Task
 from agentrm.environments.sessions import SessionPool
 from agentrm.models.state import Proposal, State
 from agentrm.search.mcts import TreeSearch
 from jobs.progress import progress
-from jobs.trees import Work, missing, spread
+from jobs.trees import Work, largest_first, missing, spread
 from tests.agentrm.search.toy import BARE
 
 TASKS = [Task("maze", "perfect_small", "train", index) for index in range(4)]
@@ -27,6 +27,13 @@ def test_only_missing_trees_are_work() -> None:
     finished = {TASKS[0].id, f"{TASKS[0].id}@1", f"{TASKS[1].id}@1"}
     assert missing(TASKS[:3], 2, finished) == [(TASKS[1], [0]), (TASKS[2], [0, 1])]
     assert missing(TASKS[:2], 1, finished) == [(TASKS[1], [0])]
+
+
+def test_the_largest_trees_come_first() -> None:
+    search = Search(iterations=1, test=Measuring(iterations=2, rollouts=3))
+    measured = Task("maze", "perfect_small", "valid", 0)
+    todo = [(TASKS[0], [0]), (measured, [0]), (TASKS[1], [0, 1]), (TASKS[2], [1])]
+    assert largest_first(todo, search) == [(measured, [0]), (TASKS[1], [0, 1]), (TASKS[0], [0]), (TASKS[2], [1])]
 
 
 def test_all_lanes_work_until_none_is_left() -> None:
