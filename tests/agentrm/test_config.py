@@ -40,7 +40,7 @@ def test_the_presets_of_the_readme_are_there() -> None:
 
 def test_overrides_win_and_change_nothing_else() -> None:
     before = flatten(load("quickstart"))
-    after = flatten(load("quickstart", ["clone.epochs=7", "model.action_format=react", "serve.api_key=abc"]))
+    after = flatten(load("quickstart", ["clone.epochs=7", "model.action_format=bare", "serve.api_key=abc"]))
     assert {key for key in after if after[key] != before[key]} <= {
         "clone.epochs",
         "model.action_format",

@@ -25,7 +25,7 @@ ALL = ["demonstrations", "policy", "trees", "reward_model"]
         (["sampling.temperature=0.5"], ALL[:2]),
         (["clone.epochs=9"], ALL[:1]),
         (["model.scratch.hidden=256"], ALL[:1]),
-        (["model.action_format=react"], []),
+        (["model.action_format=bare"], []),
         (["tasks.seed=5"], []),
         (["seed=5"], []),
     ],

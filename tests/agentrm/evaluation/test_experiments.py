@@ -19,7 +19,7 @@ SHARED = {
     "generalisation": [MODELS[:3]] * 3 + [MODELS],
     "data-scaling": [MODELS[:3]] * 4 + [MODELS],
     "test-time-scaling": [MODELS] * 9,
-    "state-ablation": [MODELS] + [MODELS[:3]] * 2,
+    "state-ablation": [MODELS] + [MODELS[:3]] * 4,
     "perturbations": [MODELS] * 4,
     "weak-to-strong": [MODELS, MODELS[:1]],
     "equal-tokens": [MODELS] * 4,
@@ -61,11 +61,9 @@ def test_the_matrix_is_over_environments_where_there_are_several(base: Config) -
 
 
 def test_thoughts_are_left_out_where_there_are_any(base: Config) -> None:
-    assert "no-thoughts" not in variants("state-ablation", base)
-    react = changed(base, ["model.action_format=react"])
-    found = {
-        name: changed(react, each).train.representation for name, each in variants("state-ablation", react).items()
-    }
+    bare = changed(base, ["model.action_format=bare"])
+    assert "no-thoughts" not in variants("state-ablation", bare)
+    found = {name: config.train.representation for name, config in configs("state-ablation", base).items()}
     alone = found["actions-alone"]
     assert (alone.thoughts, alone.actions, alone.observations) == (False, True, False)
     assert found["whole"].thoughts and not found["no-thoughts"].thoughts
