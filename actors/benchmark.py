@@ -165,19 +165,20 @@ class DirectScoring:
 class TransformersScoring:
     """The same reward model in plain transformers, which pads the states of a batch and reads them anew."""
 
-    def __init__(self, directory: str, device: str) -> None:
+    def __init__(self, directory: str, engine: Engine) -> None:
         model = AutoModelForSequenceClassification.from_pretrained(storage.fetch(directory), dtype="auto")
-        self._model = model.to(device).eval()
+        self._model = model.to(_device(engine)).eval()
 
     @torch.inference_mode()
-    def run(self, batches: Sequence[Sequence[list[int]]], size: int, limit_s: float) -> tuple[float, int]:
-        """Seconds and states of as many batches, cut into `size` rows, as end in about `limit_s`."""
+    def run(self, batches: Sequence[Sequence[list[int]]], limit_s: float) -> tuple[float, int]:
+        """Seconds and states of as many batches, cut into PADDED_ROWS rows, as end in about `limit_s`."""
         self._score(_WARMING)
         started, states = time.perf_counter(), 0
         for batch in batches:
-            for start in range(0, len(batch), size):
-                self._score(batch[start : start + size])
-                states += len(batch[start : start + size])
+            for start in range(0, len(batch), PADDED_ROWS):
+                rows = batch[start : start + PADDED_ROWS]
+                self._score(rows)
+                states += len(rows)
                 if time.perf_counter() - started > limit_s:
                     return time.perf_counter() - started, states
         return time.perf_counter() - started, states
@@ -194,8 +195,12 @@ def _transformers_generator(config: Config, policy_directory: str) -> Generator:
 
     directory = storage.fetch(policy_directory)
     stop_ids = Renderer.from_pretrained(directory, config.model.context).stop_ids
-    device = "cuda" if config.policy_engine.gpus else "cpu"
+    device = _device(config.policy_engine)
     return TransformersGenerator(directory, config.sampling, config.model.context, stop_ids, device)
+
+
+def _device(engine: Engine) -> str:
+    return "cuda" if engine.gpus else "cpu"
 
 
 async def warm(generator: Generator) -> None:

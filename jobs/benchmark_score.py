@@ -26,7 +26,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from actors.benchmark import PADDED_ROWS, DirectScoring, TransformersScoring
+from actors.benchmark import DirectScoring, TransformersScoring
 from actors.fleet import Fleet, Size
 from actors.serving import deployed
 from agentrm import storage
@@ -69,9 +69,9 @@ def run(
             direct = asyncio.run(_await(actor.run.remote(ids)))
             id_pairs = [(renderer.ids(first), renderer.ids(second)) for first, second in pairs]
             direct_increments = asyncio.run(_await(actor.increments.remote(id_pairs)))
-        with Fleet.start(TransformersScoring, one, options, model, "cuda" if engine.gpus else "cpu") as actors:
+        with Fleet.start(TransformersScoring, one, options, model, engine) as actors:
             (actor,) = actors.handles
-            plain, plain_states = asyncio.run(_await(actor.run.remote(ids, PADDED_ROWS, _TRANSFORMERS_S)))
+            plain, plain_states = asyncio.run(_await(actor.run.remote(ids, _TRANSFORMERS_S)))
         with deployed(config, model, http=True):
             http, http_increments, load = asyncio.run(_over_http(config, batches, pairs, clients, seconds))
     figures = {

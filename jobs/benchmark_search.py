@@ -159,10 +159,9 @@ async def _transformers(
         (actor,) = actors.handles
         seconds, answered = await actor.run.remote(prompts, _TRANSFORMERS_S)
     options = actor_options(config, Role.rollouts, config.reward_engine.gpus)
-    device = "cuda" if config.reward_engine.gpus else "cpu"
-    with Fleet.start(TransformersScoring, one, options, reward_model, device) as actors:
+    with Fleet.start(TransformersScoring, one, options, reward_model, config.reward_engine) as actors:
         (actor,) = actors.handles
-        scoring, scored = await actor.run.remote(batches, PADDED_ROWS, _TRANSFORMERS_S)
+        scoring, scored = await actor.run.remote(batches, _TRANSFORMERS_S)
     return {"policy_seconds": seconds / answered * len(prompts), "reward_seconds": scoring / scored * len(ids)}
 
 

@@ -70,10 +70,11 @@ def largest_first(todo: Iterable[Work], search: Search) -> list[Work]:
     """The tasks with the most rollouts first, else in their order: long trees that begin last would leave the engine
     with little to do at the end.
     """
+    test = measuring(search)
 
     def rollouts(work: Work) -> int:
         task, numbers = work
-        own = search if task.split == "train" else measuring(search)
+        own = search if task.split == "train" else test
         return len(numbers) * own.iterations * own.rollouts
 
     return sorted(todo, key=rollouts, reverse=True)
