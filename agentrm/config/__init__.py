@@ -321,7 +321,9 @@ def _check_reward_training(train: RewardTraining) -> None:
     if not 0 <= train.ensemble.penalty < inf:
         raise UserError(f"the key train.ensemble.penalty is {train.ensemble.penalty}: it must be 0 or more")
     if train.kind is not RewardKind.explicit and shown != Representation():
-        raise UserError("train.representation needs train.kind=explicit: an implicit one scores the agent's tokens")
+        told = "train.representation needs train.kind=explicit: an implicit reward model reads whole states"
+        left_out = " ".join(f"train.representation.{name}=true" for name, read in asdict(shown).items() if not read)
+        raise UserError(f"{told} ({left_out})")
     if train.kind is not RewardKind.explicit and train.merge_paths:
         raise UserError("train.merge_paths needs train.kind=explicit: an implicit one reads each token after another")
     if not (shown.thoughts or shown.actions or shown.observations):

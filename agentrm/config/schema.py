@@ -44,7 +44,8 @@ class Tasks:
 @dataclass
 class Scratch:
     """A small Llama and its own BPE tokenizer, both made from the demonstrations. `phrases`: a token may hold several
-    words, which halves environment turns that are made of a few phrases.
+    words, which halves environment turns that are made of a few phrases. `kv_heads`: how many key-value heads the
+    attention heads share (None: each has its own); decoding is bound by reading their cache.
     """
 
     vocabulary: int = 1024
@@ -52,6 +53,7 @@ class Scratch:
     hidden: int = 192
     layers: int = 4
     heads: int = 3
+    kv_heads: int | None = None
 
 
 @dataclass

@@ -5,12 +5,12 @@ over.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 from agentrm.config import kind_names, learned_sets
-from agentrm.config.schema import ActionFormat, Config, RewardKind, TaskSet
+from agentrm.config.schema import ActionFormat, Config, Representation, RewardKind, TaskSet
 from agentrm.environments import environment_class
 from agentrm.environments.perturbations import MARK
 from agentrm.errors import UserError
@@ -81,7 +81,10 @@ def several_environments(config: Config) -> bool:
 
 
 def _reward_kinds(config: Config) -> Variants:
-    trained = {kind.value: [_GREEDY, f"train.kind={kind.value}"] for kind in RewardKind}
+    trained = {
+        kind.value: [_GREEDY, f"train.kind={kind.value}", *([] if kind is RewardKind.explicit else _representation())]
+        for kind in RewardKind
+    }
     several = {"ensemble": [_GREEDY, f"train.ensemble.members={_MEMBERS}"]}
     return trained | several | {"judge": ["evaluate.methods=[greedy,judge]"]}
 
@@ -111,13 +114,16 @@ def _test_time_scaling(config: Config) -> Variants:
 
 
 def _state_ablation(config: Config) -> Variants:
-    found = {WHOLE: [], "no-actions": ["actions"], "no-observations": ["observations"]}
+    found: dict[str, list[str]] = {WHOLE: [], "no-actions": ["actions"], "no-observations": ["observations"]}
     if config.model.action_format is ActionFormat.react:
         found |= {"no-thoughts": ["thoughts"], "actions-alone": ["thoughts", "observations"]}
-    return {
-        name: [_GUIDED, *(f"train.representation.{part}=false" for part in left_out)]
-        for name, left_out in found.items()
-    }
+    return {name: [_GUIDED, *_representation(left_out)] for name, left_out in found.items()}
+
+
+def _representation(left_out: Collection[str] = ()) -> list[str]:
+    """Overrides for a reward model that reads whole states but for what is `left_out`."""
+    shown = ((part.name, part.name not in left_out) for part in fields(Representation))
+    return [f"train.representation.{name}={str(read).lower()}" for name, read in shown]
 
 
 def _perturbations(config: Config) -> Variants:

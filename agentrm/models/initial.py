@@ -92,7 +92,7 @@ def scratch_shape(scratch: Scratch) -> dict[str, Any]:
         "intermediate_size": -(-scratch.hidden * 8 // 3 // 64) * 64,
         "num_hidden_layers": scratch.layers,
         "num_attention_heads": scratch.heads,
-        "num_key_value_heads": scratch.heads,
+        "num_key_value_heads": scratch.kv_heads or scratch.heads,
         "tie_word_embeddings": True,
     }
 
@@ -105,6 +105,8 @@ def _from_scratch(scratch: Scratch, context: int, texts: Iterable[str], seed: in
             f"{scratch.hidden / scratch.heads:g}: choose them so that hidden / heads is one of "
             f"{', '.join(map(str, _HEAD_SIZES))}"
         )
+    if scratch.kv_heads is not None and (scratch.kv_heads < 1 or scratch.heads % scratch.kv_heads):
+        raise UserError(f"the key model.scratch.kv_heads is {scratch.kv_heads}: it must divide heads={scratch.heads}")
     tokenizer = train_tokenizer(texts, scratch.vocabulary, scratch.phrases)
     torch.manual_seed(seed)
     llama = LlamaForCausalLM(
