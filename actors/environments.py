@@ -151,7 +151,7 @@ class RemoteExpert(_Hosts):
         return await self._call("expert_actions", task)
 
     async def expert_thoughts(self, task: Task, actions: tuple[str, ...]) -> list[str]:
-        """What the oracle thinks before each of its actions, or []."""
+        """What the oracle thinks before each of its `actions`; "" where it says nothing."""
         return await self._call("expert_thoughts", task, actions)
 
 

@@ -47,7 +47,7 @@ class Expert(Protocol):
         ...
 
     async def expert_thoughts(self, task: Task, actions: tuple[str, ...]) -> list[str]:
-        """What it thinks before each of its actions, or [] when it says nothing."""
+        """What it thinks before each of its `actions`; "" where it says nothing."""
         ...
 
 
@@ -90,16 +90,18 @@ async def collect(
             actions = tuple(await expert.expert_actions(task))
             if not actions:
                 return "no_oracle"
+            thoughts = [""] * len(actions)
+            if action_format is ActionFormat.react:
+                thoughts = await expert.expert_thoughts(task, actions)
             # The last state first: that executes all steps, and the earlier observations are then read from memory.
             last = await sessions.observe(task, actions)
             earlier = await asyncio.gather(*(sessions.observe(task, actions[:t]) for t in range(len(actions))))
             if not (await grader.grade(task, actions)).success:
                 return "unsuccessful"
-            thoughts = await expert.expert_thoughts(task, actions) if action_format is ActionFormat.react else []
         except EnvironmentFailure:
             return "environment_failure"
         messages = [{"role": "user", "content": opening(task, earlier[0].text)}]
-        turns = zip(thoughts or [""] * len(actions), actions, [*earlier[1:], last], strict=True)
+        turns = zip(thoughts, actions, [*earlier[1:], last], strict=True)
         for thought, action, observation in turns:
             messages.append({"role": "assistant", "content": render(thought, action, action_format)})
             messages.append({"role": "user", "content": observation.text})

@@ -140,15 +140,8 @@ class BabyAI(Environment):
         self.reset(self._task)
         return actions
 
-    def expert_thoughts(self, actions: Sequence[str]) -> list[str]:
-        assert self._task is not None
-        self.reset(self._task)
-        thoughts = []
-        for t, action in enumerate(actions):
-            thoughts.append(self._oracle.thought(self._live, actions[t:]))
-            self._live.act(action)
-        self.reset(self._task)
-        return thoughts
+    def thought(self, plan: Sequence[str]) -> str:
+        return self._oracle.thought(self._live, plan)
 
     def admissible_actions(self) -> list[str]:
         verbs = ["go to", "pick up", "put next to"]

@@ -111,11 +111,11 @@ class Environment(ABC):
     def expert_actions(self) -> list[str]:
         """Actions of the oracle from the first observation to success, or [] without one. Leaves the episode reset."""
 
-    def expert_thoughts(self, actions: Sequence[str]) -> list[str]:
-        """What the oracle thinks before each of these, its own actions from the first observation on: one line each, no
-        more than follows from what the agent has read by then. [] where it says nothing. Leaves the episode reset.
+    def thought(self, plan: Sequence[str]) -> str:
+        """What the oracle, whose actions from the present state to success are `plan`, thinks here: one line, no more
+        than follows from what the agent has read by now; "" where it says nothing.
         """
-        return []
+        return ""
 
     @abstractmethod
     def admissible_actions(self) -> list[str]:

@@ -42,7 +42,7 @@ class EnvironmentHost:
         return await self._call("expert_actions", task)
 
     async def expert_thoughts(self, task: Task, actions: tuple[str, ...]) -> list[str]:
-        """What the oracle thinks before each of its actions, or []."""
+        """What the oracle thinks before each of its `actions`; "" where it says nothing."""
         return await self._call("expert_thoughts", task, actions)
 
     async def answer(self, calls: Sequence[Call]) -> list[Answer]:

@@ -152,15 +152,17 @@ class Maze(Environment):
             actions.append(f"move {move}")
         return actions
 
-    def expert_thoughts(self, actions: Sequence[str]) -> list[str]:
-        assert self._task is not None
-        self.reset(self._task)
-        thoughts = []
-        for action in actions:
-            thoughts.append(self._thought())
-            self.step(action)
-        self.reset(self._task)
-        return thoughts
+    def thought(self, plan: Sequence[str]) -> str:
+        (goal_row, goal_column), (row, column) = self._live.goal, self._position
+        rows, columns = goal_row - row, goal_column - column
+        sides = (-rows, "up"), (rows, "down"), (-columns, "left"), (columns, "right")
+        ways = [f"{count} {side}" for count, side in sides if count > 0]
+        steps = abs(rows) + abs(columns)
+        free = [move for move in MOVES if not is_wall(self._live.grid, neighbour(self._position, move))]
+        return (
+            f"The goal is {' and '.join(ways)}. It is {steps} {'step' if steps == 1 else 'steps'} away. "
+            f"I can move {' or '.join(free)}."
+        )
 
     def admissible_actions(self) -> list[str]:
         return [f"move {move}" for move in MOVES]
@@ -182,18 +184,6 @@ class Maze(Environment):
     def _live(self) -> Puzzle:
         assert self._puzzle is not None, "reset(task) comes first"
         return self._puzzle
-
-    def _thought(self) -> str:
-        (goal_row, goal_column), (row, column) = self._live.goal, self._position
-        rows, columns = goal_row - row, goal_column - column
-        sides = (-rows, "up"), (rows, "down"), (-columns, "left"), (columns, "right")
-        ways = [f"{count} {side}" for count, side in sides if count > 0]
-        steps = abs(rows) + abs(columns)
-        free = [move for move in MOVES if not is_wall(self._live.grid, neighbour(self._position, move))]
-        return (
-            f"The goal is {' and '.join(ways)}. It is {steps} {'step' if steps == 1 else 'steps'} away. "
-            f"I can move {' or '.join(free)}."
-        )
 
     def _describe(self) -> str:
         places = [_SIDES[move] for move in _SIDES if is_wall(self._live.grid, neighbour(self._position, move))]

@@ -46,8 +46,8 @@ class Perturbed(Environment):
     def expert_actions(self) -> list[str]:
         return [self.reword(action) for action in self._inner.expert_actions()]
 
-    def expert_thoughts(self, actions: Sequence[str]) -> list[str]:
-        return [self.reword(thought) for thought in self._inner.expert_thoughts([*map(self._plain, actions)])]
+    def thought(self, plan: Sequence[str]) -> str:
+        return self.reword(self._inner.thought([*map(self._plain, plan)]))
 
     def admissible_actions(self) -> list[str]:
         return [self.reword(action) for action in self._inner.admissible_actions()]

@@ -109,8 +109,12 @@ class SessionPool:
         return self._at(task, (), lambda session: session.environment.expert_actions())
 
     def expert_thoughts(self, task: Task, actions: Actions) -> list[str]:
-        """What the oracle thinks before each of its actions, or []."""
-        return self._at(task, (), lambda session: session.environment.expert_thoughts(actions))
+        """What the oracle thinks before each of its `actions`; "" where it says nothing."""
+
+        def before(t: int) -> str:
+            return self._at(task, actions[:t], lambda session: session.environment.thought(actions[t:]))
+
+        return [*map(before, range(len(actions)))]
 
     def admissible_actions(self, task: Task, actions: Actions) -> list[str]:
         """What the engine accepts in the state after `actions`, for people and tests."""

@@ -25,7 +25,7 @@ class Counting:
         return ["up"] * task.index
 
     async def expert_thoughts(self, task: Task, actions: tuple[str, ...]) -> list[str]:
-        return [f"{left} to go." for left in range(len(actions), 0, -1)] if task.index == 2 else []
+        return [f"{left} to go." for left in range(len(actions), 0, -1)] if task.index == 2 else [""] * task.index
 
     async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
         if task.index == 4:

@@ -3,6 +3,7 @@ from random import Random
 import pytest
 
 from agentrm.environments import Task, make
+from agentrm.environments.sessions import SessionPool
 
 pytest.importorskip("minigrid")
 LEVELS_WITHOUT_BLOCKED_WAYS = ("goto_red_ball", "goto_local", "open_door", "pickup_loc", "put_next_local", "key_in_box")
@@ -61,16 +62,17 @@ def test_hands_hold_one_thing_and_put_it_down_where_asked(environment) -> None:
 
 
 def test_the_oracle_speaks_of_what_was_seen_or_is_asked_for(environment) -> None:
-    environment.reset(Task("babyai", "unlock", "train", 0))  # "open a purple door", behind a blue one
-    thoughts = environment.expert_thoughts(environment.expert_actions())
-    assert thoughts == [
+    pool = SessionPool()
+    task = Task("babyai", "unlock", "train", 0)  # "open a purple door", behind a blue one
+    plan = tuple(pool.expert_actions(task))
+    assert pool.expert_thoughts(task, plan) == [
         *["I have to go to the purple door. I have not seen it yet."] * 5,
         "I have to toggle and go through the blue door, then go to the purple door. It is 5 steps away.",
         "I have to go to the purple door. It is 7 steps away.",
         "I toggle what is ahead of me.",
     ]
     environment.reset(Task("babyai", "pickup_dist", "train", 0))  # "pick up a grey object"
-    assert environment.expert_thoughts(environment.expert_actions())[0] == "I look around."
+    assert environment.thought(environment.expert_actions()) == "I look around."
 
 
 def test_progress_counts_the_subgoals_of_an_opened_door(environment) -> None:

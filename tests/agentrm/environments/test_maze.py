@@ -43,11 +43,10 @@ def test_the_double_t_by_hand(environment) -> None:
     )
     expected = ["right"] * 2 + ["down"] * 4 + ["right"] * 3 + ["down"] * 3
     assert environment.expert_actions() == [f"move {move}" for move in expected]
-    thoughts = environment.expert_thoughts(environment.expert_actions())
-    assert thoughts[0] == "The goal is 7 down and 5 right. It is 12 steps away. I can move right."
-    assert thoughts[-1] == "The goal is 1 down. It is 1 step away. I can move up or down."
+    assert environment.thought([]) == "The goal is 7 down and 5 right. It is 12 steps away. I can move right."
     for move in expected[:-1]:
         assert not environment.step(f"move {move}").done
+    assert environment.thought([]) == "The goal is 1 down. It is 1 step away. I can move up or down."
     last = environment.step("move down")
     assert last.done
     assert last.text == "Success! You have reached the goal."
