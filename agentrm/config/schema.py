@@ -45,7 +45,7 @@ class Tasks:
 class Scratch:
     """A small Llama and its own BPE tokenizer, both made from the demonstrations. `phrases`: a token may hold several
     words, which halves environment turns that are made of a few phrases. `kv_heads`: how many key-value heads the
-    attention heads share (None: each has its own); decoding is bound by reading their cache.
+    attention heads share, for a smaller cache (None: each has its own).
     """
 
     vocabulary: int = 1024

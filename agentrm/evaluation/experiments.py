@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from agentrm.config import kind_names, learned_sets
@@ -122,8 +122,7 @@ def _state_ablation(config: Config) -> Variants:
 
 def _representation(left_out: Collection[str] = ()) -> list[str]:
     """Overrides for a reward model that reads whole states but for what is `left_out`."""
-    shown = ((part.name, part.name not in left_out) for part in fields(Representation))
-    return [f"train.representation.{name}={str(read).lower()}" for name, read in shown]
+    return [f"train.representation.{name}={str(name not in left_out).lower()}" for name in asdict(Representation())]
 
 
 def _perturbations(config: Config) -> Variants:

@@ -71,6 +71,8 @@ def test_the_oracle_speaks_of_what_was_seen_or_is_asked_for(environment) -> None
         "I have to go to the purple door. It is 7 steps away.",
         "I toggle what is ahead of me.",
     ]
+    assert pool.observe(task, plan).done
+    assert (pool.counters["steps"], pool.counters["replayed"]) == (len(plan), 0)
     environment.reset(Task("babyai", "pickup_dist", "train", 0))  # "pick up a grey object"
     assert environment.thought(environment.expert_actions()) == "I look around."
 

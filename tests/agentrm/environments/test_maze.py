@@ -42,11 +42,12 @@ def test_the_double_t_by_hand(environment) -> None:
         "There are walls to your left, above you, below you."
     )
     expected = ["right"] * 2 + ["down"] * 4 + ["right"] * 3 + ["down"] * 3
-    assert environment.expert_actions() == [f"move {move}" for move in expected]
-    assert environment.thought([]) == "The goal is 7 down and 5 right. It is 12 steps away. I can move right."
+    plan = environment.expert_actions()
+    assert plan == [f"move {move}" for move in expected]
+    assert environment.thought(plan) == "The goal is 7 down and 5 right. It is 12 steps away. I can move right."
     for move in expected[:-1]:
         assert not environment.step(f"move {move}").done
-    assert environment.thought([]) == "The goal is 1 down. It is 1 step away. I can move up or down."
+    assert environment.thought(plan[-1:]) == "The goal is 1 down. It is 1 step away. I can move up or down."
     last = environment.step("move down")
     assert last.done
     assert last.text == "Success! You have reached the goal."
