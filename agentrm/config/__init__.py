@@ -18,6 +18,7 @@ from agentrm.config.schema import (
     Representation,
     RewardKind,
     RewardTraining,
+    Scratch,
     Search,
     Tasks,
     TaskSet,
@@ -30,6 +31,9 @@ from agentrm.models.openai_policy import is_endpoint
 
 MOST_QUEUED = 2048
 """How many requests over HTTP may wait; one of them may hold a place at two replicas of the service."""
+
+# vLLM's attention kernels exist for these sizes only (its CPU backend has the shortest list).
+_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -186,6 +190,8 @@ def _check(config: Config) -> None:
     for name, value in positive:
         _positive(name, value)
     _check_search(config.trees)
+    if config.model.source == "scratch":
+        _check_scratch(config.model.scratch)
     most = (
         ("policy_engine", "replicas", config.policy_engine),
         ("reward_engine", "replicas", config.reward_engine),
@@ -271,6 +277,20 @@ def _kinds(each: TaskSet) -> list[tuple[str, str]]:
 def kind_names(each: TaskSet) -> list[str]:
     """The kinds of a task set as ENVIRONMENT.KIND."""
     return [f"{each.environment}.{kind}" for kind in each.kinds or environment_class(each.environment).kinds]
+
+
+def _check_scratch(scratch: Scratch) -> None:
+    for name in ("layers", "heads"):
+        _positive(f"model.scratch.{name}", getattr(scratch, name))
+    size, rest = divmod(scratch.hidden, scratch.heads)
+    if rest or size not in _HEAD_SIZES:
+        raise UserError(
+            f"the keys model.scratch.hidden={scratch.hidden} and heads={scratch.heads} give heads of "
+            f"{scratch.hidden / scratch.heads:g}: choose them so that hidden / heads is one of "
+            f"{', '.join(map(str, _HEAD_SIZES))}"
+        )
+    if scratch.kv_heads is not None and (scratch.kv_heads < 1 or scratch.heads % scratch.kv_heads):
+        raise UserError(f"the key model.scratch.kv_heads is {scratch.kv_heads}: it must divide heads={scratch.heads}")
 
 
 def _check_search(search: Search) -> None:

@@ -35,15 +35,12 @@ CHAT_TEMPLATE = (
 # Words and single digits up to the next punctuation mark, as what may become one token (SuperBPE, Liu et al., 2025).
 _PHRASES = r" ?(?:\p{L}+|\p{N})(?: (?:\p{L}+|\p{N}))*| ?[^\s\p{L}\p{N}]+|\s+"
 
-# vLLM's attention kernels exist for these sizes only (its CPU backend has the shortest list).
-_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256)
-
 
 def prepare(model: Model, texts: Iterable[str], seed: int, directory: Path) -> None:
     """Write the base policy of a configuration to `directory`.
 
     `texts` are the turns that a `scratch` tokenizer learns from; the other sources ignore them. Raises UserError when
-    the source is absent or its shape cannot be used.
+    the source is absent or cannot be used.
     """
     if model.source == "scratch":
         _from_scratch(model.scratch, model.context, texts, seed, directory)
@@ -98,15 +95,6 @@ def scratch_shape(scratch: Scratch) -> dict[str, Any]:
 
 
 def _from_scratch(scratch: Scratch, context: int, texts: Iterable[str], seed: int, directory: Path) -> None:
-    head_size, rest = divmod(scratch.hidden, scratch.heads)
-    if rest or head_size not in _HEAD_SIZES:
-        raise UserError(
-            f"the keys model.scratch.hidden={scratch.hidden} and heads={scratch.heads} give heads of "
-            f"{scratch.hidden / scratch.heads:g}: choose them so that hidden / heads is one of "
-            f"{', '.join(map(str, _HEAD_SIZES))}"
-        )
-    if scratch.kv_heads is not None and (scratch.kv_heads < 1 or scratch.heads % scratch.kv_heads):
-        raise UserError(f"the key model.scratch.kv_heads is {scratch.kv_heads}: it must divide heads={scratch.heads}")
     tokenizer = train_tokenizer(texts, scratch.vocabulary, scratch.phrases)
     torch.manual_seed(seed)
     llama = LlamaForCausalLM(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,19 +73,11 @@ def test_the_template_is_what_the_renderer_renders(base: Path) -> None:
     assert renderer.tokenizer.decode(renderer.ids(messages)) == text
 
 
-def test_a_head_size_that_vllm_lacks_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="hidden=192 and heads=4 give heads of 48"):
-        prepare(Model(source="scratch", scratch=Scratch(hidden=192, heads=4)), TEXTS, 0, tmp_path)
-
-
 def test_attention_heads_share_key_value_heads(tmp_path: Path) -> None:
     scratch = Scratch(vocabulary=300, hidden=128, layers=1, heads=4, kv_heads=2)
     prepare(Model(source="scratch", context=128, scratch=scratch), TEXTS, 0, tmp_path)
     attention = AutoModelForCausalLM.from_pretrained(tmp_path).model.layers[0].self_attn
     assert (attention.q_proj.out_features, attention.k_proj.out_features) == (128, 64)
-    for uneven in (0, 3):
-        with pytest.raises(UserError, match=rf"model\.scratch\.kv_heads is {uneven}: it must divide heads=4"):
-            prepare(Model(source="scratch", scratch=replace(scratch, kv_heads=uneven)), TEXTS, 0, tmp_path)
 
 
 def test_a_vocabulary_without_room_for_the_bytes_is_refused(tmp_path: Path) -> None:
