@@ -8,6 +8,7 @@ from typing import Any
 from minigrid.envs.babyai.core.verifier import AfterInstr, BeforeInstr, GoToInstr, OpenInstr, PickupInstr, PutNextInstr
 
 from agentrm.environments.babyai_world import OBJECT_ACTION, Cell, World, neighbours, shortest_path
+from agentrm.environments.support import at_least
 
 _AT_HAND = {"toggle": "I toggle what is ahead of me.", "drop": "I put down what I carry."}
 
@@ -25,8 +26,8 @@ def solve(world: World, limit: int) -> list[str]:
 
 
 def thought(world: World, plan: Sequence[str]) -> str:
-    """What is to be done with the next two objects of the plan, and how far the first one is; of objects that have not
-    been seen, only those that the mission names.
+    """What is to be done with the next two objects of the plan, and how many actions it takes at least; of objects
+    that have not been seen, only those that the mission names.
     """
     if plan[0] in _AT_HAND:
         return _AT_HAND[plan[0]]
@@ -40,10 +41,9 @@ def thought(world: World, plan: Sequence[str]) -> str:
         return "I look around."
     todo = ", then ".join(aim for _, aim in aims[:2])
     nearest, _ = aims[0]
-    if nearest not in places:
-        return f"I have to {todo}. I have not seen it yet."
-    steps = sum(abs(there - here) for there, here in zip(places[nearest], world.position, strict=True))
-    return f"I have to {todo}. It is {steps} {'step' if steps == 1 else 'steps'} away."
+    unseen = nearest not in places
+    looking = " I have not seen it yet." if unseen else ""
+    return f"I have to {todo}.{looking} {at_least(len(aims) + unseen)}"
 
 
 def _next(world: World, instruction: Any) -> str | None:

@@ -24,7 +24,7 @@ from agentrm.environments.maze_grids import (
     perfect,
     rooms,
 )
-from agentrm.environments.support import GENERATED_SIZES, check_kind, derive_seed, digest, split_of
+from agentrm.environments.support import GENERATED_SIZES, at_least, check_kind, derive_seed, digest, split_of
 
 # How each kind is drawn: the generator, and how many crossings or rooms a side has.
 STYLES: dict[str, tuple[Callable[[Random, int], Grid], int]] = {
@@ -155,13 +155,12 @@ class Maze(Environment):
     def thought(self, plan: Sequence[str]) -> str:
         (goal_row, goal_column), (row, column) = self._live.goal, self._position
         rows, columns = goal_row - row, goal_column - column
-        sides = (-rows, "up"), (rows, "down"), (-columns, "left"), (columns, "right")
-        ways = [f"{count} {side}" for count, side in sides if count > 0]
-        steps = abs(rows) + abs(columns)
+        down = f"{abs(rows)} {'down' if rows > 0 else 'up'}" if rows else "there"
+        right = f"{abs(columns)} {'right' if columns > 0 else 'left'}" if columns else "there"
         free = [move for move in MOVES if not is_wall(self._live.grid, neighbour(self._position, move))]
         return (
-            f"The goal is {' and '.join(ways)}. It is {steps} {'step' if steps == 1 else 'steps'} away. "
-            f"I can move {' or '.join(free)}."
+            f"Row {row}, {goal_row}: {down}. Column {column}, {goal_column}: {right}. "
+            f"{at_least(abs(rows) + abs(columns))} I can move {' or '.join(free)}."
         )
 
     def admissible_actions(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the built-in environments share: optional engines, and seeds and splits of generated tasks."""
+"""What the built-in environments share: optional engines, seeds and splits of generated tasks, and words."""
 
 from __future__ import annotations
 
@@ -47,3 +47,10 @@ def split_of(content: str) -> str:
 def digest(*parts: object) -> str:
     """A fingerprint of plain values."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def at_least(actions: int) -> str:
+    """How far oracles think that it is: one sentence for all, so that what is learned of it in one environment can be
+    read in another.
+    """
+    return f"At least {actions} more {'action' if actions == 1 else 'actions'}."

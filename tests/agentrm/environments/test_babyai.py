@@ -66,9 +66,9 @@ def test_the_oracle_speaks_of_what_was_seen_or_is_asked_for(environment) -> None
     task = Task("babyai", "unlock", "train", 0)  # "open a purple door", behind a blue one
     plan = tuple(pool.expert_actions(task))
     assert pool.expert_thoughts(task, plan) == [
-        *["I have to go to the purple door. I have not seen it yet."] * 5,
-        "I have to toggle and go through the blue door, then go to the purple door. It is 5 steps away.",
-        "I have to go to the purple door. It is 7 steps away.",
+        *["I have to go to the purple door. I have not seen it yet. At least 2 more actions."] * 5,
+        "I have to toggle and go through the blue door, then go to the purple door. At least 2 more actions.",
+        "I have to go to the purple door. At least 1 more action.",
         "I toggle what is ahead of me.",
     ]
     assert pool.observe(task, plan).done

@@ -44,10 +44,14 @@ def test_the_double_t_by_hand(environment) -> None:
     expected = ["right"] * 2 + ["down"] * 4 + ["right"] * 3 + ["down"] * 3
     plan = environment.expert_actions()
     assert plan == [f"move {move}" for move in expected]
-    assert environment.thought(plan) == "The goal is 7 down and 5 right. It is 12 steps away. I can move right."
+    assert environment.thought(plan) == (
+        "Row 1, 8: 7 down. Column 1, 6: 5 right. At least 12 more actions. I can move right."
+    )
     for move in expected[:-1]:
         assert not environment.step(f"move {move}").done
-    assert environment.thought(plan[-1:]) == "The goal is 1 down. It is 1 step away. I can move up or down."
+    assert environment.thought(plan[-1:]) == (
+        "Row 7, 8: 1 down. Column 6, 6: there. At least 1 more action. I can move up or down."
+    )
     last = environment.step("move down")
     assert last.done
     assert last.text == "Success! You have reached the goal."

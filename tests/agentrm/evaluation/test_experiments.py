@@ -19,7 +19,7 @@ SHARED = {
     "generalisation": [MODELS[:3]] * 3 + [MODELS],
     "data-scaling": [MODELS[:3]] * 4 + [MODELS],
     "test-time-scaling": [MODELS] * 9,
-    "state-ablation": [MODELS[:3]] * 3 + [MODELS] + [MODELS[:3]],
+    "state-ablation": [MODELS] + [MODELS[:3]] * 4,
     "perturbations": [MODELS] * 4,
     "weak-to-strong": [MODELS, MODELS[:1]],
     "equal-tokens": [MODELS] * 4,
@@ -67,7 +67,7 @@ def test_thoughts_are_left_out_where_there_are_any(base: Config) -> None:
     alone = found["actions-alone"]
     assert (alone.thoughts, alone.actions, alone.observations) == (False, True, False)
     assert found["whole"].thoughts and not found["no-thoughts"].thoughts
-    kinds = configs("reward-kinds", base)
+    kinds = configs("reward-kinds", changed(base, ["train.representation.thoughts=false"]))
     assert not kinds["explicit"].train.representation.thoughts and kinds["implicit"].train.representation.thoughts
 
 
