@@ -64,6 +64,7 @@ class GenerationEngine:
             stop_token_ids=self._stop_ids,
             seed=seed,
             logprobs=0,
+            flat_logprobs=True,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
