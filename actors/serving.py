@@ -198,10 +198,12 @@ def deployed(config: Config, directory: storage.Location, http: bool) -> Iterato
     updates = name in serve.status().applications
     try:
         serve.run(scorer, name=name, route_prefix="/" if http else None)
-    except RuntimeError as error:
+    except BaseException as error:  # also a job's stop: replicas may answer before this call returns
         if not updates:
             serve.delete(name)
-        raise ModelError(f"the reward model in {directory} could not be served: {reason(error)}") from error
+        if isinstance(error, RuntimeError):
+            raise ModelError(f"the reward model in {directory} could not be served: {reason(error)}") from error
+        raise
     since = serve.status().applications[name].last_deployed_time_s
     scorers = _scorers(config, name)
     try:

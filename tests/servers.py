@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import boto3
 import pytest
@@ -15,10 +15,16 @@ from fastapi import FastAPI
 from moto.server import ThreadedMotoServer
 
 
+def free_ports(count: int) -> list[int]:
+    """Different ports that nothing listens on: all are held until the last is found."""
+    with ExitStack() as held:
+        found = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in found]
+
+
 def free_port() -> int:
     """A port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
+    return free_ports(1)[0]
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import pytest
 from agentrm.client import ScoringClient
 from tests.integration.heads import end
 from tests.reward_models import write_reward_model
-from tests.servers import free_port
+from tests.servers import free_port, free_ports
 
 TINY = "tests/integration/tiny.yaml"
 KEY = "right-key"
@@ -27,11 +27,11 @@ _MAZES = "tasks.demonstrations=[{environment: maze, kinds: [perfect_small], coun
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of a user of this head."""
-    home, port, dashboard = tmp_path_factory.mktemp("ray"), free_port(), free_port()
+    home, (port, dashboard, agent, agent_grpc) = tmp_path_factory.mktemp("ray"), free_ports(4)
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "AGENTRM_API_KEY": KEY}
     command = ["ray", "start", "--head", f"--port={port}", f"--temp-dir={home}", "--num-cpus=4"]
     command += [f"--dashboard-port={dashboard}", "--object-store-memory=100000000"]
-    command += [f"--dashboard-agent-listen-port={free_port()}", f"--dashboard-agent-grpc-port={free_port()}"]
+    command += [f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}"]
     subprocess.run(command, env={**os.environ, **token}, check=True, stdout=subprocess.DEVNULL)
     try:
         yield {**os.environ, **token, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
