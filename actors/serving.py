@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -196,22 +196,19 @@ def deployed(config: Config, directory: storage.Location, http: bool) -> Iterato
         http_options={"host": settings.host, "port": settings.port},
     )
     updates = name in serve.status().applications
+    since = None
     try:
-        serve.run(scorer, name=name, route_prefix="/" if http else None)
-    except BaseException as error:  # also a job's stop: replicas may answer before this call returns
-        if not updates:
-            serve.delete(name)
-        if isinstance(error, RuntimeError):
+        try:
+            serve.run(scorer, name=name, route_prefix="/" if http else None)
+        except RuntimeError as error:
             raise ModelError(f"the reward model in {directory} could not be served: {reason(error)}") from error
-        raise
-    since = serve.status().applications[name].last_deployed_time_s
-    scorers = _scorers(config, name)
-    try:
-        yield scorers
+        since = serve.status().applications[name].last_deployed_time_s
+        with closing(_scorers(config, name)) as scorers:
+            yield scorers
     finally:
-        scorers.close()
+        # A job may also be stopped before `since` is known: replicas answer before `serve.run` returns.
         served = serve.status().applications.get(name)
-        if served and served.last_deployed_time_s == since:
+        if served and (not updates if since is None else served.last_deployed_time_s == since):
             serve.delete(name)
 
 
