@@ -12,8 +12,10 @@ from typing import Any
 
 from ray.actor import ActorHandle
 
-# What comes within this time goes into one message.
-_LINGER_S = 0.005
+# What comes within this time for each request under way, but at most the latter, goes into one message: a few requests
+# hardly wait, and hundreds cost few messages.
+_LINGER_S = 0.0001
+_LONGEST_S = 0.05
 
 Request = tuple[Any, ...]
 """The arguments of the function that a `Desk` serves."""
@@ -63,7 +65,7 @@ class Desk:
             while not box.ready:
                 box.filled.clear()
                 await box.filled.wait()
-            await asyncio.sleep(_LINGER_S)
+            await _linger(len(box.running) + len(box.ready))
         return self._life, dict(box.ready)
 
     async def _answer(self, box: _Box, number: int, request: Request) -> None:
@@ -111,7 +113,7 @@ class Line:
 
     async def _submit(self) -> None:
         while self._unsent:
-            await asyncio.sleep(_LINGER_S)
+            await _linger(len(self._waiting))
             numbers, self._unsent = self._unsent, []
             requests = {number: self._waiting[number][0] for number in numbers if number in self._waiting}
             life = await self._actor.submit.remote(self._client, requests)
@@ -144,3 +146,7 @@ class Line:
             for _, waiting in self._waiting.values():
                 if not waiting.done():
                     waiting.set_exception(error)
+
+
+async def _linger(requests: int) -> None:
+    await asyncio.sleep(min(_LINGER_S * requests, _LONGEST_S))

@@ -7,8 +7,9 @@ import os
 import queue
 import tempfile
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -32,6 +33,9 @@ _BATCHED_TOKENS = 4096
 
 # vLLM keeps what describes the running batch in globals of its modules, so engines of one process take turns.
 _STEPPING = threading.Lock()
+
+# A request's future, with its output or the error.
+_Answer = tuple[asyncio.Future, Any, Exception | None]
 
 
 class EngineLoop:
@@ -89,9 +93,8 @@ class EngineLoop:
         """The engine's finished output for one prompt of token ids. Raises InputRefused."""
         if max(ids) >= self._vocabulary:
             raise InputRefused(f"the token id {max(ids)} is not in the model's vocabulary of {self._vocabulary}")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future = loop.create_future()
-        self._inbox.put((list(ids), parameters, loop, future))
+        future: asyncio.Future = asyncio.get_running_loop().create_future()
+        self._inbox.put((list(ids), parameters, future))
         if not self.alive:
             raise ModelError("the vLLM engine has stopped: restart its replica")
         return await future
@@ -107,36 +110,35 @@ class EngineLoop:
         self._thread.join()
 
     def _run(self) -> None:
-        waiting: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Future]] = {}
+        waiting: dict[str, asyncio.Future] = {}
         error: Exception = ModelError("the vLLM engine was closed")
         try:
             while self._admit(waiting):
                 with _STEPPING:
                     finished = [output for output in self._core.step() if output.finished]
-                for output in finished:
-                    _resolve(*waiting.pop(output.request_id), output, None)
+                _resolve([(waiting.pop(output.request_id), output, None) for output in finished])
         except Exception as failure:  # the engine's own crash: every waiting caller must hear of it
             error = ModelError(f"the vLLM engine failed: {failure!r}")
-        for loop, future in waiting.values():
-            _resolve(loop, future, None, error)
+        unanswered = list(waiting.values())
         while not self._inbox.empty():
             if item := self._inbox.get():
-                _resolve(item[2], item[3], None, error)
+                unanswered.append(item[2])
+        _resolve([(future, None, error) for future in unanswered])
 
-    def _admit(self, waiting: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Future]]) -> bool:
+    def _admit(self, waiting: dict[str, asyncio.Future]) -> bool:
         """Hand all new requests to the engine, sleeping when there is nothing to do; False to stop."""
         while not self._inbox.empty() or not waiting:
             item = self._inbox.get()
             if item is None:
                 return False
-            ids, parameters, loop, future = item
+            ids, parameters, future = item
             name = str(next(self._names))
             try:
                 self._core.add_request(name, {"prompt_token_ids": ids}, parameters)
             except (ValueError, TypeError) as refused:
-                _resolve(loop, future, None, InputRefused(f"the vLLM engine refused a request: {refused}"))
+                _resolve([(future, None, InputRefused(f"the vLLM engine refused a request: {refused}"))])
                 continue
-            waiting[name] = loop, future
+            waiting[name] = future
         return True
 
 
@@ -150,15 +152,20 @@ def alone_on_gpu(engine: Engine) -> AbstractContextManager[Any]:
     return FileLock(Path(tempfile.gettempdir(), f"agentrm-{os.getuid()}-gpu-{gpu}.lock"))
 
 
-def _resolve(loop: asyncio.AbstractEventLoop, future: asyncio.Future, output: Any, error: Exception | None) -> None:
-    def settle() -> None:
+def _resolve(answers: Iterable[_Answer]) -> None:
+    """Settle futures, each in its event loop, which is woken once for all of its own."""
+    by_loop: defaultdict[asyncio.AbstractEventLoop, list[_Answer]] = defaultdict(list)
+    for answer in answers:
+        by_loop[answer[0].get_loop()].append(answer)
+    for loop, own in by_loop.items():
+        with suppress(RuntimeError):  # the callers' event loop is gone, so nobody waits for these answers
+            loop.call_soon_threadsafe(_settle, own)
+
+
+def _settle(answers: Iterable[_Answer]) -> None:
+    for future, output, error in answers:
         if not future.done():
             future.set_exception(error) if error else future.set_result(output)
-
-    try:
-        loop.call_soon_threadsafe(settle)
-    except RuntimeError:  # the caller's event loop is gone, so nobody waits for this answer
-        return
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,23 +51,26 @@ class GenerationEngine:
         self._sampling = sampling
         self._stop_ids = list(stop_ids)
         self._context = context
-
-    async def generate(self, ids: Sequence[int], n: int, greedy: bool, seed: int) -> list[Completion]:
-        """`n` completions of one prompt; equal arguments give equal completions on one engine build."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        parameters = SamplingParams(
-            n=1 if greedy else n,
-            temperature=0.0 if greedy else self._sampling.temperature,
-            top_p=1.0 if greedy else self._sampling.top_p,
-            max_tokens=min(self._sampling.max_tokens, self._context - len(ids)),
+        self._parameters = partial(
+            SamplingParams,
             stop_token_ids=self._stop_ids,
-            seed=seed,
             logprobs=0,
             flat_logprobs=True,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    async def generate(self, ids: Sequence[int], n: int, greedy: bool, seed: int) -> list[Completion]:
+        """`n` completions of one prompt; equal arguments give equal completions on one engine build."""
+        parameters = self._parameters(
+            n=1 if greedy else n,
+            temperature=0.0 if greedy else self._sampling.temperature,
+            top_p=1.0 if greedy else self._sampling.top_p,
+            max_tokens=min(self._sampling.max_tokens, self._context - len(ids)),
+            seed=seed,
         )
         output = await self._loop.request(ids, parameters)
         completions = [self._completion(each) for each in sorted(output.outputs, key=lambda each: each.index)]
