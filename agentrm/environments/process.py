@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -127,6 +128,9 @@ def serve(descriptor: int, max_sessions: int) -> None:
         while (calls := connection.recv()) is not None:
             for call in calls:
                 connection.send(_answer(perform, call))
+                if call[0] == "open":
+                    # An engine's modules live as long as this process, so the collector need not walk them.
+                    gc.freeze()
     pool.close()
     with suppress(OSError):
         connection.send((None, None))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from agentrm.environments.base import Environment, Grade, Observation, Task
@@ -63,7 +64,8 @@ class SessionPool:
 
     def __init__(self, max_sessions: int = 256, max_snapshots: int = 4096, max_memories: int = 20_000) -> None:
         self._max_sessions = max_sessions
-        self._live: OrderedDict[Place, Session] = OrderedDict()  # those that are needed least come first
+        # By environment; those that are needed least come first.
+        self._live: defaultdict[str, OrderedDict[Place, Session]] = defaultdict(OrderedDict)
         self._idle: list[Session] = []
         self._snapshots: LRU[Place, tuple[Any, Observation]] = LRU(max_snapshots)
         self._observations: LRU[Place, Observation] = LRU(max_memories)
@@ -73,7 +75,7 @@ class SessionPool:
     @property
     def sessions(self) -> list[Session]:
         """All live engines."""
-        return [*self._idle, *self._live.values()]
+        return [*self._idle, *chain.from_iterable(live.values() for live in self._live.values())]
 
     def open(self, name: str) -> None:
         """Start an engine of this environment, unless one is live. Raises UserError when it cannot be had here."""
@@ -96,8 +98,9 @@ class SessionPool:
             known = self._at(task, actions, lambda session: session.environment.grade())
             self._grades.put(place, known)
             # Callers grade where they stop: this engine is the first to be given to another state.
-            if place in self._live:
-                self._live.move_to_end(place, last=False)
+            live = self._live[task.environment]
+            if place in live:
+                live.move_to_end(place, last=False)
         return known
 
     def fingerprint(self, task: Task, actions: Actions) -> str:
@@ -151,7 +154,7 @@ class SessionPool:
         """The engine that is next to the state, and the snapshot to restore in it first, if there is one."""
         for count in range(len(actions), -1, -1):
             place = task, actions[:count]
-            live = self._live.pop(place, None)
+            live = self._live[task.environment].pop(place, None)
             if live is not None:
                 self.counters["live_hits"] += count >= len(actions) - 1
                 return live, None
@@ -164,16 +167,14 @@ class SessionPool:
         for index, session in enumerate(self._idle):
             if session.name == name:
                 return self._idle.pop(index)
-        cls = environment_class(name)
-        limit = min(cls.max_live or self._max_sessions, self._max_sessions)
-        full = len(self._live) >= limit
-        own = [place for place, session in self._live.items() if session.name == name] if full else []
-        if len(own) >= limit:
-            session = self._live.pop(own[0])
+        cls, own = environment_class(name), self._live[name]
+        if len(own) >= min(cls.max_live or self._max_sessions, self._max_sessions):
+            _, session = own.popitem(last=False)
             session.place = None
             return session
-        if len(self._idle) + len(self._live) >= self._max_sessions:
-            _discard(self._idle.pop(0) if self._idle else self._live.popitem(last=False)[1])
+        if len(self._idle) + sum(map(len, self._live.values())) >= self._max_sessions:
+            most = max(self._live.values(), key=len)
+            _discard(self._idle.pop(0) if self._idle else most.popitem(last=False)[1])
         return Session(name, cls())
 
     def _restore(self, session: Session, place: Place) -> tuple[Place, Observation]:
@@ -221,7 +222,7 @@ class SessionPool:
             session.place = None
             self._idle.append(session)
         else:
-            self._live[session.place] = session
+            self._live[session.name][session.place] = session
 
 
 def _discard(session: Session) -> None:
