@@ -78,6 +78,7 @@ def find_task(name: str, seed: int) -> Task:
     return task
 
 
+@cache
 def _base_class(name: str) -> type[Environment]:
     if name not in _entries():
         raise UserError(f"unknown environment {name!r}: choose one of {', '.join(names())}")

@@ -18,6 +18,11 @@ def tricky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     )
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     monkeypatch.syspath_prepend(str(tmp_path))
-    registry._entries.cache_clear()
+    forget()
     yield
+    forget()
+
+
+def forget() -> None:
     registry._entries.cache_clear()
+    registry._base_class.cache_clear()
