@@ -35,7 +35,7 @@ class TreeBuilder:
         self, config: Config, policy: Policy, store: str, environments: Fleet, reward_model: RewardModel | None
     ) -> None:
         yield_to_engines()
-        # What is imported by now lives as long as the process: a collector that walks it takes an eighth of its time.
+        # What is imported by now lives as long as this process, so the collector need not walk it.
         gc.freeze()
         self._metrics = TreeMetrics()
         sessions, grader = RemoteSessions(environments), RemoteGrader(environments)

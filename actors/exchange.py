@@ -12,7 +12,7 @@ from typing import Any
 
 from ray.actor import ActorHandle
 
-# What comes within this time for each request under way, but at most the latter, goes into one message: a few requests
+# A message gathers for the first of these times per request under way, and for the second at most: a few requests
 # hardly wait, and hundreds cost few messages.
 _LINGER_S = 0.0001
 _LONGEST_S = 0.05

@@ -129,7 +129,7 @@ def serve(descriptor: int, max_sessions: int) -> None:
             for call in calls:
                 connection.send(_answer(perform, call))
                 if call[0] == "open":
-                    # An engine's modules live as long as this process, so the collector need not walk them.
+                    # What an engine imports lives as long as this process, so the collector need not walk it.
                     gc.freeze()
     pool.close()
     with suppress(OSError):

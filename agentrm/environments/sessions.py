@@ -98,9 +98,9 @@ class SessionPool:
             known = self._at(task, actions, lambda session: session.environment.grade())
             self._grades.put(place, known)
             # Callers grade where they stop: this engine is the first to be given to another state.
-            live = self._live[task.environment]
-            if place in live:
-                live.move_to_end(place, last=False)
+            own = self._live[task.environment]
+            if place in own:
+                own.move_to_end(place, last=False)
         return known
 
     def fingerprint(self, task: Task, actions: Actions) -> str:
@@ -152,9 +152,10 @@ class SessionPool:
 
     def _nearest(self, task: Task, actions: Actions) -> tuple[Session, Place | None]:
         """The engine that is next to the state, and the snapshot to restore in it first, if there is one."""
+        own = self._live[task.environment]
         for count in range(len(actions), -1, -1):
             place = task, actions[:count]
-            live = self._live[task.environment].pop(place, None)
+            live = own.pop(place, None)
             if live is not None:
                 self.counters["live_hits"] += count >= len(actions) - 1
                 return live, None
