@@ -340,14 +340,20 @@ def _check_reward_training(train: RewardTraining) -> None:
         raise UserError("train.ensemble.members needs train.epochs: members that only fit a head are all the same")
     if not 0 <= train.ensemble.penalty < inf:
         raise UserError(f"the key train.ensemble.penalty is {train.ensemble.penalty}: it must be 0 or more")
-    if train.kind is not RewardKind.explicit and shown != Representation():
-        told = "train.representation needs train.kind=explicit: an implicit reward model reads whole states"
-        left_out = " ".join(f"train.representation.{name}=true" for name, read in asdict(shown).items() if not read)
-        raise UserError(f"{told} ({left_out})")
-    if train.kind is not RewardKind.explicit and train.merge_paths:
-        raise UserError("train.merge_paths needs train.kind=explicit: an implicit one reads each token after another")
+    if train.kind is not RewardKind.explicit:
+        _check_implicit(train)
     if not (shown.thoughts or shown.actions or shown.observations):
         raise UserError("train.representation drops thoughts, actions and observations: keep one of them")
+
+
+def _check_implicit(train: RewardTraining) -> None:
+    """An implicit reward model reads each token of a whole state after another, as its reference did."""
+    plain, shown = asdict(Representation()), asdict(train.representation)
+    needed = [f"representation.{name}={str(value).lower()}" for name, value in plain.items() if shown[name] != value]
+    needed += ["merge_paths=false"] if train.merge_paths else []
+    if needed:
+        changes = " ".join(f"train.{change}" for change in needed)
+        raise UserError(f"train.kind={train.kind.value} reads whole states as they are, token by token: add {changes}")
 
 
 def _check_learned(names: Sequence[str], trees: Sequence[TaskSet]) -> None:

@@ -145,11 +145,17 @@ class Labels:
 
 @dataclass
 class Representation:
-    """What a reward model reads of a state beside the instruction: the paper's ablation drops one or two of these."""
+    """What a reward model reads of a state beside the instruction: the paper's ablation drops one or two of its
+    `thoughts`, `actions` and `observations`.
+
+    `action_count`: each answer of the environment ends with how many actions were taken ("3 actions taken."). Rollouts
+    end after so many, so a value depends on it, and the words are the same in environments that it has never seen.
+    """
 
     thoughts: bool = True
     actions: bool = True
     observations: bool = True
+    action_count: bool = False
 
 
 class RewardKind(str, Enum):

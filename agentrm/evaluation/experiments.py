@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from agentrm.config import kind_names, learned_sets
-from agentrm.config.schema import ActionFormat, Config, Representation, RewardKind, TaskSet
+from agentrm.config.schema import ActionFormat, Config, RewardKind, TaskSet
 from agentrm.environments import environment_class
 from agentrm.environments.perturbations import MARK
 from agentrm.errors import UserError
@@ -81,8 +81,9 @@ def several_environments(config: Config) -> bool:
 
 
 def _reward_kinds(config: Config) -> Variants:
+    whole = [*_representation(), "train.representation.action_count=false"]
     trained = {
-        kind.value: [_GREEDY, f"train.kind={kind.value}", *([] if kind is RewardKind.explicit else _representation())]
+        kind.value: [_GREEDY, f"train.kind={kind.value}", *([] if kind is RewardKind.explicit else whole)]
         for kind in RewardKind
     }
     several = {"ensemble": [_GREEDY, f"train.ensemble.members={_MEMBERS}"]}
@@ -122,7 +123,8 @@ def _state_ablation(config: Config) -> Variants:
 
 def _representation(left_out: Collection[str] = ()) -> list[str]:
     """Overrides for a reward model that reads whole states but for what is `left_out`."""
-    return [f"train.representation.{name}={str(name not in left_out).lower()}" for name in asdict(Representation())]
+    parts = ("thoughts", "actions", "observations")
+    return [f"train.representation.{name}={str(name not in left_out).lower()}" for name in parts]
 
 
 def _perturbations(config: Config) -> Variants:

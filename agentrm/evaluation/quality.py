@@ -22,8 +22,8 @@ from agentrm.search.tree import Tree
 MARGIN = 0.05
 """Pairs whose labels differ by no more than this are ties and count nowhere."""
 
-MODEL, LENGTH = "reward model", "length"
-"""The method that is judged, and the baseline that it must beat: fewer steps are better."""
+MODEL = "reward model"
+"""The method that is judged."""
 
 UNSEEN = "unseen"
 
@@ -79,16 +79,17 @@ def quality(
     group: `trees`, `states`; `mse` beside `mse_of_mean` (the labels' variance: always answering the mean) and
     `mse_ratio` of the two; `spearman` over all states; `calibration`, tenths of the states by prediction with the means
     of `predicted` and `label`; `methods`, for the reward model, those beside it and each baseline
-    `spearman_within_tree` and the ACCURACIES; `lead`, the reward model's accuracies minus those of length, paired by
-    tree. Intervals, `{value, low, high, trees}`, are bootstrapped over trees; a predicted tie counts half; a metric is
-    None where no tree has a pair or a variance to measure it on.
+    `spearman_within_tree` and the ACCURACIES; `lead`, by baseline, the reward model's accuracies minus the baseline's,
+    paired by tree. Intervals, `{value, low, high, trees}`, are bootstrapped over trees; a predicted tie counts half; a
+    metric is None where no tree has a pair or a variance to measure it on.
 
-    `beats_length`: both leads, over all pairs and over those at equal depth, are above 0 with their whole interval;
-    None where there are no such pairs.
+    `beats`, by baseline: both leads, over all pairs and over those at equal depth, are above 0 with their whole
+    interval; None where there are no such pairs.
     """
     baselines: dict[str, RandomScores | ShortestFirst | PolicyLikelihood] = {
         "random": RandomScores(settings.seed),
-        LENGTH: ShortestFirst(),
+        # Fewer steps are better.
+        "length": ShortestFirst(),
         "policy log-probability": PolicyLikelihood(),
     }
     groups: dict[str, list[_Scored]] = defaultdict(list)
@@ -111,7 +112,7 @@ def quality(
         names = [tree.task.environment, f"{tree.task.environment}.{tree.task.kind}"]
         for name in ["all", *names] if names[1] in learned else [f"{UNSEEN} {name}" for name in names]:
             groups[name].append(scored)
-    return {name: _metrics(groups[name], settings) for name in sorted(groups)}
+    return {name: _metrics(groups[name], settings, baselines) for name in sorted(groups)}
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float | None:
@@ -136,7 +137,7 @@ def pairwise_accuracy(labels: np.ndarray, predictions: np.ndarray, match: np.nda
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
 
 
-def _metrics(trees: Sequence[_Scored], settings: Settings) -> dict[str, Any]:
+def _metrics(trees: Sequence[_Scored], settings: Settings, baselines: Collection[str]) -> dict[str, Any]:
     labels = np.concatenate([tree.labels for tree in trees])
     predictions = np.concatenate([tree.predictions[MODEL] for tree in trees])
 
@@ -158,15 +159,17 @@ def _metrics(trees: Sequence[_Scored], settings: Settings) -> dict[str, Any]:
         for method in trees[0].predictions
     }
     lead = {
-        name: mean(
-            [
-                None if ours is None or theirs is None else ours - theirs
-                for ours, theirs in zip(accuracies[MODEL][name], accuracies[LENGTH][name], strict=True)
-            ]
-        )
-        for name in ACCURACIES
+        baseline: {
+            name: mean(
+                [
+                    None if ours is None or theirs is None else ours - theirs
+                    for ours, theirs in zip(accuracies[MODEL][name], accuracies[baseline][name], strict=True)
+                ]
+            )
+            for name in ACCURACIES
+        }
+        for baseline in baselines
     }
-    decisive = [lead["pairwise"], lead["pairwise_equal_depth"]]
     return {
         "trees": len(trees),
         "states": len(labels),
@@ -182,9 +185,16 @@ def _metrics(trees: Sequence[_Scored], settings: Settings) -> dict[str, Any]:
             for method in accuracies
         },
         "lead": lead,
-        "beats_length": None if None in decisive else all(each["low"] > 0 for each in decisive if each),
+        "beats": {baseline: _decided(lead[baseline]) for baseline in baselines},
         "calibration": _calibration(labels, predictions),
     }
+
+
+def _decided(lead: Mapping[str, dict[str, float | int] | None]) -> bool | None:
+    over_all, equal_depth = lead["pairwise"], lead["pairwise_equal_depth"]
+    if over_all is None or equal_depth is None:
+        return None
+    return over_all["low"] > 0 and equal_depth["low"] > 0
 
 
 def _plain(interval: Interval, trees: int) -> dict[str, float | int]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agentrm.evaluation.quality import ACCURACIES, LENGTH, MODEL, UNSEEN
+from agentrm.evaluation.quality import ACCURACIES, MODEL, UNSEEN
 
-HEADINGS = ("trees", "method", *(name.replace("_", " ") for name in ACCURACIES), "error / variance", "beats length")
+HEADINGS = ("trees", "method", *(name.replace("_", " ") for name in ACCURACIES), "error / variance", "beats")
 
 
 def rows(quality: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -23,18 +23,27 @@ def rows(quality: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
                 method,
                 *(_interval(figures[accuracy]) for accuracy in ACCURACIES),
                 _interval(group["mse_ratio"]) if judged else "",
-                {True: "yes", False: "no", None: "–"}[group["beats_length"]] if judged else "",
+                _beaten(group["beats"]) if judged else "",
             )
 
 
 def verdicts(quality: Mapping[str, Any]) -> list[str]:
-    """One sentence per environment whose reward model is not shown to be better than counting steps."""
-    return [
-        f"On the held-out trees of {name} the {MODEL} is not shown to beat {LENGTH} (fewer steps are better): "
-        "distrust what it gains there."
-        for name, group in quality.items()
-        if "." not in name and name != "all" and group["beats_length"] is False
-    ]
+    """One sentence per environment whose reward model is not shown to be better than every baseline."""
+    found = []
+    for name, group in quality.items():
+        better = [baseline for baseline, beaten in group["beats"].items() if beaten is False]
+        if better and "." not in name and name != "all":
+            found.append(
+                f"On the held-out trees of {name} the {MODEL} is not shown to beat {' and '.join(better)}: "
+                "distrust what it gains there."
+            )
+    return found
+
+
+def _beaten(beats: Mapping[str, bool | None]) -> str:
+    if None in beats.values():
+        return "–"
+    return "all" if all(beats.values()) else ", ".join(name for name, beaten in beats.items() if beaten) or "none"
 
 
 def _interval(figure: Mapping[str, float] | None) -> str:

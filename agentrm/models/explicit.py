@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from agentrm.config.schema import ActionFormat, Representation
 from agentrm.errors import ModelError, UserError
-from agentrm.models.rendering import REPRESENTATION
+from agentrm.models.rendering import COUNTING, REPRESENTATION
 
 # bfloat16 keeps 8 bits of a value, and a CPU and a GPU round at different places.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
@@ -31,7 +31,8 @@ def build(
     """Write the untrained reward model of a causal LM's directory: its backbone, and a head that answers 0.
 
     `representation` (default: the whole state) goes into its config.json, so that every `Renderer` of the directory
-    shows the model what it was trained on; `form` is how the turns to be cut are written. Raises UserError when `base`
+    shows the model what it was trained on; `form` is how the turns to be cut are written. Its chat template counts the
+    actions where the representation does, for libraries that know nothing of AgentRM. Raises UserError when `base`
     holds no such model.
     """
     if not (base / "config.json").is_file():
@@ -45,6 +46,8 @@ def build(
     model.config.pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     if representation is not None and representation != Representation():
         setattr(model.config, REPRESENTATION, asdict(representation) | {"action_format": form.value})
+        if representation.action_count:
+            tokenizer.chat_template = COUNTING + tokenizer.get_chat_template()
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 

@@ -25,6 +25,23 @@ if TYPE_CHECKING:
 REPRESENTATION = "agentrm_representation"
 """The key of a model's config.json that says which parts of a state it was trained on, where not on all."""
 
+COUNTING = """{%- set counted = namespace(messages=[]) -%}
+{%- for message in messages -%}
+{%- if message["role"] == "user" and not loop.first -%}
+{%- set taken = loop.index0 // 2 -%}
+{%- set count = taken ~ (" action taken." if taken == 1 else " actions taken.") -%}
+{%- set text = (message["content"] | trim ~ "\n" ~ count) | trim -%}
+{%- set counted.messages = counted.messages + [{"role": "user", "content": text}] -%}
+{%- else -%}
+{%- set counted.messages = counted.messages + [message] -%}
+{%- endif -%}
+{%- endfor -%}
+{%- set messages = counted.messages -%}
+"""
+"""What comes before the chat template of a model that reads how many actions were taken, so that any library which
+renders a conversation by the template shows it the same text.
+"""
+
 # A tokenizer keeps `split_special_tokens` from one call to the next, and conversations are rendered in threads.
 _ENCODING = threading.Lock()
 _MARKS = [f"mark{i}mark" for i in range(5)]
@@ -44,7 +61,8 @@ class Rendered:
 class Renderer:
     """Renders conversations that alternate user and assistant turns, beginning with the user.
 
-    `kept` says which parts of them (default: all), in turns written in `form`; the first turn is always whole. Raises
+    `kept` says which parts of them (default: all), in turns written in `form`, and whether the actions are counted; the
+    first turn is always whole. Raises
     ModelError at once when the tokenizer has no chat template or one that rewrites earlier turns.
     """
 
@@ -89,7 +107,9 @@ class Renderer:
         agent: list[bool] = []
         ends: list[int] = []
         for index, message in enumerate(messages):
-            turn_ids, turn_agent = self._turn(message["role"], index == 0, message["content"])
+            # Two messages to an action, the opening first.
+            taken = index // 2 if self._kept.action_count and message["role"] == "user" else 0
+            turn_ids, turn_agent = self._turn(message["role"], index == 0, message["content"], taken)
             ids += turn_ids
             agent += turn_agent
             ends.append(len(ids) - 1)
@@ -130,10 +150,13 @@ class Renderer:
         with _ENCODING:
             return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not special)
 
-    def _encode_turn(self, role: str, first: bool, text: str) -> tuple[list[int], list[bool]]:
-        """The ids of a whole turn, and which of them the agent wrote."""
+    def _encode_turn(self, role: str, first: bool, text: str, taken: int) -> tuple[list[int], list[bool]]:
+        """The ids of a whole turn, and which of them the agent wrote; it says how many actions were `taken` if any."""
         before, after = self._wrap[role, first]
-        content = self._encode(self._shown(role, first, text), special=False)
+        shown = self._shown(role, first, text)
+        if taken:
+            shown = f"{shown}\n{taken} {'action' if taken == 1 else 'actions'} taken.".strip()
+        content = self._encode(shown, special=False)
         written = role == "assistant"
         agent = [False] * len(before) + [written] * len(content) + [written and i == 0 for i in range(len(after))]
         return before + content + after, agent
@@ -152,10 +175,16 @@ class Renderer:
     def _split_template(self) -> tuple[dict[tuple[str, bool], tuple[list[int], list[int]]], list[int]]:
         """The ids around a turn's text, by role and whether it is the first turn, and those that open an answer."""
 
+        template = self.tokenizer.get_chat_template()
+        if self._kept.action_count:
+            template = template.removeprefix(COUNTING)
+
         def render(count: int, generate: bool = False) -> str:
             roles = ("user", "assistant")
             turns = [{"role": roles[i % 2], "content": _MARKS[i]} for i in range(count)]
-            return self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate)
+            return self.tokenizer.apply_chat_template(
+                turns, chat_template=template, tokenize=False, add_generation_prompt=generate
+            )
 
         whole, generation = render(5), render(5, True)
         pieces, rest = [], whole

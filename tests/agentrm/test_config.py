@@ -125,9 +125,16 @@ def test_a_configuration_with_changes_is_checked_as_a_loaded_one() -> None:
 
 
 def test_an_implicit_reward_model_reads_whole_states() -> None:
-    with pytest.raises(UserError, match=r"train\.representation needs train\.kind=explicit.*\.thoughts=true\)"):
-        load("quickstart", ["train.kind=implicit", "train.representation.thoughts=false"])
-    load("quickstart", ["train.kind=implicit"])
+    cut = ["train.kind=implicit", "train.representation.thoughts=false", "train.merge_paths=true"]
+    with pytest.raises(UserError) as caught:
+        load("quickstart", cut)
+    changes = str(caught.value).split(": add ")[1].split()
+    assert sorted(changes) == [
+        "train.merge_paths=false",
+        "train.representation.action_count=false",
+        "train.representation.thoughts=true",
+    ]
+    load("quickstart", [*cut, *changes])
 
 
 def test_no_epochs_need_a_probe() -> None:

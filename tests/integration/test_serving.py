@@ -21,7 +21,7 @@ import yaml
 from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from actors.serving import ServedRewardModel, application, deployed
 from agentrm.client import AsyncScoringClient
@@ -87,9 +87,12 @@ def client(served: ServedRewardModel, config: Config) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module")
 def expected(directory: Path) -> list[float]:
     model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
-    renderer = Renderer.from_pretrained(directory, CONTEXT)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
     with torch.inference_mode():
-        return [model(torch.tensor([renderer.ids(each)])).logits.item() for each in CONVERSATIONS]
+        return [
+            model(**tokenizer.apply_chat_template(each, return_tensors="pt", return_dict=True)).logits.item()
+            for each in CONVERSATIONS
+        ]
 
 
 def post(client: httpx.Client, conversations: object) -> httpx.Response:

@@ -106,8 +106,8 @@ def test_quality_of_one_tree_by_hand() -> None:
     # 0 at the root, -1 at the solved child, -2 at the failed one: only (solved, root) is ordered wrongly.
     assert values["policy log-probability"]["pairwise"] == pytest.approx(2 / 3)
     assert values["policy log-probability"]["siblings"] == 1.0
-    assert found["lead"]["pairwise"]["value"] == 0.5
-    assert found["beats_length"] is True
+    assert found["lead"]["length"]["pairwise"]["value"] == 0.5
+    assert found["beats"]["length"] is True
     assert found["calibration"] == [
         {"predicted": 0.25, "label": 0.0, "states": 1},
         {"predicted": 0.5, "label": 0.5, "states": 1},
@@ -137,21 +137,21 @@ def test_each_tree_counts_once_and_kinds_are_apart() -> None:
 def test_a_model_that_only_counts_steps_does_not_beat_length() -> None:
     trees = [tree("a", [0.9, 0.4, 0.2, 0.7], [None, 0.4, 0.2, 0.7], index) for index in range(5)]
     by_depth = quality(trees, [{0: 0.0, 1: -1.0, 2: -1.0, 3: -1.0}] * 5, SETTINGS, {"toy.a"})["toy"]
-    assert by_depth["lead"]["pairwise"]["value"] == 0.0
-    assert by_depth["beats_length"] is False
+    assert by_depth["lead"]["length"]["pairwise"]["value"] == 0.0
+    assert by_depth["beats"]["length"] is False
     # Perfect among siblings but no better than length over all pairs is not enough either.
     only_siblings = quality(trees, [{0: 0.5, 1: 0.4, 2: 0.2, 3: 0.7}] * 5, SETTINGS, {"toy.a"})["toy"]
-    assert only_siblings["lead"]["siblings"]["value"] == 0.5
-    assert only_siblings["lead"]["pairwise"]["value"] == pytest.approx(5 / 6 - 3 / 6 - 0.5 * 3 / 6)
-    assert only_siblings["beats_length"] is True
+    assert only_siblings["lead"]["length"]["siblings"]["value"] == 0.5
+    assert only_siblings["lead"]["length"]["pairwise"]["value"] == pytest.approx(5 / 6 - 3 / 6 - 0.5 * 3 / 6)
+    assert only_siblings["beats"]["length"] is True
     worse = quality(trees, [{0: -9.0, 1: 0.4, 2: 0.2, 3: 0.7}] * 5, SETTINGS, {"toy.a"})["toy"]
-    assert worse["lead"]["pairwise"]["value"] == pytest.approx(3 / 6 - 4.5 / 6)
-    assert worse["beats_length"] is False
+    assert worse["lead"]["length"]["pairwise"]["value"] == pytest.approx(3 / 6 - 4.5 / 6)
+    assert worse["beats"]["length"] is False
 
 
 def test_what_cannot_be_measured_is_none() -> None:
     metrics = quality([tree("a", [0.5], [None])], [{0: 0.5}], SETTINGS, {"toy.a"})["all"]
-    assert metrics["beats_length"] is None
+    assert metrics["beats"]["length"] is None
     assert metrics["mse_ratio"] is None
     assert metrics["mse"]["value"] == 0.0
 

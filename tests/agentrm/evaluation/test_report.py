@@ -221,11 +221,11 @@ def test_the_reward_models_quality_and_its_verdict_are_shown(
     row = next(line for line in lines if line.startswith("| toy (3) | reward model |"))
     # By hand: (a, root) is ordered wrongly, (root, b) and (a, b) rightly; length has 0.5 of each kind of pair.
     assert row.split(" | ")[2:5] == ["0.667 [0.667, 0.667]", "1.000 [1.000, 1.000]", "1.000 [1.000, 1.000]"]
-    assert row.endswith("| yes |")
+    assert row.endswith("| all |")
     page = (output / "report.html").read_text()
     assert page.count("<svg") == 3 and "value in the tree" in page
     assert "distrust" not in page
-    found["toy"]["beats_length"] = False
+    found["toy"]["beats"]["length"] = False
     directory.write_metrics("train", {"held_out": found})
     write_report(episodes(), output, config, directory)
     assert (

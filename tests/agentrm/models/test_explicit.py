@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from agentrm.config.schema import ActionFormat, Model, Representation, Scratch
 from agentrm.errors import ModelError, UserError
@@ -71,6 +72,11 @@ REACT = [
         (Representation(actions=False), ("left is best", "a wall")),
         (Representation(observations=False), ("Thought: left is best\nAction: go left", "")),
         (Representation(thoughts=False, actions=False), ("", "a wall")),
+        (Representation(action_count=True), ("Thought: left is best\nAction: go left", "a wall\n1 action taken.")),
+        (
+            Representation(observations=False, action_count=True),
+            ("Thought: left is best\nAction: go left", "1 action taken."),
+        ),
     ],
 )
 def test_the_model_is_shown_only_what_it_is_to_be_trained_on(
@@ -82,6 +88,21 @@ def test_the_model_is_shown_only_what_it_is_to_be_trained_on(
     cut = [REACT[0], *(message | {"content": turn} for message, turn in zip(REACT[1:], turns, strict=True))]
     expected = Renderer.from_pretrained(policy, 200).ids(cut)
     assert Renderer.from_pretrained(tmp_path / "cut", 200).ids(REACT) == expected
+
+
+def test_its_chat_template_counts_actions_in_any_library(policy: Path, tmp_path: Path) -> None:
+    build(policy, tmp_path / "counting", Representation(action_count=True), ActionFormat.react)
+    last = [{"role": "assistant", "content": "Action: stop"}, {"role": "user", "content": ""}]
+    conversation = [*REACT, *REACT[1:], *last]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "counting")
+    text = tokenizer.apply_chat_template(conversation, tokenize=False)
+    assert re.findall(r"(?:a wall\n|<\|user\|>)\d.*?taken\.", text) == [
+        "a wall\n1 action taken.",
+        "a wall\n2 actions taken.",
+        "<|user|>3 actions taken.",
+    ]
+    plain = tokenizer.apply_chat_template(conversation, return_dict=True)["input_ids"]
+    assert Renderer.from_pretrained(tmp_path / "counting", 500).ids(conversation) == plain
 
 
 def test_verify_accepts_the_scores_of_the_weights(trained: Path) -> None:
