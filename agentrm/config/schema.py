@@ -148,7 +148,7 @@ class Representation:
     """What a reward model reads of a state beside the instruction: the paper's ablation drops one or two of its
     `thoughts`, `actions` and `observations`.
 
-    `action_count`: each answer of the environment ends with how many actions were taken ("3 actions taken."). Rollouts
+    `action_count`: each answer of the environment ends with how many actions were taken ("Actions taken: 3"). Rollouts
     end after so many, so a value depends on it, and the words are the same in environments that it has never seen.
     """
 

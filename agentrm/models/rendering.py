@@ -28,9 +28,7 @@ REPRESENTATION = "agentrm_representation"
 COUNTING = """{%- set counted = namespace(messages=[]) -%}
 {%- for message in messages -%}
 {%- if message["role"] == "user" and not loop.first -%}
-{%- set taken = loop.index0 // 2 -%}
-{%- set count = taken ~ (" action taken." if taken == 1 else " actions taken.") -%}
-{%- set text = (message["content"] | trim ~ "\n" ~ count) | trim -%}
+{%- set text = (message["content"] | trim ~ "\nActions taken: " ~ loop.index0 // 2) | trim -%}
 {%- set counted.messages = counted.messages + [{"role": "user", "content": text}] -%}
 {%- else -%}
 {%- set counted.messages = counted.messages + [message] -%}
@@ -155,7 +153,7 @@ class Renderer:
         before, after = self._wrap[role, first]
         shown = self._shown(role, first, text)
         if taken:
-            shown = f"{shown}\n{taken} {'action' if taken == 1 else 'actions'} taken.".strip()
+            shown = f"{shown}\nActions taken: {taken}".strip()
         content = self._encode(shown, special=False)
         written = role == "assistant"
         agent = [False] * len(before) + [written] * len(content) + [written and i == 0 for i in range(len(after))]

@@ -72,10 +72,10 @@ REACT = [
         (Representation(actions=False), ("left is best", "a wall")),
         (Representation(observations=False), ("Thought: left is best\nAction: go left", "")),
         (Representation(thoughts=False, actions=False), ("", "a wall")),
-        (Representation(action_count=True), ("Thought: left is best\nAction: go left", "a wall\n1 action taken.")),
+        (Representation(action_count=True), ("Thought: left is best\nAction: go left", "a wall\nActions taken: 1")),
         (
             Representation(observations=False, action_count=True),
-            ("Thought: left is best\nAction: go left", "1 action taken."),
+            ("Thought: left is best\nAction: go left", "Actions taken: 1"),
         ),
     ],
 )
@@ -96,10 +96,10 @@ def test_its_chat_template_counts_actions_in_any_library(policy: Path, tmp_path:
     conversation = [*REACT, *REACT[1:], *last]
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "counting")
     text = tokenizer.apply_chat_template(conversation, tokenize=False)
-    assert re.findall(r"(?:a wall\n|<\|user\|>)\d.*?taken\.", text) == [
-        "a wall\n1 action taken.",
-        "a wall\n2 actions taken.",
-        "<|user|>3 actions taken.",
+    assert re.findall(r"(?:a wall\n|<\|user\|>)Actions taken: \d+<\|end\|>", text) == [
+        "a wall\nActions taken: 1<|end|>",
+        "a wall\nActions taken: 2<|end|>",
+        "<|user|>Actions taken: 3<|end|>",
     ]
     plain = tokenizer.apply_chat_template(conversation, return_dict=True)["input_ids"]
     assert Renderer.from_pretrained(tmp_path / "counting", 500).ids(conversation) == plain
