@@ -30,8 +30,10 @@ search trees. Scores are raw: higher is better, without sigmoid or softmax.
 {use}
 ```
 
-The conversation alternates user and assistant turns and ends with the environment's answer.
+The conversation alternates user and assistant turns and ends with the environment's answer.{counts}
 """
+
+_COUNTS = " The chat template adds to each answer but the first turn how many actions were taken, which the model reads."
 
 _EXPLICIT = (
     "text-classification",
@@ -65,6 +67,7 @@ def card(config: Config, metrics: Mapping[str, Any]) -> str:
     task, what, use = _EXPLICIT if config.train.kind is RewardKind.explicit else _IMPLICIT
     if config.train.ensemble.members > 1:
         what += _ENSEMBLE.format(**asdict(config.train.ensemble))
+    counts = _COUNTS if config.train.representation.action_count else ""
     quality = metrics["held_out"]
     tested = quality["all"]["trees"] if quality else 0
     sets = [
@@ -72,7 +75,7 @@ def card(config: Config, metrics: Mapping[str, Any]) -> str:
         for each in config.tasks.trees
     ]
     lines = [
-        _HEADER.format(task=task, what=what, version=__version__, use=use),
+        _HEADER.format(task=task, what=what, version=__version__, use=use, counts=counts),
         "## Data",
         "",
         f"{metrics['states']:,} states of search trees that the policy `{config.model.source}` grew in",

@@ -32,7 +32,8 @@ def test_the_card_holds_data_figures_and_configuration() -> None:
         assert f"- {each.environment}: {', '.join(each.kinds)}, {each.count} tasks" in body
     # By hand: of (a, root), (root, b) and (a, b) only the second is ordered rightly.
     assert "| **toy (3)** | **reward model** | **0.333 [0.333, 0.333]** | **0.000 [0.000, 0.000]** |" in body
-    assert "not shown to beat length" in body
+    assert "not shown to beat random and length" in body
+    assert "adds to each answer but the first turn how many actions were taken" in body
     settings = yaml.safe_load(body.partition("```yaml\n")[2].partition("```")[0])
     assert settings["learning_rate"] == 0.125
     assert "AutoModelForSequenceClassification" in body
@@ -41,6 +42,8 @@ def test_the_card_holds_data_figures_and_configuration() -> None:
 def test_an_implicit_model_says_how_it_is_loaded() -> None:
     config = load("quickstart")
     config.train.kind = RewardKind.implicit
+    config.train.representation.action_count = False
     text = card(config, METRICS)
     assert "pipeline_tag: text-generation" in text
     assert "agentrm.models.implicit import load" in text
+    assert "how many actions" not in text
