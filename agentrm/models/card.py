@@ -33,7 +33,7 @@ search trees. Scores are raw: higher is better, without sigmoid or softmax.
 The conversation alternates user and assistant turns and ends with the environment's answer.{counts}
 """
 
-_COUNTS = " The chat template adds to each answer but the first turn how many actions were taken, for the model to read."
+_COUNTS = " The chat template adds to each answer but the first turn how many actions were taken."
 
 _EXPLICIT = (
     "text-classification",
