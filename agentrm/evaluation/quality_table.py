@@ -34,7 +34,7 @@ def verdicts(quality: Mapping[str, Any]) -> list[str]:
         better = [baseline for baseline, beaten in group["beats"].items() if beaten is False]
         if better and "." not in name and name != "all":
             found.append(
-                f"On the held-out trees of {name} the {MODEL} is not shown to beat {' and '.join(better)}: "
+                f"On the held-out trees of {name} the {MODEL} is not shown to beat {', '.join(better)}: "
                 "distrust what it gains there."
             )
     return found

@@ -148,7 +148,7 @@ def test_the_quality_of_a_runs_reward_model_for_people_and_programs(tmp_path: Pa
     run.write_metrics("train", {"held_out": measured})
     assert json.loads(agentrm("evaluate", "--reward-models", str(tmp_path), "--json").stdout) == measured
     shown = agentrm("evaluate", "--reward-models", str(tmp_path)).stdout
-    assert "toy the reward model is not shown to beat length" in " ".join(shown.split())
+    assert "model is not shown to beat random, length, policy log-probability" in " ".join(shown.split())
 
 
 def test_the_benchmark_explains_itself_and_needs_a_policy(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_the_card_holds_data_figures_and_configuration() -> None:
         assert f"- {each.environment}: {', '.join(each.kinds)}, {each.count} tasks" in body
     # By hand: of (a, root), (root, b) and (a, b) only the second is ordered rightly.
     assert "| **toy (3)** | **reward model** | **0.333 [0.333, 0.333]** | **0.000 [0.000, 0.000]** |" in body
-    assert "not shown to beat random and length" in body
+    assert "not shown to beat random, length" in body
     assert "adds to each answer but the first turn how many actions were taken" in body
     settings = yaml.safe_load(body.partition("```yaml\n")[2].partition("```")[0])
     assert settings["learning_rate"] == 0.125
