@@ -60,8 +60,8 @@ class Renderer:
     """Renders conversations that alternate user and assistant turns, beginning with the user.
 
     `kept` says which parts of them (default: all), in turns written in `form`, and whether the actions are counted; the
-    first turn is always whole. Raises
-    ModelError at once when the tokenizer has no chat template or one that rewrites earlier turns.
+    first turn is always whole. Raises ModelError at once when the tokenizer has no chat template or one that rewrites
+    earlier turns.
     """
 
     def __init__(
