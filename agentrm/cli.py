@@ -342,7 +342,7 @@ def benchmark_search(
 def benchmark_score(
     overrides: Overrides = None,
     preset: Preset = "quickstart",
-    count: Annotated[int, typer.Option("--trees", min=2, help="How many of the run's trees to score.")] = 64,
+    count: Annotated[int, typer.Option("--trees", min=2, help="How many of the run's trees to score.")] = 512,
     clients: Annotated[int, typer.Option(min=1, help="How many clients load the service at once.")] = 200,
     seconds: Annotated[float, typer.Option(min=1, help="For how long they do.")] = 60,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,

@@ -10,8 +10,11 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
+import aiohttp
 import httpx
 from pydantic import BaseModel, ValidationError
 
@@ -51,6 +54,14 @@ class ServiceUnavailable(ServiceError):
     """No answer came in time, or none that can be read, each time that it was tried."""
 
 
+class _Answer(NamedTuple):
+    """An HTTP answer; `status` None for none, and `content` then says why."""
+
+    status: int | None
+    content: bytes
+    retry_after: str = ""
+
+
 class _Requests:
     """What both clients share: the requests, which answers are tried again and when, and what an answer means."""
 
@@ -63,23 +74,21 @@ class _Requests:
             yield min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
 
     @staticmethod
-    def wait(answer: httpx.Response | httpx.TransportError, wait: float) -> float | None:
+    def wait(answer: _Answer, wait: float) -> float | None:
         """Seconds until an answer's request is worth sending again; None for never."""
-        if isinstance(answer, httpx.TransportError):
-            return wait
-        if answer.status_code not in _RETRIED:
+        if answer.status is not None and answer.status not in _RETRIED:
             return None
-        named = answer.headers.get("Retry-After", "")
+        named = answer.retry_after
         return max(wait, min(float(named), _LONGEST_WAIT_S)) if named.isdigit() else wait
 
     @staticmethod
-    def read(answer: httpx.Response | httpx.TransportError, form: type[Body]) -> Body:
+    def read(answer: _Answer, form: type[Body]) -> Body:
         """The last answer's body. Raises the ServiceError that its status stands for."""
-        if isinstance(answer, httpx.TransportError):
-            raise ServiceUnavailable(f"the scoring service does not answer: {answer!r}") from answer
-        status = answer.status_code
+        status = answer.status
+        if status is None:
+            raise ServiceUnavailable(f"the scoring service does not answer: {answer.content.decode()}")
         try:
-            if answer.is_success:
+            if 200 <= status < 300:
                 return form.model_validate_json(answer.content)
             message = ErrorBody.model_validate_json(answer.content).error.message
         except ValidationError as error:
@@ -147,21 +156,22 @@ class ScoringClient:
             answer = self._try(method, path, body)
         return self._requests.read(answer, form)
 
-    def _try(self, method: str, path: str, body: dict[str, Any] | None) -> httpx.Response | httpx.TransportError:
+    def _try(self, method: str, path: str, body: dict[str, Any] | None) -> _Answer:
         try:
-            return self._http.request(method, path, json=body)
+            answer = self._http.request(method, path, json=body)
         except httpx.TransportError as error:
-            return error
+            return _Answer(None, repr(error).encode())
+        return _Answer(answer.status_code, answer.content, answer.headers.get("Retry-After", ""))
 
 
 class AsyncScoringClient:
     """`ScoringClient` for asyncio: the same calls, awaited."""
 
     def __init__(self, url: str, api_key: str = "", *, timeout_s: float = 60.0, retries: int = 3) -> None:
-        # Connections are the caller's to bound: a request that waits for one runs into its time-out.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        self._http = httpx.AsyncClient(base_url=url, headers=_headers(api_key), timeout=timeout_s, limits=limits)
+        self._url, self._headers = url.rstrip("/"), _headers(api_key)
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._requests = _Requests(retries)
+        self._http: aiohttp.ClientSession | None = None
 
     async def score(self, conversations: Sequence[Sequence[Message]]) -> list[float]:
         """See `ScoringClient`."""
@@ -181,7 +191,8 @@ class AsyncScoringClient:
 
     async def close(self) -> None:
         """See `ScoringClient`."""
-        await self._http.aclose()
+        if self._http is not None:
+            await self._http.close()
 
     async def __aenter__(self) -> AsyncScoringClient:
         return self
@@ -198,11 +209,32 @@ class AsyncScoringClient:
             answer = await self._try(method, path, body)
         return self._requests.read(answer, form)
 
-    async def _try(self, method: str, path: str, body: dict[str, Any] | None) -> httpx.Response | httpx.TransportError:
+    async def _try(self, method: str, path: str, body: dict[str, Any] | None) -> _Answer:
         try:
-            return await self._http.request(method, path, json=body)
-        except httpx.TransportError as error:
-            return error
+            async with self._session().request(method, self._url + path, json=body, allow_redirects=False) as answer:
+                return _Answer(answer.status, await answer.read(), answer.headers.get("Retry-After", ""))
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return _Answer(None, repr(error).encode())
+
+    def _session(self) -> aiohttp.ClientSession:
+        # It belongs to the loop that runs, which there need not be before the first request. Why not httpx: its pool
+        # looks at every connection for each request, which with 200 of them takes longer than the service.
+        if self._http is None:
+            self._http = aiohttp.ClientSession(
+                # Connections are the caller's to bound: a request that waits for one runs into its time-out. An idle
+                # one goes before uvicorn, after 5 s, closes it.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
+                headers=self._headers,
+                timeout=self._timeout,
+                proxy=_proxy(self._url),
+            )
+        return self._http
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for a server, as httpx finds it."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
 def _flat(response: ScoreResponse) -> list[float]:

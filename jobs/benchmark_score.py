@@ -1,11 +1,11 @@
 """How fast the scoring service is, side by side with the same reward model, states and machine.
 
-    agentrm benchmark score --preset quickstart --trees 64 --json
+    agentrm benchmark score --preset quickstart --trees 512 --json
 
-A beam workload: the states of trees, all those of one depth at a time, so that each batch holds the histories of the
-one before. (a) the pooling engine called directly, with token ids; (b) the service over HTTP, with conversations; (c)
-transformers, in padded batches, for 20 s at most. Then one new state at a time on (a) and (b), whose history has been
-scored; then many clients at once. The run directory must hold trees and an explicit reward model.
+A beam workload: 64 trees after 64 trees, all their states of one depth at a time, so that each batch holds the
+histories of the one before. (a) the pooling engine called directly, with token ids; (b) the service over HTTP, with
+conversations; (c) transformers, in padded batches, for 20 s at most. Then one new state at a time on (a) and (b), whose
+history has been scored; then many clients at once. The run directory must hold trees and an explicit reward model.
 """
 
 from __future__ import annotations
@@ -43,11 +43,14 @@ from jobs.runtime import cluster, main
 _TRANSFORMERS_S = 20.0
 _INCREMENTS = 60
 
+# Trees whose states share batches, as those of the episodes that a search runs at once.
+_TOGETHER = 64
+
 Conversation = list[Message]
 
 
 def run(
-    config: Config, trees: int = 64, clients: int = 200, seconds: float = 60.0, as_json: bool = False
+    config: Config, trees: int = 512, clients: int = 200, seconds: float = 60.0, as_json: bool = False
 ) -> dict[str, Any]:
     """Measure on `trees` trees of the run; prints and returns all figures. Raises UserError without trees or a reward
     model.
@@ -57,7 +60,7 @@ def run(
     found = list(islice(TreeStore(directory.require("trees", "trees")).trees(), trees))
     renderer = Renderer.from_pretrained(storage.fetch(model), config.model.context)
     # New states must be new: one tree's are kept for them.
-    batches, pairs = _by_depth(found[:-1]), _increments(found[-1])
+    batches, pairs = _batches(found[:-1]), _increments(found[-1])
     ids = [[renderer.ids(each) for each in batch] for batch in batches]
     states = sum(map(len, batches))
     # Ray reports what goes wrong in its actors on stdout, which belongs to the figures.
@@ -93,13 +96,13 @@ def run(
     return figures
 
 
-def _by_depth(trees: Sequence[Tree]) -> list[list[Conversation]]:
-    """All states of one depth, for every depth in turn."""
-    levels: dict[int, list[Conversation]] = defaultdict(list)
-    for tree in trees:
+def _batches(trees: Sequence[Tree]) -> list[list[Conversation]]:
+    """For `_TOGETHER` trees at a time, all their states of one depth, for every depth in turn."""
+    levels: dict[tuple[int, int], list[Conversation]] = defaultdict(list)
+    for number, tree in enumerate(trees):
         for index, node in enumerate(tree.nodes):
-            levels[node.depth].append(tree.state(index).messages())
-    return [levels[depth] for depth in sorted(levels)]
+            levels[number // _TOGETHER, node.depth].append(tree.state(index).messages())
+    return [levels[key] for key in sorted(levels)]
 
 
 def _increments(tree: Tree) -> list[tuple[Conversation, Conversation]]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 import pytest
+from fastapi import FastAPI
 
 from agentrm import client as client_module
 from agentrm.client import (
@@ -160,14 +159,32 @@ def test_nobody_there() -> None:
 
 
 def test_another_server_is_no_scoring_service() -> None:
-    async def hello(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": json.dumps({"hello": 1}).encode()})
+    app = FastAPI()
+    app.post("/v1/score")(lambda: {"hello": 1})
+    with serving(app) as address:
+        for found in both(address, lambda client: client.score(CONVERSATIONS)):
+            assert type(found) is ServiceUnavailable and "no scoring service" in str(found)
 
-    async def ask() -> None:
-        client = AsyncScoringClient("http://elsewhere")
-        client._http = httpx.AsyncClient(transport=httpx.ASGITransport(hello), base_url="http://elsewhere")
-        with pytest.raises(ServiceUnavailable, match="no scoring service"):
-            await client.score(CONVERSATIONS)
 
-    asyncio.run(ask())
+def test_a_slash_after_the_address_and_a_prefix_before_the_paths(backend: Backend) -> None:
+    app = FastAPI()
+    app.mount("/behind", create_app(backend.score, backend.healthy, Serve(), "a-model", context=1000))
+    with serving(app) as address:
+        assert both(f"{address}/behind/", lambda client: client.score(CONVERSATIONS)) == [[2.0, 2.0]] * 2
+
+
+def test_a_proxy_of_the_environment_is_asked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    for (model,) in both("http://scores.invalid", lambda client: client.models(), api_key=KEY):
+        assert model.id == "a-model"
+
+
+def test_a_client_outlives_no_loop_but_needs_none_to_be_made(url: str) -> None:
+    client = AsyncScoringClient(url, KEY)
+
+    async def ask() -> list[float]:
+        async with client:
+            return await client.score(CONVERSATIONS)
+
+    assert asyncio.run(ask()) == [2.0, 2.0]
