@@ -93,9 +93,12 @@ class Replay:
         arguments = directory, config.policy_engine, config.sampling, config.model.context, stop_ids
         self._engine = GenerationEngine(*arguments, config.seed)
 
+    async def warm(self) -> None:
+        """Return when the engine has answered once, alone and in a batch."""
+        await warm(self._engine)
+
     async def run(self, requests: Sequence[Request]) -> tuple[float, int]:
         """Seconds and sampled tokens of all requests, made at once."""
-        await warm(self._engine)
         started = time.perf_counter()
         answers = await asyncio.gather(
             *(self._engine.generate(each.ids.tolist(), each.n, False, each.seed) for each in requests)
@@ -142,9 +145,12 @@ class DirectScoring:
     def __init__(self, directory: str, engine: Engine, context: int) -> None:
         self._engine = ScoringEngine(storage.fetch(directory), engine, context)
 
+    async def warm(self) -> None:
+        """Return when the engine has answered once."""
+        await self._engine.score_ids(_WARMING)
+
     async def run(self, batches: Sequence[Sequence[list[int]]]) -> float:
         """Seconds for all batches, one after the other."""
-        await self._engine.score_ids(_WARMING)
         started = time.perf_counter()
         for batch in batches:
             await self._engine.score_ids(batch)

@@ -16,7 +16,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from itertools import islice
 from statistics import median
 from typing import Any
@@ -34,10 +34,12 @@ from agentrm.client import AsyncScoringClient, ServiceError
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config
 from agentrm.data.trees import TreeStore
+from agentrm.errors import ContextOverflow
 from agentrm.models.rendering import Renderer
 from agentrm.models.state import Message
 from agentrm.run import RunDirectory
 from agentrm.search.tree import Tree
+from jobs.benchmark_trees import warmed
 from jobs.runtime import cluster, main
 
 _TRANSFORMERS_S = 20.0
@@ -60,8 +62,9 @@ def run(
     found = list(islice(TreeStore(directory.require("trees", "trees")).trees(), trees))
     renderer = Renderer.from_pretrained(storage.fetch(model), config.model.context)
     # New states must be new: one tree's are kept for them.
-    batches, pairs = _batches(found[:-1]), _increments(found[-1])
-    ids = [[renderer.ids(each) for each in batch] for batch in batches]
+    fitting, pairs = _batches(found[:-1], renderer), _increments(found[-1], renderer)
+    batches = [[conversation for conversation, _ in batch] for batch in fitting]
+    ids = [[each for _, each in batch] for batch in fitting]
     states = sum(map(len, batches))
     # Ray reports what goes wrong in its actors on stdout, which belongs to the figures.
     with redirect_stdout(sys.stderr), cluster(config):
@@ -69,6 +72,7 @@ def run(
         options, one = actor_options(config, Role.rollouts, engine.gpus), Size.of(1, None, 1)
         with Fleet.start(DirectScoring, one, options, model, engine, context) as actors:
             (actor,) = actors.handles
+            asyncio.run(warmed(actors))
             direct = asyncio.run(_await(actor.run.remote(ids)))
             id_pairs = [(renderer.ids(first), renderer.ids(second)) for first, second in pairs]
             direct_increments = asyncio.run(_await(actor.increments.remote(id_pairs)))
@@ -96,21 +100,28 @@ def run(
     return figures
 
 
-def _batches(trees: Sequence[Tree]) -> list[list[Conversation]]:
-    """For `_TOGETHER` trees at a time, all their states of one depth, for every depth in turn."""
-    levels: dict[tuple[int, int], list[Conversation]] = defaultdict(list)
+def _batches(trees: Sequence[Tree], renderer: Renderer) -> list[list[tuple[Conversation, list[int]]]]:
+    """For `_TOGETHER` trees at a time, all their states of one depth, for every depth in turn, with their ids; without
+    those that exceed the context.
+    """
+    levels: dict[tuple[int, int], list[tuple[Conversation, list[int]]]] = defaultdict(list)
     for number, tree in enumerate(trees):
         for index, node in enumerate(tree.nodes):
-            levels[number // _TOGETHER, node.depth].append(tree.state(index).messages())
+            conversation = tree.state(index).messages()
+            with suppress(ContextOverflow):
+                levels[number // _TOGETHER, node.depth].append((conversation, renderer.ids(conversation)))
     return [levels[key] for key in sorted(levels)]
 
 
-def _increments(tree: Tree) -> list[tuple[Conversation, Conversation]]:
-    """States with their successors."""
-    return [
-        (tree.state(node.parent).messages(), tree.state(index).messages())
-        for index, node in enumerate(tree.nodes[1 : _INCREMENTS + 1], 1)
-    ]
+def _increments(tree: Tree, renderer: Renderer) -> list[tuple[Conversation, Conversation]]:
+    """States with their successors, where these do not exceed the context."""
+    pairs = []
+    for index, node in enumerate(tree.nodes[1 : _INCREMENTS + 1], 1):
+        conversation = tree.state(index).messages()
+        with suppress(ContextOverflow):
+            renderer.ids(conversation)
+            pairs.append((tree.state(node.parent).messages(), conversation))
+    return pairs
 
 
 async def _await(reference: Any) -> Any:

@@ -49,7 +49,7 @@ from agentrm.run import RunDirectory
 from agentrm.search.beam import Beam
 from agentrm.search.episode import Opening
 from agentrm.search.strategy import search
-from jobs.benchmark_trees import replay
+from jobs.benchmark_trees import replay, start_replay, warmed
 from jobs.runtime import cluster, main
 
 _TRANSFORMERS_S = 20.0
@@ -135,13 +135,18 @@ async def _search(
 async def _limit(
     config: Config, policy: str, requests: list[Request], reward_model: str, ids: list[list[int]]
 ) -> dict[str, float]:
-    """Seconds that the engines of policy and reward model take for all their requests at once."""
+    """Seconds that the engines of policy and reward model take for all their requests at once, both having started."""
     count = config.reward_engine.replicas
     size = Size.of(count, None, config.reward_engine.max_num_seqs)
     options = actor_options(config, Role.rollouts, config.reward_engine.gpus)
-    with Fleet.start(DirectScoring, size, options, reward_model, config.reward_engine, config.model.context) as engines:
-        shares = [engine.run.remote([ids[number::count]]) for number, engine in enumerate(engines.handles)]
-        (generating, _), *scoring = await asyncio.gather(replay(config, policy, requests), *shares)
+    arguments = reward_model, config.reward_engine, config.model.context
+    with (
+        start_replay(config, policy) as generators,
+        Fleet.start(DirectScoring, size, options, *arguments) as scorers,
+    ):
+        await warmed(generators, scorers)
+        shares = [scorer.run.remote([ids[number::count]]) for number, scorer in enumerate(scorers.handles)]
+        (generating, _), *scoring = await asyncio.gather(replay(generators, requests), *shares)
     return {"policy_seconds": generating, "reward_seconds": max(scoring)}
 
 

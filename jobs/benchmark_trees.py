@@ -77,7 +77,8 @@ def run(config: Config, trees: int = 32, seconds: float = 60.0, as_json: bool = 
             ours, requests = asyncio.run(_grow("ours", config, policy, replicas, largest_first(todo, config.trees)))
             one, _ = asyncio.run(_grow("one request at a time", serial, policy, replicas, todo, seconds))
         plain, _ = asyncio.run(_grow("transformers", serial, policy, None, todo, seconds))
-        limit_seconds, limit_tokens = asyncio.run(replay(config, policy, requests))
+        with start_replay(config, policy) as engines:
+            limit_seconds, limit_tokens = asyncio.run(_limit(engines, requests))
     figures = {
         "saturation": (ours.tokens / ours.seconds) / (limit_tokens / limit_seconds),
         "speedup_serial": ours.rate / one.rate,
@@ -106,7 +107,7 @@ async def _grow(
         size = Size.of(config.trees.builders, None, config.trees.concurrency)
         with Fleet.start(MeasuredBuilder, size, options, *arguments) as builders:
             # Engines of policy and environments start before the clock does.
-            await asyncio.gather(*(builder.warm.remote() for builder in builders.handles))
+            await warmed(builders)
             sessions = RemoteSessions(hosts)
             await asyncio.gather(*(sessions.observe(task, ()) for task, _ in todo))
             before = (await environment_counters(hosts))["steps"]
@@ -139,16 +140,30 @@ def _work(todo: list[Work], seconds: float | None) -> Iterator[Work]:
         yield work
 
 
-async def replay(config: Config, policy: str, requests: list[Request]) -> tuple[float, int]:
-    """Seconds and tokens of all requests at once, each replica with those that it would have had."""
+def start_replay(config: Config, policy: str) -> Fleet:
+    """As many engines as the policy has replicas, for `replay`."""
     options = actor_options(config, Role.rollouts, config.policy_engine.gpus)
     size = Size.of(config.policy_engine.replicas, None, config.policy_engine.max_num_seqs)
-    with Fleet.start(Replay, size, options, config, policy) as engines:
-        shares: dict[str, list[Request]] = {name: [] for name in engines.names}
-        for request in requests:
-            shares[replica(engines, request.ids.tolist())].append(request)
-        done = await asyncio.gather(*(engines.handle(name).run.remote(share) for name, share in shares.items()))
+    return Fleet.start(Replay, size, options, config, policy)
+
+
+async def warmed(*fleets: Fleet) -> None:
+    """Return when every engine has answered once."""
+    await asyncio.gather(*(engine.warm.remote() for fleet in fleets for engine in fleet.handles))
+
+
+async def replay(engines: Fleet, requests: list[Request]) -> tuple[float, int]:
+    """Seconds and tokens of all requests at once, each replica with those that it would have had."""
+    shares: dict[str, list[Request]] = {name: [] for name in engines.names}
+    for request in requests:
+        shares[replica(engines, request.ids.tolist())].append(request)
+    done = await asyncio.gather(*(engines.handle(name).run.remote(share) for name, share in shares.items()))
     return max(seconds for seconds, _ in done), sum(tokens for _, tokens in done)
+
+
+async def _limit(engines: Fleet, requests: list[Request]) -> tuple[float, int]:
+    await warmed(engines)
+    return await replay(engines, requests)
 
 
 async def _cpu_seconds(builders: Fleet) -> float:

@@ -21,8 +21,10 @@ from agentrm.config.schema import Engine
 from agentrm.errors import InputRefused, ModelError
 from agentrm.models.base import Scored
 
-# One process per engine and one thread per CPU core: vLLM reads these when it is imported.
+# One process per engine and one thread per CPU core: vLLM reads these when it is imported. oneDNN keeps a kernel of
+# about a megabyte for each number of tokens that a batch had, 1,024 of them by default, and makes one in no time.
 _ENVIRONMENT = {
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_LOGGING_LEVEL": "ERROR",
@@ -49,7 +51,9 @@ class EngineLoop:
             os.environ.setdefault(key, value)
         import torch
         from vllm import LLM
+        from vllm.exceptions import VLLMClientError
 
+        self._refusals = (VLLMClientError, ValueError, TypeError)
         if engine.eager and not engine.gpus:
             # Else the sampler's few compiled functions take a second of the first request, and save nothing.
             torch.compiler.set_stance("force_eager")
@@ -135,7 +139,7 @@ class EngineLoop:
             name = str(next(self._names))
             try:
                 self._core.add_request(name, {"prompt_token_ids": ids}, parameters)
-            except (ValueError, TypeError) as refused:
+            except self._refusals as refused:
                 _resolve([(future, None, InputRefused(f"the vLLM engine refused a request: {refused}"))])
                 continue
             waiting[name] = future

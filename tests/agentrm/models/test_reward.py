@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification
 
 from agentrm.config.schema import Engine, Model, Scratch
 from agentrm.environments.base import Observation, Task
+from agentrm.errors import InputRefused
 from agentrm.models.engine import ScoringEngine
 from agentrm.models.explicit import build, score
 from agentrm.models.initial import prepare
@@ -54,6 +55,26 @@ def test_scores_are_those_of_transformers_and_what_does_not_fit_ranks_last(direc
     first, last = score(model, [renderer.ids(state.messages()) for state in (START, LATER)])
     assert found == [pytest.approx(first, abs=1e-4), -math.inf, pytest.approx(last, abs=1e-4)]
     assert abs(first - last) > 1e-3
+
+
+def outlived(directory: Path) -> tuple[str, list[float]]:
+    engine = ScoringEngine(directory, Engine(kv_cache_gib=0.05), CONTEXT)
+
+    async def ask() -> tuple[str, list[float]]:
+        with pytest.raises(InputRefused) as refused:
+            await engine.score_ids([[5] * (CONTEXT + 1)])
+        return str(refused.value), await engine.score_ids([[5] * CONTEXT])
+
+    try:
+        return asyncio.run(ask())
+    finally:
+        engine.close()
+
+
+def test_an_engine_outlives_what_it_refuses(directory: Path) -> None:
+    message, found = in_new_process(outlived, directory)
+    assert str(CONTEXT) in message
+    assert len(found) == 1
 
 
 def test_shorter_episodes_score_higher() -> None:
