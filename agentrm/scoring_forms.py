@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import TypedDict
 
 from agentrm.models.scoring import Input, Score, Text
 
@@ -37,10 +38,11 @@ Flag = Annotated[bool, Field(strict=True)]
 Raw = Annotated[Flag, AfterValidator(_raw)]
 
 
-class ChatMessage(BaseModel):
+# Not a model: a request may hold thousands of turns, and the renderer reads dictionaries.
+class ChatMessage(TypedDict):
     """One turn."""
 
-    model_config = ConfigDict(extra="forbid")
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
     role: Literal["user", "assistant"]
     content: Words
@@ -48,7 +50,7 @@ class ChatMessage(BaseModel):
 
 def _alternate(conversation: list[ChatMessage]) -> list[ChatMessage]:
     for position, message in enumerate(conversation):
-        if message.role != ("user", "assistant")[position % 2]:
+        if message["role"] != ("user", "assistant")[position % 2]:
             raise ValueError("roles must alternate, beginning with user")
     return conversation
 
@@ -88,9 +90,7 @@ class ScoreRequest(BaseModel):
 
     def inputs(self) -> list[Input]:
         """What is to be scored, in order."""
-        if self.conversations is None:
-            return list(self.token_ids or ())
-        return [[message.model_dump() for message in each] for each in self.conversations]
+        return cast("list[Input]", self.conversations or self.token_ids)
 
 
 class Usage(BaseModel):
@@ -155,7 +155,7 @@ class VllmRequest(BaseModel):
     def inputs(self) -> list[Input]:
         """What is to be scored, in order."""
         if self.messages is not None:
-            return [[message.model_dump() for message in self.messages]]
+            return [cast("Input", self.messages)]
         given: Any = self.input
         alone = isinstance(given, str) or isinstance(given[0], int)
         return [

@@ -43,7 +43,7 @@ from jobs.benchmark_trees import warmed
 from jobs.runtime import cluster, main
 
 _TRANSFORMERS_S = 20.0
-_INCREMENTS = 60
+_INCREMENTS = 300
 
 # Trees whose states share batches, as those of the episodes that a search runs at once.
 _TOGETHER = 64
@@ -61,8 +61,9 @@ def run(
     model = directory.require("reward_model", "train")
     found = list(islice(TreeStore(directory.require("trees", "trees")).trees(), trees))
     renderer = Renderer.from_pretrained(storage.fetch(model), config.model.context)
-    # New states must be new: one tree's are kept for them.
-    fitting, pairs = _batches(found[:-1], renderer), _increments(found[-1], renderer)
+    # New states must be new: some trees are kept for them.
+    kept = max(1, len(found) // 16)
+    fitting, pairs = _batches(found[:-kept], renderer), _increments(found[-kept:], renderer)
     batches = [[conversation for conversation, _ in batch] for batch in fitting]
     ids = [[each for _, each in batch] for batch in fitting]
     states = sum(map(len, batches))
@@ -113,15 +114,16 @@ def _batches(trees: Sequence[Tree], renderer: Renderer) -> list[list[tuple[Conve
     return [levels[key] for key in sorted(levels)]
 
 
-def _increments(tree: Tree, renderer: Renderer) -> list[tuple[Conversation, Conversation]]:
+def _increments(trees: Sequence[Tree], renderer: Renderer) -> list[tuple[Conversation, Conversation]]:
     """States with their successors, where these do not exceed the context."""
     pairs = []
-    for index, node in enumerate(tree.nodes[1 : _INCREMENTS + 1], 1):
-        conversation = tree.state(index).messages()
-        with suppress(ContextOverflow):
-            renderer.ids(conversation)
-            pairs.append((tree.state(node.parent).messages(), conversation))
-    return pairs
+    for tree in trees:
+        for index, node in enumerate(tree.nodes[1:], 1):
+            conversation = tree.state(index).messages()
+            with suppress(ContextOverflow):
+                renderer.ids(conversation)
+                pairs.append((tree.state(node.parent).messages(), conversation))
+    return pairs[:_INCREMENTS]
 
 
 async def _await(reference: Any) -> Any:
