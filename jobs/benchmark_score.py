@@ -4,8 +4,9 @@
 
 A beam workload: 64 trees after 64 trees, all their states of one depth at a time, so that each batch holds the
 histories of the one before. (a) the pooling engine called directly, with token ids; (b) the service over HTTP, with
-conversations; (c) transformers, in padded batches, for 20 s at most. Then one new state at a time on (a) and (b), whose
-history has been scored; then many clients at once. The run directory must hold trees and an explicit reward model.
+conversations, batch by batch in turn; (c) transformers, in padded batches, for 20 s at most. Then one new state at a
+time on (a) and (b) in turn, whose history has been scored; then many clients at once. The run directory must hold trees
+and an explicit reward model, the machine one engine more than the service has.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass, field
 from itertools import islice
 from statistics import median
 from typing import Any
@@ -49,6 +51,7 @@ _INCREMENTS = 300
 _TOGETHER = 64
 
 Conversation = list[Message]
+Input = tuple[Conversation, list[int]]
 
 
 def run(
@@ -64,35 +67,31 @@ def run(
     # New states must be new: some trees are kept for them.
     kept = max(1, len(found) // 16)
     fitting, pairs = _batches(found[:-kept], renderer), _increments(found[-kept:], renderer)
-    batches = [[conversation for conversation, _ in batch] for batch in fitting]
-    ids = [[each for _, each in batch] for batch in fitting]
-    states = sum(map(len, batches))
+    states = sum(map(len, fitting))
     # Ray reports what goes wrong in its actors on stdout, which belongs to the figures.
     with redirect_stdout(sys.stderr), cluster(config):
-        engine, context = config.reward_engine, config.model.context
+        engine = config.reward_engine
         options, one = actor_options(config, Role.rollouts, engine.gpus), Size.of(1, None, 1)
-        with Fleet.start(DirectScoring, one, options, model, engine, context) as actors:
-            (actor,) = actors.handles
-            asyncio.run(warmed(actors))
-            direct = asyncio.run(_await(actor.run.remote(ids)))
-            id_pairs = [(renderer.ids(first), renderer.ids(second)) for first, second in pairs]
-            direct_increments = asyncio.run(_await(actor.increments.remote(id_pairs)))
         with Fleet.start(TransformersScoring, one, options, model, engine) as actors:
-            (actor,) = actors.handles
-            plain, plain_states = asyncio.run(_await(actor.run.remote(ids, _TRANSFORMERS_S)))
+            ids = [[each for _, each in batch] for batch in fitting]
+            plain, plain_states = asyncio.run(_transformers(actors, ids))
         with deployed(config, model, http=True):
-            http, http_increments, load = asyncio.run(_over_http(config, batches, pairs, clients, seconds))
+            with Fleet.start(DirectScoring, one, options, model, engine, config.model.context) as actors:
+                measured = asyncio.run(_side_by_side(config, actors, fitting, pairs))
+            load = asyncio.run(_load(config, [state for batch in fitting for state, _ in batch], clients, seconds))
+    direct, http = sum(measured.direct), sum(measured.http)
+    direct_increment, http_increment = median(measured.direct_increments), median(measured.http_increments)
     figures = {
         "http_of_engine": direct / http,
         "speedup_transformers": (states / http) / (plain_states / plain),
-        "incremental_ratio": median(http_increments) / median(direct_increments),
+        "incremental_ratio": http_increment / direct_increment,
         **load,
         "states": states,
         "engine_states_per_s": states / direct,
         "http_states_per_s": states / http,
         "transformers_states_per_s": plain_states / plain,
-        "engine_ms": 1000 * median(direct_increments),
-        "p50_ms": 1000 * median(http_increments),
+        "engine_ms": 1000 * direct_increment,
+        "p50_ms": 1000 * http_increment,
     }
     if as_json:
         print(json.dumps(figures, indent=2))
@@ -101,11 +100,11 @@ def run(
     return figures
 
 
-def _batches(trees: Sequence[Tree], renderer: Renderer) -> list[list[tuple[Conversation, list[int]]]]:
-    """For `_TOGETHER` trees at a time, all their states of one depth, for every depth in turn, with their ids; without
-    those that exceed the context.
+def _batches(trees: Sequence[Tree], renderer: Renderer) -> list[list[Input]]:
+    """For `_TOGETHER` trees at a time, all their states of one depth, for every depth in turn; without those that
+    exceed the context.
     """
-    levels: dict[tuple[int, int], list[tuple[Conversation, list[int]]]] = defaultdict(list)
+    levels: dict[tuple[int, int], list[Input]] = defaultdict(list)
     for number, tree in enumerate(trees):
         for index, node in enumerate(tree.nodes):
             conversation = tree.state(index).messages()
@@ -114,59 +113,69 @@ def _batches(trees: Sequence[Tree], renderer: Renderer) -> list[list[tuple[Conve
     return [levels[key] for key in sorted(levels)]
 
 
-def _increments(trees: Sequence[Tree], renderer: Renderer) -> list[tuple[Conversation, Conversation]]:
+def _increments(trees: Sequence[Tree], renderer: Renderer) -> list[tuple[Input, Input]]:
     """States with their successors, where these do not exceed the context."""
     pairs = []
     for tree in trees:
         for index, node in enumerate(tree.nodes[1:], 1):
-            conversation = tree.state(index).messages()
+            first, second = (tree.state(number).messages() for number in (node.parent, index))
             with suppress(ContextOverflow):
-                renderer.ids(conversation)
-                pairs.append((tree.state(node.parent).messages(), conversation))
+                pairs.append(((first, renderer.ids(first)), (second, renderer.ids(second))))
     return pairs[:_INCREMENTS]
 
 
-async def _await(reference: Any) -> Any:
-    return await reference
+async def _transformers(actors: Fleet, batches: Sequence[Sequence[list[int]]]) -> tuple[float, int]:
+    (actor,) = actors.handles
+    return await actor.run.remote(batches, _TRANSFORMERS_S)
 
 
-async def _over_http(
-    config: Config,
-    batches: Sequence[Sequence[Conversation]],
-    pairs: Sequence[tuple[Conversation, Conversation]],
-    clients: int,
-    seconds: float,
-) -> tuple[float, list[float], dict[str, float]]:
-    """Seconds for all batches, seconds for each new state, and what became of the load."""
-    url, size = f"http://{config.serve.host}:{config.serve.port}", config.serve.max_conversations
-    timeout_s = config.serve.deadline_s + 10
-    async with AsyncScoringClient(url, config.serve.api_key, timeout_s=timeout_s) as client:
-        warming = [[{"role": "user", "content": f"{number} warm"}] for number in range(16)]
-        await client.score(warming)
-        started = time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """Seconds of each batch and of each new state, by the engine called directly and over HTTP."""
+
+    direct: list[float] = field(default_factory=list)
+    http: list[float] = field(default_factory=list)
+    direct_increments: list[float] = field(default_factory=list)
+    http_increments: list[float] = field(default_factory=list)
+
+
+async def _side_by_side(
+    config: Config, actors: Fleet, batches: Sequence[Sequence[Input]], pairs: Sequence[tuple[Input, Input]]
+) -> _Measured:
+    """Each batch, then each new state, by both ways in turn: a noisy machine is then as noisy for both."""
+    measured, size = _Measured(), config.serve.max_conversations
+    (engine,) = actors.handles
+    await warmed(actors)
+    async with _client(config) as client:
+        await client.score([[{"role": "user", "content": f"{number} warm"}] for number in range(16)])
         for batch in batches:
-            parts = [batch[start : start + size] for start in range(0, len(batch), size)]
+            conversations, ids = zip(*batch, strict=True)
+            measured.direct.append(await engine.run.remote([ids]))
+            started = time.perf_counter()
+            parts = [conversations[start : start + size] for start in range(0, len(batch), size)]
             await asyncio.gather(*(client.score(part) for part in parts))
-        http = time.perf_counter() - started
-        increments = []
-        for first, second in pairs:
+            measured.http.append(time.perf_counter() - started)
+        for (first, first_ids), (second, second_ids) in pairs:
+            measured.direct_increments.extend(await engine.increments.remote([(first_ids, second_ids)]))
             await client.score([first])
             started = time.perf_counter()
             await client.score([second])
-            increments.append(time.perf_counter() - started)
-        states = [each for batch in batches for each in batch]
-        return http, increments, await _load(client, states, clients, seconds)
+            measured.http_increments.append(time.perf_counter() - started)
+    return measured
 
 
-async def _load(
-    client: AsyncScoringClient, states: Sequence[Conversation], clients: int, seconds: float
-) -> dict[str, float]:
+def _client(config: Config) -> AsyncScoringClient:
+    url = f"http://{config.serve.host}:{config.serve.port}"
+    return AsyncScoringClient(url, config.serve.api_key, timeout_s=config.serve.deadline_s + 10)
+
+
+async def _load(config: Config, states: Sequence[Conversation], clients: int, seconds: float) -> dict[str, float]:
     """Each client scores one state after the other; `lost`: requests that were not answered, retries included."""
     end = time.monotonic() + seconds
     latencies: list[float] = []
     lost = 0
 
-    async def one(number: int) -> None:
+    async def one(client: AsyncScoringClient, number: int) -> None:
         nonlocal lost
         while time.monotonic() < end:
             started = time.perf_counter()
@@ -177,11 +186,12 @@ async def _load(
                 lost += 1
             number += clients
 
-    tasks = [asyncio.create_task(one(number)) for number in range(clients)]
-    # Buffers and caches are full after a while; what grows from then on is a leak.
-    await asyncio.sleep(seconds / 3)
-    before = _memory()
-    await asyncio.gather(*tasks)
+    async with _client(config) as client:
+        tasks = [asyncio.create_task(one(client, number)) for number in range(clients)]
+        # Buffers and caches are full after a while; what grows from then on is a leak.
+        await asyncio.sleep(seconds / 3)
+        before = _memory()
+        await asyncio.gather(*tasks)
     return {
         "clients": clients,
         "answered": len(latencies),
