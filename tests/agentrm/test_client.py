@@ -180,7 +180,7 @@ def test_a_proxy_of_the_environment_is_asked(url: str, monkeypatch: pytest.Monke
         assert model.id == "a-model"
 
 
-def test_a_client_outlives_no_loop_but_needs_none_to_be_made(url: str) -> None:
+def test_an_asynchronous_client_can_be_made_before_a_loop_runs(url: str) -> None:
     client = AsyncScoringClient(url, KEY)
 
     async def ask() -> list[float]:
