@@ -233,8 +233,11 @@ class AsyncScoringClient:
 
 def _proxy(url: str) -> str | None:
     """The proxy that the environment names for a server, as httpx finds it."""
-    parts = urlsplit(url)
-    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+    parts, proxies = urlsplit(url), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.hostname or ""):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _flat(response: ScoreResponse) -> list[float]:

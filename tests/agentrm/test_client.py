@@ -173,11 +173,20 @@ def test_a_slash_after_the_address_and_a_prefix_before_the_paths(backend: Backen
         assert both(f"{address}/behind/", lambda client: client.score(CONVERSATIONS)) == [[2.0, 2.0]] * 2
 
 
-def test_a_proxy_of_the_environment_is_asked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", url)
-    monkeypatch.delenv("no_proxy", raising=False)
+@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_a_proxy_of_the_environment_is_asked(
+    url: str, variable: str, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv(variable, url.replace("http://", scheme))
     for (model,) in both("http://scores.invalid", lambda client: client.models(), api_key=KEY):
         assert model.id == "a-model"
+    monkeypatch.setenv("no_proxy", "scores.invalid")
+    for found in both("http://scores.invalid", lambda client: client.models(), api_key=KEY, retries=0):
+        assert type(found) is ServiceUnavailable and found.status is None
 
 
 def test_an_asynchronous_client_can_be_made_before_a_loop_runs(url: str) -> None:
