@@ -149,22 +149,11 @@ class DirectScoring:
         """Return when the engine has answered once."""
         await self._engine.score_ids(_WARMING)
 
-    async def run(self, batches: Sequence[Sequence[list[int]]]) -> float:
-        """Seconds for all batches, one after the other."""
+    async def run(self, batch: Sequence[list[int]]) -> float:
+        """Seconds for all states of a batch at once."""
         started = time.perf_counter()
-        for batch in batches:
-            await self._engine.score_ids(batch)
+        await self._engine.score_ids(batch)
         return time.perf_counter() - started
-
-    async def increments(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[float]:
-        """Seconds for each second state of a pair, whose first state is its beginning and was scored before."""
-        seconds = []
-        for first, second in pairs:
-            await self._engine.score_ids([first])
-            started = time.perf_counter()
-            await self._engine.score_ids([second])
-            seconds.append(time.perf_counter() - started)
-        return seconds
 
 
 @ray.remote

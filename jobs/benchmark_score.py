@@ -150,13 +150,14 @@ async def _side_by_side(
         await client.score([[{"role": "user", "content": f"{number} warm"}] for number in range(16)])
         for batch in batches:
             conversations, ids = zip(*batch, strict=True)
-            measured.direct.append(await engine.run.remote([ids]))
+            measured.direct.append(await engine.run.remote(ids))
             started = time.perf_counter()
             parts = [conversations[start : start + size] for start in range(0, len(batch), size)]
             await asyncio.gather(*(client.score(part) for part in parts))
             measured.http.append(time.perf_counter() - started)
         for (first, first_ids), (second, second_ids) in pairs:
-            measured.direct_increments.extend(await engine.increments.remote([(first_ids, second_ids)]))
+            await engine.run.remote([first_ids])
+            measured.direct_increments.append(await engine.run.remote([second_ids]))
             await client.score([first])
             started = time.perf_counter()
             await client.score([second])

@@ -145,7 +145,7 @@ async def _limit(
         Fleet.start(DirectScoring, size, options, *arguments) as scorers,
     ):
         await warmed(generators, scorers)
-        shares = [scorer.run.remote([ids[number::count]]) for number, scorer in enumerate(scorers.handles)]
+        shares = [scorer.run.remote(ids[number::count]) for number, scorer in enumerate(scorers.handles)]
         (generating, _), *scoring = await asyncio.gather(replay(generators, requests), *shares)
     return {"policy_seconds": generating, "reward_seconds": max(scoring)}
 
