@@ -14,14 +14,15 @@ from uuid import uuid4
 from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
+from ray.serve.context import _get_global_client
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
 from agentrm import storage
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config import MOST_QUEUED
-from agentrm.config.schema import Config, Engine
-from agentrm.errors import InputRefused, ModelError, reason
+from agentrm.config.schema import Config, Engine, Serve
+from agentrm.errors import InputRefused, ModelError, UserError, reason
 from agentrm.models.scoring import Input, Per, Score, Text, check, open_scorer
 from agentrm.models.state import Message, State
 from agentrm.scoring_api import Busy, create_app
@@ -185,16 +186,13 @@ def deployed(config: Config, directory: storage.Location, http: bool) -> Iterato
     Yields its scorers; with `http` the API listens on `serve.host` and `serve.port` as well. A run that is served
     already is updated: each replica takes requests until its successor is ready, so there must be room for one more.
     Whoever updated last ends the service. Raises ModelError when the directory holds no reward model or the engine
-    does not start; the model that was served before stays then.
+    does not start; the model that was served before stays then. Raises UserError when the cluster's Ray Serve listens
+    elsewhere for others.
     """
     scorer = bound(config, directory)
     name = application(config)
-    settings = config.serve
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    serve.start(
-        proxy_location="HeadOnly" if http else "Disabled",
-        http_options={"host": settings.host, "port": settings.port},
-    )
+    _start(config.serve, http)
     updates = name in serve.status().applications
     since = None
     try:
@@ -210,6 +208,32 @@ def deployed(config: Config, directory: storage.Location, http: bool) -> Iterato
         served = serve.status().applications.get(name)
         if served and (not updates if since is None else served.last_deployed_time_s == since):
             serve.delete(name)
+
+
+def _start(settings: Serve, http: bool) -> None:
+    """Start Ray Serve unless it runs. It listens where it did when it was started, so one without HTTP, or with it
+    elsewhere, is started anew if it serves nothing.
+    """
+
+    def start() -> None:
+        options = {"host": settings.host, "port": settings.port}
+        serve.start(proxy_location="HeadOnly" if http else "Disabled", http_options=options)
+
+    start()
+    # Serve's public functions do not say where it listens.
+    there, status = _get_global_client().http_config, serve.status()
+    if not http or (status.proxies and (there.host, there.port) == (settings.host, settings.port)):
+        return
+    if status.applications:
+        listens, change = "without HTTP", ""
+        if status.proxies:
+            listens, change = f"at {there.host}:{there.port}", ", or set serve.host and serve.port to that"
+        raise UserError(
+            f"cannot listen on {settings.host}:{settings.port}: this cluster's Ray Serve runs {listens} for "
+            f"{', '.join(status.applications)}; wait until that has ended{change}"
+        )
+    serve.shutdown()
+    start()
 
 
 def bound(config: Config, directory: storage.Location) -> serve.Application:

@@ -147,7 +147,7 @@ async def _side_by_side(
     (engine,) = actors.handles
     await warmed(actors)
     async with _client(config) as client:
-        await client.score([[{"role": "user", "content": f"{number} warm"}] for number in range(16)])
+        await client.score([[{"role": "user", "content": f"{number} warm"}] for number in range(min(size, 16))])
         for batch in batches:
             conversations, ids = zip(*batch, strict=True)
             measured.direct.append(await engine.run.remote(ids))

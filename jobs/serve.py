@@ -24,7 +24,7 @@ from jobs.runtime import cluster, main
 
 
 def run(config: Config) -> None:
-    """Deploy the reward model and block. Raises UserError when there is none yet or the port is taken."""
+    """Deploy the reward model and block. Raises UserError when there is none yet or the address is taken."""
     directory = _model(config)
     if not (config.cluster.address or os.environ.get("RAY_ADDRESS")):
         _check_port(config.serve.host, config.serve.port)

@@ -1,4 +1,6 @@
-"""Test-time searches on a real cluster, engines and environment: the live command, an evaluation, the benchmark."""
+"""Test-time searches on a real cluster, engines and environment: the live command, an evaluation, the benchmarks of
+search and of scoring.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,16 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from agentrm.config import load
+from agentrm.config import changed, load
 from agentrm.config.schema import Config, Method
 from agentrm.data.trees import TreeStore
 from agentrm.models import explicit
 from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
 from agentrm.run import RunDirectory
-from jobs import benchmark_search, evaluate, search
+from jobs import benchmark_score, benchmark_search, evaluate, search, trees
 from jobs.runtime import cluster
+from tests.servers import free_port
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
 TEXT = "The goal is at position 3, 4. Your current position is at position 1, 2. There are walls above you. move up"
@@ -31,7 +34,9 @@ TASK = "maze.perfect_small.test.1.0"
 def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
     """A run whose policy and reward model were never trained, on a cluster that all tests share."""
     run = tmp_path_factory.mktemp("search") / "run"
-    config = load(TINY, [f"run={run}", f"tasks.held_in={MAZES}", "tasks.held_out_kinds=[]", "evaluate.max_depth=3"])
+    growing = "[{environment: maze, kinds: [perfect_small], count: 3}]"
+    sets = f"tasks.trees={growing}", f"tasks.held_in={MAZES}", "tasks.held_out_kinds=[]"
+    config = load(TINY, [f"run={run}", *sets, "evaluate.max_depth=3"])
     directory = RunDirectory.open(config)
     with directory.writing("policy") as policy:
         prepare(config.model, [TEXT] * 9, 0, policy)
@@ -81,10 +86,29 @@ def test_an_evaluation_runs_what_is_missing(config: Config):
     assert "questions to the judge" in (Path(config.run) / "evaluation" / "report.md").read_text()
 
 
-def test_the_benchmark(config: Config, capsys: pytest.CaptureFixture[str]):
+def test_the_benchmark_of_searching(config: Config, capsys: pytest.CaptureFixture[str]):
     benchmark_search.run(config, episodes=2, as_json=True)
     figures = json.loads(capsys.readouterr().out)
     assert figures["episodes"] == 2 and figures["policy_requests"] > 0 and figures["scored_states"] > 0
     assert figures["of_replay"] == pytest.approx(max(figures["limit"].values()) / figures["seconds"])
     assert figures["speedup_transformers"] == pytest.approx(sum(figures["transformers"].values()) / figures["seconds"])
     assert all(figures["transformers"][part] > 0 for part in ("policy_seconds", "reward_seconds"))
+
+
+def test_the_benchmark_of_scoring(config: Config, capsys: pytest.CaptureFixture[str]):
+    # The evaluation before has started Ray Serve without HTTP.
+    config = changed(config, [f"serve.port={free_port()}", "serve.max_conversations=2"])
+    trees.run(config)
+    capsys.readouterr()
+    benchmark_score.run(config, trees=3, clients=3, seconds=1, as_json=True)
+    figures = json.loads(capsys.readouterr().out)
+    # The last of the trees is kept for the new states.
+    first, second, _ = TreeStore(Path(config.run) / "trees").trees()
+    renderer = Renderer.from_pretrained(Path(config.run) / "reward_model", 10**6)
+    lengths = [len(renderer.ids(each.state(i).messages())) for each in (first, second) for i in range(len(each.nodes))]
+    assert figures["states"] == sum(length <= config.model.context for length in lengths) > 0
+    assert figures["clients"] == 3 and figures["answered"] > 0 and figures["lost"] == 0
+    rates = {name: figures[f"{name}_states_per_s"] for name in ("http", "engine", "transformers")}
+    assert figures["http_of_engine"] == pytest.approx(rates["http"] / rates["engine"])
+    assert figures["speedup_transformers"] == pytest.approx(rates["http"] / rates["transformers"])
+    assert figures["incremental_ratio"] == pytest.approx(figures["p50_ms"] / figures["engine_ms"])

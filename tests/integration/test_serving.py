@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -30,7 +31,7 @@ from agentrm.cluster.kuberay import API_KEY, Target, ray_service
 from agentrm.config import load as load_config
 from agentrm.config.schema import Cluster, Config, Engine, Model, Serve
 from agentrm.environments.base import Observation, Task
-from agentrm.errors import ModelError
+from agentrm.errors import ModelError, UserError
 from agentrm.models.rendering import Renderer
 from agentrm.models.state import Proposal, State
 from jobs.runtime import cluster
@@ -155,6 +156,16 @@ def test_http_listens_where_it_is_told_and_nowhere_else(served: ServedRewardMode
     assert sockets == {here}
     files = Path(proxy.cmdline()[proxy.cmdline().index("-f") + 1]).parent
     assert files.stat().st_mode & 0o077 == 0
+
+
+def test_a_second_service_does_not_claim_to_listen_elsewhere(
+    served: ServedRewardModel, config: Config, directory: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    other = replace(config, run=str(tmp_path), serve=replace(config.serve, port=port))
+    told = f"cannot listen on 127.0.0.1:{port}: this cluster's Ray Serve runs at 127.0.0.1:{config.serve.port} for "
+    with pytest.raises(UserError, match=re.escape(told + application(config))), deployed(other, directory, http=True):
+        pass
 
 
 def test_unknown_paths_and_methods_are_json(client: httpx.Client) -> None:
