@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ray import serve
 from transformers import AutoModelForSequenceClassification
 
 from agentrm.config import changed, load
@@ -96,7 +97,8 @@ def test_the_benchmark_of_searching(config: Config, capsys: pytest.CaptureFixtur
 
 
 def test_the_benchmark_of_scoring(config: Config, capsys: pytest.CaptureFixture[str]):
-    # The evaluation before has started Ray Serve without HTTP.
+    # As an evaluation leaves it: a cluster whose Ray Serve runs without HTTP.
+    serve.start(proxy_location="Disabled")
     config = changed(config, [f"serve.port={free_port()}", "serve.max_conversations=2"])
     trees.run(config)
     capsys.readouterr()
