@@ -30,7 +30,7 @@ from agentrm.evaluation.report import print_results, write_report
 from agentrm.models.base import Grader, Policy, RewardModel, Sessions
 from agentrm.models.batched import BatchedRewardModel
 from agentrm.models.judge import Completer, Judge
-from agentrm.models.reward import RandomScores, ShortestFirst
+from agentrm.models.reward import RandomScores, ShortestFirst, WithLikelihood
 from agentrm.models.state import State
 from agentrm.run import RunDirectory
 from agentrm.search.best_of_n import BestOfN, JudgedBestOfN
@@ -79,7 +79,8 @@ def _run(config: Config, directory: RunDirectory) -> None:
             start_environments(config) as hosts,
             deployed(config, reward_model, http=False) as scorers,
         ):
-            generator, scorer = connect_policy(config, policy, replicas), BatchedRewardModel(ServedRewardModel(scorers))
+            generator = connect_policy(config, policy, replicas)
+            scorer = WithLikelihood(BatchedRewardModel(ServedRewardModel(scorers)), config.train.likelihood)
             judge = connect_judge(config, policy, replicas)
             evaluator = Evaluator(config, generator, RemoteSessions(hosts), RemoteGrader(hosts), scorer, judge)
 

@@ -19,7 +19,9 @@ from agentrm.config import tasks
 from agentrm.config.schema import Config, Method
 from agentrm.data.trees import TreeStore
 from agentrm.environments import find_task
+from agentrm.models.base import RewardModel
 from agentrm.models.judge import Judge
+from agentrm.models.reward import WithLikelihood
 from agentrm.run import RunDirectory
 from agentrm.search.episode import Opening
 from agentrm.search.live import Live
@@ -53,8 +55,10 @@ def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
     ):
         opening = Opening(config.model.instructions, config.model.action_format)
         generator, sessions = connect_policy(config, policy, replicas), RemoteSessions(hosts)
-        judged = method is Method.judge
-        scorer = Judge(connect_judge(config, policy, replicas), "listwise") if judged else ServedRewardModel(handle)
+        judged, likelihood = method is Method.judge, config.train.likelihood
+        scorer: RewardModel = WithLikelihood(ServedRewardModel(handle), likelihood)
+        if judged:
+            scorer = Judge(connect_judge(config, policy, replicas), "listwise")
 
         async def play() -> Result:
             result = await search(made, chosen, generator, sessions, scorer, config.evaluate, opening, live)
@@ -66,6 +70,8 @@ def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
     if result.score is not None:
         store = TreeStore(directory.at(f"searches/{method.value}"))
         store.write(result.tree)
+        if likelihood and not judged:
+            console.print(f"values: the reward model's plus {likelihood:g} of the log-probability", markup=False)
         console.print(f"explored tree: {store.root}", markup=False, soft_wrap=True)
     return result
 

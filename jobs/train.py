@@ -94,7 +94,7 @@ def run(config: Config) -> dict[str, Any]:
         if len(fits) > 1:
             ensemble.describe(output, len(fits), settings.ensemble.penalty)
         metrics = figures[0] | {
-            "held_out": quality(trees, predicted, drawn, kinds, beside),
+            "held_out": quality(trees, predicted, drawn, kinds, beside, settings.likelihood),
             "export_difference": max(differences),
             "states": len(training.owners),
             "over_context": training.overflows + testing.overflows,

@@ -335,6 +335,8 @@ def _check_reward_training(train: RewardTraining) -> None:
     if not 0 <= train.contrast <= 1:
         raise UserError(f"the key train.contrast is {train.contrast}: it must be from 0 to 1")
     _positive("train.beta", train.beta)
+    if not 0 <= train.likelihood < inf:
+        raise UserError(f"the key train.likelihood is {train.likelihood}: it must be 0 or more")
     _positive("train.ensemble.members", train.ensemble.members)
     if train.ensemble.members > 1 and not train.epochs:
         raise UserError("train.ensemble.members needs train.epochs: members that only fit a head are all the same")

@@ -189,6 +189,9 @@ class RewardTraining(Training):
     tree's mean error that costs nothing, so that the model learns which state of a task is better rather than which
     task is easier. `merge_paths`: what paths of a tree share is computed once, in rows of `tokens_per_batch` tokens
     with a tree attention mask, whose cost on small models is higher than what that saves.
+
+    `likelihood`: what searches compare is the value plus so much of the policy's natural-log probability of the turns
+    so far, which helps where the reward model knows less than the policy does. The fit does not depend on it.
     """
 
     base: str = "policy"
@@ -200,6 +203,7 @@ class RewardTraining(Training):
     probe: bool = False
     contrast: float = 0.0
     merge_paths: bool = False
+    likelihood: float = 0.0
     ensemble: Ensemble = field(default_factory=Ensemble)
 
 

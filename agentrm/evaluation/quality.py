@@ -25,6 +25,12 @@ MARGIN = 0.05
 MODEL = "reward model"
 """The method that is judged."""
 
+WITH_LIKELIHOOD = f"{MODEL} + log-probability"
+"""The same with the policy's log-probability added, judged where searches compare states by it."""
+
+LIKELIHOOD = "policy log-probability"
+"""The baseline that knows what the policy finds likely."""
+
 UNSEEN = "unseen"
 
 _BINS = 10
@@ -69,28 +75,31 @@ def quality(
     settings: Settings,
     learned: Collection[str],
     beside: Mapping[str, Predictions] | None = None,
+    likelihood: float = 0.0,
 ) -> dict[str, Any]:
     """Metrics over `all` trees, and the same for each environment and each of its kinds.
 
     Trees of other kinds than those that the reward model `learned` from, as ENVIRONMENT.KIND, are not in these groups
     but in their own, `unseen ENVIRONMENT` and `unseen ENVIRONMENT.KIND`.
 
-    `values` are the reward model's; what others predict of the same states may stand `beside` it, by name. Keys of each
-    group: `trees`, `states`; `mse` beside `mse_of_mean` (the labels' variance: always answering the mean) and
-    `mse_ratio` of the two; `spearman` over all states; `calibration`, tenths of the states by prediction with the means
-    of `predicted` and `label`; `methods`, for the reward model, those beside it and each baseline
-    `spearman_within_tree` and the ACCURACIES; `lead`, by baseline, the reward model's accuracies minus the baseline's,
-    paired by tree. Intervals, `{value, low, high, trees}`, are bootstrapped over trees; a predicted tie counts half; a
-    metric is None where no tree has a pair or a variance to measure it on.
+    `values` are the reward model's; what others predict of the same states may stand `beside` it, by name. A
+    `likelihood` adds what `WithLikelihood` of that weight makes of them, as WITH_LIKELIHOOD.
 
-    `beats`, by baseline: both leads, over all pairs and over those at equal depth, are above 0 with their whole
-    interval; None where there are no such pairs.
+    Keys of each group: `trees`, `states`; `mse` beside `mse_of_mean` (the labels' variance: always answering the mean)
+    and `mse_ratio` of the two; `spearman` over all states; `calibration`, tenths of the states by prediction with the
+    means of `predicted` and `label`; `methods`, for the reward model, those beside it and each baseline
+    `spearman_within_tree` and the ACCURACIES; `lead`, for the reward model and WITH_LIKELIHOOD by baseline, its
+    accuracies minus the baseline's, paired by tree. Intervals, `{value, low, high, trees}`, are bootstrapped over
+    trees; a predicted tie counts half; a metric is None where no tree has a pair or a variance to measure it on.
+
+    `beats`, for the same by baseline: both leads, over all pairs and over those at equal depth, are above 0 with their
+    whole interval; None where there are no such pairs.
     """
     baselines: dict[str, RandomScores | ShortestFirst | PolicyLikelihood] = {
         "random": RandomScores(settings.seed),
         # Fewer steps are better.
         "length": ShortestFirst(),
-        "policy log-probability": PolicyLikelihood(),
+        LIKELIHOOD: PolicyLikelihood(),
     }
     groups: dict[str, list[_Scored]] = defaultdict(list)
     for number, (tree, predicted) in enumerate(zip(trees, values, strict=True)):
@@ -98,16 +107,19 @@ def quality(
         if not indices:
             continue
         nodes, states = [tree.nodes[i] for i in indices], [tree.state(i) for i in indices]
+        predictions = {
+            name: np.array([each[number][i] for i in indices])
+            for name, each in {MODEL: values, **(beside or {})}.items()
+        }
+        known = {name: np.array([each.value(state) for state in states]) for name, each in baselines.items()}
+        if likelihood:
+            predictions[WITH_LIKELIHOOD] = predictions[MODEL] + likelihood * known[LIKELIHOOD]
         scored = _Scored(
             np.array([node.value for node in nodes]),
             np.array([node.depth for node in nodes]),
             np.array([node.parent for node in nodes]),
             np.array([np.nan if node.outcome is None else node.outcome for node in nodes]),
-            {
-                name: np.array([each[number][i] for i in indices])
-                for name, each in {MODEL: values, **(beside or {})}.items()
-            }
-            | {name: np.array([each.value(state) for state in states]) for name, each in baselines.items()},
+            predictions | known,
         )
         names = [tree.task.environment, f"{tree.task.environment}.{tree.task.kind}"]
         for name in ["all", *names] if names[1] in learned else [f"{UNSEEN} {name}" for name in names]:
@@ -159,16 +171,20 @@ def _metrics(trees: Sequence[_Scored], settings: Settings, baselines: Collection
         for method in trees[0].predictions
     }
     lead = {
-        baseline: {
-            name: mean(
-                [
-                    None if ours is None or theirs is None else ours - theirs
-                    for ours, theirs in zip(accuracies[MODEL][name], accuracies[baseline][name], strict=True)
-                ]
-            )
-            for name in ACCURACIES
+        method: {
+            baseline: {
+                name: mean(
+                    [
+                        None if ours is None or theirs is None else ours - theirs
+                        for ours, theirs in zip(accuracies[method][name], accuracies[baseline][name], strict=True)
+                    ]
+                )
+                for name in ACCURACIES
+            }
+            for baseline in baselines
         }
-        for baseline in baselines
+        for method in (MODEL, WITH_LIKELIHOOD)
+        if method in accuracies
     }
     return {
         "trees": len(trees),
@@ -185,7 +201,10 @@ def _metrics(trees: Sequence[_Scored], settings: Settings, baselines: Collection
             for method in accuracies
         },
         "lead": lead,
-        "beats": {baseline: _decided(lead[baseline]) for baseline in baselines},
+        "beats": {
+            method: {baseline: _decided(led) for baseline, led in by_baseline.items()}
+            for method, by_baseline in lead.items()
+        },
         "calibration": _calibration(labels, predictions),
     }
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from agentrm.evaluation.quality import ACCURACIES, MODEL, UNSEEN
+from agentrm.evaluation.quality import ACCURACIES, MODEL, UNSEEN, WITH_LIKELIHOOD
 
 HEADINGS = ("trees", "method", *(name.replace("_", " ") for name in ACCURACIES), "error / variance", "beats")
 
@@ -17,27 +17,33 @@ def rows(quality: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         if "." in name or (name == "all" and alone):
             continue
         for method, figures in group["methods"].items():
-            judged = method == MODEL
+            beaten = group["beats"].get(method)
             yield (
                 f"{name} ({group['trees']})",
                 method,
                 *(_interval(figures[accuracy]) for accuracy in ACCURACIES),
-                _interval(group["mse_ratio"]) if judged else "",
-                _beaten(group["beats"]) if judged else "",
+                _interval(group["mse_ratio"]) if method == MODEL else "",
+                "" if beaten is None else _beaten(beaten),
             )
 
 
 def verdicts(quality: Mapping[str, Any]) -> list[str]:
-    """One sentence per environment whose reward model is not shown to be better than every baseline."""
+    """One sentence per environment where what searches compare is not shown to be better than every baseline."""
     found = []
     for name, group in quality.items():
-        better = [baseline for baseline, beaten in group["beats"].items() if beaten is False]
+        method, by_baseline = list(group["beats"].items())[-1]
+        better = [baseline for baseline, beaten in by_baseline.items() if beaten is False]
         if better and "." not in name and name != "all":
             found.append(
-                f"On the held-out trees of {name} the {MODEL} is not shown to beat {', '.join(better)}: "
+                f"On the held-out trees of {name} the {method} is not shown to beat {', '.join(better)}: "
                 "distrust what it gains there."
             )
     return found
+
+
+def is_judged(row: Sequence[str]) -> bool:
+    """Whether one of `rows` is the reward model's, alone or with the log-probability, and no baseline's."""
+    return row[1] in (MODEL, WITH_LIKELIHOOD)
 
 
 def _beaten(beats: Mapping[str, bool | None]) -> str:

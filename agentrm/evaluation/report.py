@@ -27,7 +27,6 @@ from agentrm.evaluation.plots import (
     outcome_bars,
     uses_reward_model,
 )
-from agentrm.evaluation.quality import MODEL
 from agentrm.run import RunDirectory
 from agentrm.training.recorder import EVENTS
 
@@ -238,7 +237,7 @@ def _html(
     parts.append(section("Outcome against cost", outcome_against_tokens(groups), "Further left and higher is better."))
     parts.append(section("By environment and kind", _breakdown(environments), "Mean outcome."))
     if quality:
-        body = [("scored" if MODEL in row else "baseline", row) for row in quality_table.rows(quality)]
+        body = [("scored" if quality_table.is_judged(row) else "baseline", row) for row in quality_table.rows(quality)]
         parts.append(section(_QUALITY, tabular(quality_table.HEADINGS, body), _QUALITY_CAPTION))
         parts.append(section("Calibration", calibration_curves(quality), "Tenths of the states; the line is perfect."))
     if losses:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from agentrm import __version__
 from agentrm.config.schema import Config, RewardKind
 from agentrm.evaluation import quality_table
-from agentrm.evaluation.quality import MODEL, UNSEEN
+from agentrm.evaluation.quality import UNSEEN, WITH_LIKELIHOOD
 
 _HEADER = """---
 library_name: transformers
@@ -61,6 +61,11 @@ _ENSEMBLE = (
     "mean of all minus {penalty:g} standard deviations, other libraries by the first alone."
 )
 
+_ADDED = (
+    "`{name}` is the score plus {weight:g} times the natural-log probability of all turns so far under the policy that "
+    "sampled them, which AgentRM's searches compare."
+)
+
 
 def card(config: Config, metrics: Mapping[str, Any]) -> str:
     """The Markdown of the card; `metrics` are those of `agentrm train`."""
@@ -69,6 +74,7 @@ def card(config: Config, metrics: Mapping[str, Any]) -> str:
         what += _ENSEMBLE.format(**asdict(config.train.ensemble))
     counts = _COUNTS if config.train.representation.action_count else ""
     quality = metrics["held_out"]
+    added = [_ADDED.format(name=WITH_LIKELIHOOD, weight=config.train.likelihood), ""] if config.train.likelihood else []
     tested = quality["all"]["trees"] if quality else 0
     sets = [
         f"- {each.environment}: {', '.join(each.kinds) or 'all kinds'}, {each.count} tasks of {each.split}"
@@ -89,6 +95,7 @@ def card(config: Config, metrics: Mapping[str, Any]) -> str:
         "",
         *_table([quality_table.HEADINGS, *quality_table.rows(quality)]),
         "",
+        *added,
         *(f"- {sentence}" for sentence in quality_table.verdicts(quality)),
         "",
         "## Configuration",
@@ -102,5 +109,5 @@ def card(config: Config, metrics: Mapping[str, Any]) -> str:
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     head, *body = rows
-    marked = [[f"**{cell}**" if cell and MODEL in row else cell for cell in row] for row in body]
+    marked = [[f"**{cell}**" if cell and quality_table.is_judged(row) else cell for cell in row] for row in body]
     return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *marked)]

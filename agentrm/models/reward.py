@@ -10,6 +10,7 @@ from math import inf
 from typing import Protocol
 
 from agentrm.errors import ContextOverflow
+from agentrm.models.base import RewardModel, Scored
 from agentrm.models.rendering import Renderer
 from agentrm.models.state import Message, State
 
@@ -73,6 +74,27 @@ class PolicyLikelihood:
     async def score(self, states: Sequence[State]) -> list[float]:
         """`value` of each state."""
         return [self.value(state) for state in states]
+
+
+class WithLikelihood:
+    """V(s) + `weight` log pi(s): a reward model's value and the natural-log probability of the turns that led there.
+
+    That orders states as does the policy that is optimal under a KL penalty of `weight` towards the one that sampled
+    them (Controlled Decoding, Mudgal et al. 2024). Where the reward model knows nothing, the policy's taste decides.
+    """
+
+    def __init__(self, reward_model: RewardModel, weight: float) -> None:
+        self._reward_model = reward_model
+        self._weight = weight
+
+    async def score(self, states: Sequence[State]) -> list[float]:
+        """See `RewardModel`; the cost is the reward model's."""
+        scores = await self._reward_model.score(states)
+        return [self._sum(score, state) for score, state in zip(scores, states, strict=True)]
+
+    def _sum(self, score: float, state: State) -> float:
+        total = score + self._weight * PolicyLikelihood().value(state)
+        return Scored(total, score.tokens, score.cached) if isinstance(score, Scored) else total
 
 
 class RandomScores:

@@ -16,7 +16,7 @@ class Node:
     `tokens`) and `malformed`: the turn that led here, as sampled; `observation`: what the environment answered (at
     the root: the opening of the conversation). `visits` N and `value` V: number and mean of the returns backed up
     through the node. `outcome`, `progress`: the true reward, where an episode ended here, else None. `estimate`: the
-    reward model's value, where a rollout was cut here, or where a test-time search asked for it (raw), else None.
+    reward model's value, where a rollout was cut here, or what a test-time search compared (raw), else None.
     `terminal`: the environment ended the episode.
     `merged`: how many sampled turns led to this state.
 

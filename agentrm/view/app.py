@@ -22,7 +22,6 @@ from agentrm.errors import UserError
 from agentrm.evaluation import quality_table
 from agentrm.evaluation.page import STYLE
 from agentrm.evaluation.plots import loss_curves, outcome_against_tokens, outcome_bars
-from agentrm.evaluation.quality import MODEL
 from agentrm.evaluation.report import HEADINGS, cells, fit_losses, row_class
 from agentrm.run import RunDirectory
 from agentrm.search.tree import Tree
@@ -113,7 +112,8 @@ def create_app(run: RunDirectory) -> FastAPI:
         return {
             "headings": quality_table.HEADINGS,
             "rows": [
-                {"class": "scored" if MODEL in row else "baseline", "cells": row} for row in quality_table.rows(found)
+                {"class": "scored" if quality_table.is_judged(row) else "baseline", "cells": row}
+                for row in quality_table.rows(found)
             ],
             "verdicts": quality_table.verdicts(found),
         }

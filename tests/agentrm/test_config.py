@@ -68,6 +68,7 @@ def test_overrides_win_and_change_nothing_else() -> None:
         ("train.dtype=float16", "train.dtype"),
         ("train.epochs=-1", "train.epochs"),
         ("train.contrast=1.5", "train.contrast"),
+        ("train.likelihood=-0.1", "train.likelihood"),
         ("train.lora.rank=-1", "train.lora.rank"),
         ("train.lora.alpha=0", "train.lora.alpha"),
         ("clone.lora.dropout=1", "clone.lora.dropout"),

@@ -37,7 +37,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
     run = tmp_path_factory.mktemp("search") / "run"
     growing = "[{environment: maze, kinds: [perfect_small], count: 3}]"
     sets = f"tasks.trees={growing}", f"tasks.held_in={MAZES}", "tasks.held_out_kinds=[]"
-    config = load(TINY, [f"run={run}", *sets, "evaluate.max_depth=3"])
+    config = load(TINY, [f"run={run}", *sets, "evaluate.max_depth=3", "train.likelihood=0.125"])
     directory = RunDirectory.open(config)
     with directory.writing("policy") as policy:
         prepare(config.model, [TEXT] * 9, 0, policy)
@@ -53,6 +53,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
 def test_a_search_is_shown_and_its_tree_is_stored(config: Config, capsys: pytest.CaptureFixture[str]):
     result = search.run(config, TASK, Method.beam)
     shown = capsys.readouterr().out
+    assert "plus 0.125 of the log-probability" in shown
     assert shown.startswith(f"{TASK}: beam 2x2\n") and "round 3:" in shown
     assert shown.index("chosen") < shown.index("the truth, which the search could not see") < shown.index("outcome ")
     (tree,) = TreeStore(Path(config.run) / "searches" / "beam").trees()
@@ -60,7 +61,10 @@ def test_a_search_is_shown_and_its_tree_is_stored(config: Config, capsys: pytest
     states = [(tree.state(i), node.estimate) for i, node in enumerate(tree.nodes) if node.estimate is not None]
     model = AutoModelForSequenceClassification.from_pretrained(Path(config.run) / "reward_model")
     renderer = Renderer.from_pretrained(Path(config.run) / "reward_model", config.model.context)
-    expected = explicit.score(model, [renderer.ids(state.messages()) for state, _ in states])
+    values = explicit.score(model, [renderer.ids(state.messages()) for state, _ in states])
+    sampled = [sum(step.proposal.logprob for step in state.steps) for state, _ in states]
+    assert min(sampled) < 0
+    expected = [value + 0.125 * logprob for value, logprob in zip(values, sampled, strict=True)]
     assert len(states) == result.cost.scored_states
     read = sum(len(renderer.ids(state.messages())) for state, _ in states)
     assert result.cost.reward_tokens + result.cost.cached_tokens == read and result.cost.cached_tokens > 0

@@ -39,6 +39,12 @@ def test_the_card_holds_data_figures_and_configuration() -> None:
     assert "AutoModelForSequenceClassification" in body
 
 
+def test_the_card_says_what_searches_add_to_the_score() -> None:
+    text = card(load("quickstart", ["train.likelihood=0.03125"]), METRICS)
+    assert "`reward model + log-probability` is the score plus 0.03125 times" in text
+    assert "log-probability` is the score" not in card(load("quickstart", ["train.likelihood=0"]), METRICS)
+
+
 def test_an_implicit_model_says_how_it_is_loaded() -> None:
     config = load("quickstart")
     config.train.kind = RewardKind.implicit

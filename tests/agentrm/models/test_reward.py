@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,12 @@ from transformers import AutoModelForSequenceClassification
 from agentrm.config.schema import Engine, Model, Scratch
 from agentrm.environments.base import Observation, Task
 from agentrm.errors import InputRefused
+from agentrm.models.base import Scored
 from agentrm.models.engine import ScoringEngine
 from agentrm.models.explicit import build, score
 from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
-from agentrm.models.reward import ExplicitRewardModel, RandomScores, ShortestFirst
+from agentrm.models.reward import ExplicitRewardModel, RandomScores, ShortestFirst, WithLikelihood
 from agentrm.models.state import Proposal, State
 from tests.processes import in_new_process
 
@@ -79,6 +81,22 @@ def test_an_engine_outlives_what_it_refuses(directory: Path) -> None:
 
 def test_shorter_episodes_score_higher() -> None:
     assert asyncio.run(ShortestFirst().score([START, LATER])) == [0, -1]
+
+
+class Knows:
+    """A reward model whose every state costs 7 tokens, and which cannot read a state without steps."""
+
+    async def score(self, states: Sequence[State]) -> list[float]:
+        return [Scored(0.5, 7, 3) if state.steps else -math.inf for state in states]
+
+
+def test_the_policys_likelihood_is_added_to_a_value_and_costs_nothing() -> None:
+    later = LATER.extend(Proposal("left", "left", "", -2.0, 2, False), Observation("a wall"))
+    unread, one, two = asyncio.run(WithLikelihood(Knows(), 0.1).score([START, LATER, later]))
+    assert unread == -math.inf
+    assert (one, two) == (pytest.approx(0.5 - 0.1), pytest.approx(0.5 - 0.3))
+    assert isinstance(two, Scored) and (two.tokens, two.cached) == (7, 3)
+    assert asyncio.run(WithLikelihood(Knows(), 0).score([later])) == [0.5]
 
 
 def test_random_scores_depend_on_the_seed_and_the_state_alone() -> None:
