@@ -23,10 +23,13 @@ MARGIN = 0.05
 """Pairs whose labels differ by no more than this are ties and count nowhere."""
 
 MODEL = "reward model"
-"""The method that is judged."""
+"""What the reward model itself predicts."""
 
 WITH_LIKELIHOOD = f"{MODEL} + log-probability"
-"""The same with the policy's log-probability added, judged where searches compare states by it."""
+"""The same with the policy's log-probability added, where searches compare states by it."""
+
+JUDGED = MODEL, WITH_LIKELIHOOD
+"""The methods that are compared with every baseline."""
 
 LIKELIHOOD = "policy log-probability"
 """The baseline that knows what the policy finds likely."""
@@ -88,12 +91,12 @@ def quality(
     Keys of each group: `trees`, `states`; `mse` beside `mse_of_mean` (the labels' variance: always answering the mean)
     and `mse_ratio` of the two; `spearman` over all states; `calibration`, tenths of the states by prediction with the
     means of `predicted` and `label`; `methods`, for the reward model, those beside it and each baseline
-    `spearman_within_tree` and the ACCURACIES; `lead`, for the reward model and WITH_LIKELIHOOD by baseline, its
-    accuracies minus the baseline's, paired by tree. Intervals, `{value, low, high, trees}`, are bootstrapped over
-    trees; a predicted tie counts half; a metric is None where no tree has a pair or a variance to measure it on.
+    `spearman_within_tree` and the ACCURACIES. Intervals, `{value, low, high, trees}`, are bootstrapped over trees; a
+    predicted tie counts half; a metric is None where no tree has a pair or a variance to measure it on.
 
-    `beats`, for the same by baseline: both leads, over all pairs and over those at equal depth, are above 0 with their
-    whole interval; None where there are no such pairs.
+    Each of JUDGED has by baseline a `lead`, its accuracies minus the baseline's, paired by tree, and `beats`: both
+    leads, over all pairs and over those at equal depth, are above 0 with their whole interval; None where there are no
+    such pairs.
     """
     baselines: dict[str, RandomScores | ShortestFirst | PolicyLikelihood] = {
         "random": RandomScores(settings.seed),
@@ -170,8 +173,9 @@ def _metrics(trees: Sequence[_Scored], settings: Settings, baselines: Collection
         method: {name: [accuracy(tree, method) for tree in trees] for name, accuracy in ACCURACIES.items()}
         for method in trees[0].predictions
     }
-    lead = {
-        method: {
+
+    def compared(method: str) -> dict[str, Any]:
+        lead = {
             baseline: {
                 name: mean(
                     [
@@ -183,9 +187,8 @@ def _metrics(trees: Sequence[_Scored], settings: Settings, baselines: Collection
             }
             for baseline in baselines
         }
-        for method in (MODEL, WITH_LIKELIHOOD)
-        if method in accuracies
-    }
+        return {"lead": lead, "beats": {baseline: _decided(led) for baseline, led in lead.items()}}
+
     return {
         "trees": len(trees),
         "states": len(labels),
@@ -197,13 +200,9 @@ def _metrics(trees: Sequence[_Scored], settings: Settings, baselines: Collection
             method: {
                 "spearman_within_tree": mean([spearman(tree.labels, tree.predictions[method]) for tree in trees]),
                 **{name: mean(measured) for name, measured in accuracies[method].items()},
+                **(compared(method) if method in JUDGED else {}),
             }
             for method in accuracies
-        },
-        "lead": lead,
-        "beats": {
-            method: {baseline: _decided(led) for baseline, led in by_baseline.items()}
-            for method, by_baseline in lead.items()
         },
         "calibration": _calibration(labels, predictions),
     }

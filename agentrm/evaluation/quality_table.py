@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from agentrm.evaluation.quality import ACCURACIES, MODEL, UNSEEN, WITH_LIKELIHOOD
+from agentrm.evaluation.quality import ACCURACIES, JUDGED, MODEL, UNSEEN
 
 HEADINGS = ("trees", "method", *(name.replace("_", " ") for name in ACCURACIES), "error / variance", "beats")
 
@@ -17,7 +17,7 @@ def rows(quality: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         if "." in name or (name == "all" and alone):
             continue
         for method, figures in group["methods"].items():
-            beaten = group["beats"].get(method)
+            beaten = figures.get("beats")
             yield (
                 f"{name} ({group['trees']})",
                 method,
@@ -31,8 +31,9 @@ def verdicts(quality: Mapping[str, Any]) -> list[str]:
     """One sentence per environment where what searches compare is not shown to be better than every baseline."""
     found = []
     for name, group in quality.items():
-        method, by_baseline = list(group["beats"].items())[-1]
-        better = [baseline for baseline, beaten in by_baseline.items() if beaten is False]
+        method = [method for method in JUDGED if method in group["methods"]][-1]
+        beats = group["methods"][method].get("beats", {})
+        better = [baseline for baseline, beaten in beats.items() if beaten is False]
         if better and "." not in name and name != "all":
             found.append(
                 f"On the held-out trees of {name} the {method} is not shown to beat {', '.join(better)}: "
@@ -43,7 +44,7 @@ def verdicts(quality: Mapping[str, Any]) -> list[str]:
 
 def is_judged(row: Sequence[str]) -> bool:
     """Whether one of `rows` is the reward model's, alone or with the log-probability, and no baseline's."""
-    return row[1] in (MODEL, WITH_LIKELIHOOD)
+    return row[1] in JUDGED
 
 
 def _beaten(beats: Mapping[str, bool | None]) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from agentrm.environments.base import Task
 from agentrm.evaluation.metrics import Settings
-from agentrm.evaluation.quality import pairwise_accuracy, quality, spearman
+from agentrm.evaluation.quality import ACCURACIES, pairwise_accuracy, quality, spearman
 from agentrm.evaluation.quality_table import is_judged, rows, verdicts
 from agentrm.search.tree import Node, Tree
 
@@ -79,7 +79,7 @@ def test_quality_of_one_tree_by_hand() -> None:
     assert found["mse_of_mean"] == pytest.approx(0.5 / 3)
     assert found["mse_ratio"]["value"] == pytest.approx(0.25)
     values = {
-        method: {name: interval and interval["value"] for name, interval in of_method.items()}
+        method: {name: of_method[name] and of_method[name]["value"] for name in ("spearman_within_tree", *ACCURACIES)}
         for method, of_method in found["methods"].items()
     }
     assert values["reward model"] == pytest.approx(
@@ -106,8 +106,8 @@ def test_quality_of_one_tree_by_hand() -> None:
     # 0 at the root, -1 at the solved child, -2 at the failed one: only (solved, root) is ordered wrongly.
     assert values["policy log-probability"]["pairwise"] == pytest.approx(2 / 3)
     assert values["policy log-probability"]["siblings"] == 1.0
-    assert found["lead"]["reward model"]["length"]["pairwise"]["value"] == 0.5
-    assert found["beats"]["reward model"]["length"] is True
+    assert found["methods"]["reward model"]["lead"]["length"]["pairwise"]["value"] == 0.5
+    assert found["methods"]["reward model"]["beats"]["length"] is True
     assert found["calibration"] == [
         {"predicted": 0.25, "label": 0.0, "states": 1},
         {"predicted": 0.5, "label": 0.5, "states": 1},
@@ -125,9 +125,11 @@ def test_the_policys_likelihood_beside_the_value() -> None:
     # (root, failed) and (solved, failed) are ordered rightly, (solved, root) is not.
     assert found["methods"]["reward model + log-probability"]["siblings"]["value"] == 1.0
     assert found["methods"]["reward model + log-probability"]["pairwise"]["value"] == pytest.approx(2 / 3)
-    assert found["lead"]["reward model"]["policy log-probability"]["siblings"]["value"] == -0.5
-    assert found["lead"]["reward model + log-probability"]["policy log-probability"]["siblings"]["value"] == 0
-    assert found["beats"]["reward model + log-probability"] == {
+    assert found["methods"]["reward model"]["lead"]["policy log-probability"]["siblings"]["value"] == -0.5
+    assert (
+        found["methods"]["reward model + log-probability"]["lead"]["policy log-probability"]["siblings"]["value"] == 0
+    )
+    assert found["methods"]["reward model + log-probability"]["beats"] == {
         "random": False,
         "length": True,
         "policy log-probability": False,
@@ -164,23 +166,23 @@ def test_each_tree_counts_once_and_kinds_are_apart() -> None:
 def test_a_model_that_only_counts_steps_does_not_beat_length() -> None:
     trees = [tree("a", [0.9, 0.4, 0.2, 0.7], [None, 0.4, 0.2, 0.7], index) for index in range(5)]
     by_depth = quality(trees, [{0: 0.0, 1: -1.0, 2: -1.0, 3: -1.0}] * 5, SETTINGS, {"toy.a"})["toy"]
-    assert by_depth["lead"]["reward model"]["length"]["pairwise"]["value"] == 0.0
-    assert by_depth["beats"]["reward model"]["length"] is False
+    assert by_depth["methods"]["reward model"]["lead"]["length"]["pairwise"]["value"] == 0.0
+    assert by_depth["methods"]["reward model"]["beats"]["length"] is False
     # Perfect among siblings but no better than length over all pairs is not enough either.
     only_siblings = quality(trees, [{0: 0.5, 1: 0.4, 2: 0.2, 3: 0.7}] * 5, SETTINGS, {"toy.a"})["toy"]
-    assert only_siblings["lead"]["reward model"]["length"]["siblings"]["value"] == 0.5
-    assert only_siblings["lead"]["reward model"]["length"]["pairwise"]["value"] == pytest.approx(
+    assert only_siblings["methods"]["reward model"]["lead"]["length"]["siblings"]["value"] == 0.5
+    assert only_siblings["methods"]["reward model"]["lead"]["length"]["pairwise"]["value"] == pytest.approx(
         5 / 6 - 3 / 6 - 0.5 * 3 / 6
     )
-    assert only_siblings["beats"]["reward model"]["length"] is True
+    assert only_siblings["methods"]["reward model"]["beats"]["length"] is True
     worse = quality(trees, [{0: -9.0, 1: 0.4, 2: 0.2, 3: 0.7}] * 5, SETTINGS, {"toy.a"})["toy"]
-    assert worse["lead"]["reward model"]["length"]["pairwise"]["value"] == pytest.approx(3 / 6 - 4.5 / 6)
-    assert worse["beats"]["reward model"]["length"] is False
+    assert worse["methods"]["reward model"]["lead"]["length"]["pairwise"]["value"] == pytest.approx(3 / 6 - 4.5 / 6)
+    assert worse["methods"]["reward model"]["beats"]["length"] is False
 
 
 def test_what_cannot_be_measured_is_none() -> None:
     metrics = quality([tree("a", [0.5], [None])], [{0: 0.5}], SETTINGS, {"toy.a"})["all"]
-    assert metrics["beats"]["reward model"]["length"] is None
+    assert metrics["methods"]["reward model"]["beats"]["length"] is None
     assert metrics["mse_ratio"] is None
     assert metrics["mse"]["value"] == 0.0
 

@@ -225,7 +225,7 @@ def test_the_reward_models_quality_and_its_verdict_are_shown(
     page = (output / "report.html").read_text()
     assert page.count("<svg") == 3 and "value in the tree" in page
     assert "distrust" not in page
-    found["toy"]["beats"]["reward model"]["length"] = False
+    found["toy"]["methods"]["reward model"]["beats"]["length"] = False
     directory.write_metrics("train", {"held_out": found})
     write_report(episodes(), output, config, directory)
     assert (
