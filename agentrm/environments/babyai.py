@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentrm.environments.base import Environment, Grade, Observation, Task, Turn
 from agentrm.environments.rewriting import Rewriting
-from agentrm.environments.support import GENERATED_SIZES, check_kind, derive_seed, digest, engine_import, split_of
+from agentrm.environments.support import (
+    COMPLETED,
+    GENERATED_SIZES,
+    check_kind,
+    derive_seed,
+    digest,
+    engine_import,
+    split_of,
+)
 
 if TYPE_CHECKING:
     from agentrm.environments.babyai_world import World
@@ -127,6 +135,8 @@ class BabyAI(Environment):
 
     def step(self, action: str) -> Observation:
         text = self._live.act(action)
+        if self._live.status == "success":
+            text = f"{text} {COMPLETED}"
         return Observation(text, done=bool(self._live.status))
 
     def grade(self) -> Grade:

@@ -24,10 +24,12 @@ from agentrm.environments.maze_grids import (
     perfect,
     rooms,
 )
-from agentrm.environments.support import GENERATED_SIZES, at_least, check_kind, derive_seed, digest, split_of
+from agentrm.environments.support import COMPLETED, GENERATED_SIZES, at_least, check_kind, derive_seed, digest, split_of
 
 # How each kind is drawn: the generator, and how many crossings or rooms a side has.
 STYLES: dict[str, tuple[Callable[[Random, int], Grid], int]] = {
+    "perfect_tiny": (perfect, 3),
+    "loops_tiny": (loops, 3),
     "perfect_small": (perfect, 4),
     "perfect_medium": (perfect, 6),
     "perfect_large": (perfect, 8),
@@ -132,7 +134,7 @@ class Maze(Environment):
             self._position = after
             self._nearest = min(self._nearest, self._live.distances[after])
         if self._position == self._live.goal:
-            return Observation("Success! You have reached the goal.", done=True)
+            return Observation(f"Success! You have reached the goal. {COMPLETED}", done=True)
         return Observation(self._describe())
 
     def grade(self) -> Grade:

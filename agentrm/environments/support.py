@@ -10,6 +10,11 @@ from agentrm.environments.base import SPLITS
 from agentrm.errors import UserError
 
 GENERATED_SIZES = {"train": 10_000, "valid": 500, "test": 500}
+COMPLETED = "The task is completed."
+"""What Maze and BabyAI say of a success, in the same words: a reward model that has read them in one knows them in the
+other.
+"""
+
 _SPLIT_OF_QUARTER = ("train", "train", "valid", "test")
 
 

@@ -75,8 +75,8 @@ def test_overrides_win_and_change_nothing_else() -> None:
         ("train.labels.min_visits=0", "train.labels.min_visits"),
         ("train.beta=0", "train.beta"),
         ("train.labels.share=0", "train.labels.share"),
-        ("train.labels.environments=[maze]", "train.labels.environments holds maze"),
-        ("train.labels.environments=[babyai.goto_obj_door]", "babyai.pickup_loc"),
+        ("train.labels.environments=[babyai]", "train.labels.environments holds babyai"),
+        ("train.labels.environments=[maze.perfect_small]", "maze.loops_tiny"),
         ("evaluate.judge.source=smollm2", "evaluate.judge.source"),
         ("evaluate.judge.source=http://host/v1", "evaluate.judge.name"),
         ("evaluate.judge.name=gpt", "evaluate.judge.source"),
@@ -191,11 +191,11 @@ def test_trees_of_other_splits_are_not_learned_from_and_may_be_of_held_out_tasks
 
 
 def test_kinds_that_are_learned_from() -> None:
-    kinds = {"babyai.goto_local", "babyai.pickup_loc", "babyai.put_next_local"}
+    kinds = {"maze.perfect_tiny", "maze.loops_tiny"}
     assert learned_kinds(load("quickstart")) == kinds
-    assert learned_kinds(load("quickstart", ["train.labels.environments=[babyai]"])) == kinds
-    named = "train.labels.environments=[babyai.pickup_loc]"
-    assert learned_kinds(load("quickstart", [named])) == {"babyai.pickup_loc"}
+    assert learned_kinds(load("quickstart", ["train.labels.environments=[maze]"])) == kinds
+    named = "train.labels.environments=[maze.loops_tiny]"
+    assert learned_kinds(load("quickstart", [named])) == {"maze.loops_tiny"}
 
 
 def test_trees_that_measure_have_a_search_of_their_own() -> None:

@@ -18,16 +18,20 @@ from jobs import train
 
 def grown(split: str, kind: str, visits: int) -> Tree:
     nodes = [Node(-1, 0, "start", visits=visits, value=0.5), Node(0, 1, "end", "go", text="go", visits=visits)]
-    return Tree(Task("babyai", kind, split, 0), nodes)
+    return Tree(Task("maze", kind, split, 0), nodes)
 
 
 @pytest.mark.parametrize(
     ("overrides", "trees", "told"),
     [
-        (["train.labels.min_visits=3"], [grown("train", "goto_local", 2)], r"train\.labels leaves no state"),
-        ([], [grown("valid", "goto_local", 8)], r"grow more trees of the split train"),
-        ([], [grown("train", "goto_local", 1)], "keeps 0 trees"),
-        ([], [grown("train", "goto_local", 1), grown("valid", "pickup_dist", 8)], "add such tasks of the split valid"),
+        (["train.labels.min_visits=3"], [grown("train", "loops_tiny", 2)], r"train\.labels leaves no state"),
+        ([], [grown("valid", "loops_tiny", 8)], r"grow more trees of the split train"),
+        ([], [grown("train", "loops_tiny", 1)], "keeps 0 trees"),
+        (
+            [],
+            [grown("train", "loops_tiny", 1), grown("valid", "perfect_small", 8)],
+            "add such tasks of the split valid",
+        ),
     ],
 )
 def test_trees_that_are_not_enough_are_refused(

@@ -54,7 +54,7 @@ def test_the_double_t_by_hand(environment) -> None:
     )
     last = environment.step("move down")
     assert last.done
-    assert last.text == "Success! You have reached the goal."
+    assert last.text == "Success! You have reached the goal. The task is completed."
 
 
 def test_the_double_t_has_all_25_starts() -> None:
