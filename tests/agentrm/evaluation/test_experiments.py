@@ -16,7 +16,7 @@ from jobs.evaluate import methods
 MODELS = ["demonstrations", "policy", "trees", "reward_model"]
 SHARED = {
     "reward-kinds": [MODELS, MODELS[:3], MODELS[:3], MODELS[:3], MODELS],
-    "generalisation": [MODELS[:3]] * 3 + [MODELS],
+    "generalisation": [MODELS[:3]] * 2 + [MODELS],
     "data-scaling": [MODELS[:3]] * 4 + [MODELS],
     "test-time-scaling": [MODELS] * 9,
     "state-ablation": [MODELS] + [MODELS[:3]] * 4,
@@ -50,12 +50,13 @@ def test_every_variant_is_valid_shares_what_it_does_not_change_and_has_a_referen
 
 
 def test_the_matrix_is_over_environments_where_there_are_several(base: Config) -> None:
-    kinds = ["babyai.goto_local", "babyai.pickup_loc", "babyai.put_next_local", "all"]
+    kinds = ["maze.perfect_tiny", "maze.loops_tiny", "all"]
     assert list(variants("generalisation", base)) == kinds
     both = "[{environment: babyai, kinds: [goto_local], count: 8}, {environment: alfworld, count: 8}]"
-    two = changed(base, [f"tasks.trees={both}"])
+    untested = "tasks.held_out_environments=[]"
+    two = changed(base, [f"tasks.trees={both}", untested])
     assert list(variants("generalisation", two)) == ["babyai", "alfworld", "all"]
-    one = changed(base, ["tasks.trees=[{environment: babyai, kinds: [goto_local], count: 8}]"])
+    one = changed(base, ["tasks.trees=[{environment: babyai, kinds: [goto_local], count: 8}]", untested])
     with pytest.raises(UserError, match=r"babyai\.goto_local alone"):
         variants("generalisation", one)
 
@@ -73,7 +74,8 @@ def test_thoughts_are_left_out_where_there_are_any(base: Config) -> None:
 
 def test_only_environments_that_offer_a_wording_are_reworded(base: Config) -> None:
     tests = "[{environment: babyai, split: test, count: 3}, {environment: alfworld, split: test, count: 5}]"
-    mixed = changed(base, [f"tasks.held_in={tests}", "tasks.held_out_kinds=[]"])
+    others = ["tasks.held_out_kinds=[]", "tasks.held_out_environments=[{environment: pddl, split: test, count: 3}]"]
+    mixed = changed(base, [f"tasks.held_in={tests}", *others])
     found = configs("perturbations", mixed)
     named = {variant: [each.environment for each in config.tasks.held_in] for variant, config in found.items()}
     assert named["original"] == ["babyai", "alfworld"]
@@ -81,7 +83,7 @@ def test_only_environments_that_offer_a_wording_are_reworded(base: Config) -> No
     assert named["all"] == ["babyai+all", "alfworld+all"]
     assert not any(config.tasks.held_out_environments for config in found.values())
     assert [each.count for each in found["all"].tasks.held_in] == [3, 5]
-    mazes = changed(base, ["tasks.held_in=[{environment: maze, split: test, count: 3}]", "tasks.held_out_kinds=[]"])
+    mazes = changed(base, ["tasks.held_in=[{environment: maze, split: test, count: 3}]", *others])
     with pytest.raises(UserError, match="no environment of the tests has a perturbation"):
         variants("perturbations", mazes)
 
