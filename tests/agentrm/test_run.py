@@ -21,7 +21,7 @@ ALL = ["demonstrations", "policy", "trees", "reward_model"]
         (["tasks.held_out_kinds=[]", "tasks.held_in=[{environment: alfworld, split: test, count: 2}]"], ALL),
         (["train.beta=0.1"], ALL[:3]),
         (["train.labels.share=0.5", "trees.iterations=5"], ALL[:2]),
-        (["tasks.trees=[{environment: babyai, kinds: [goto_local], count: 9}]"], ALL[:2]),
+        (["tasks.trees=[{environment: maze, kinds: [loops_tiny], count: 9}]"], ALL[:2]),
         (["sampling.temperature=0.5"], ALL[:2]),
         (["clone.epochs=9"], ALL[:1]),
         (["model.scratch.hidden=256"], ALL[:1]),
