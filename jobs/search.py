@@ -56,9 +56,11 @@ def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
         opening = Opening(config.model.instructions, config.model.action_format)
         generator, sessions = connect_policy(config, policy, replicas), RemoteSessions(hosts)
         judged, likelihood = method is Method.judge, config.train.likelihood
-        scorer: RewardModel = WithLikelihood(ServedRewardModel(handle), likelihood)
-        if judged:
-            scorer = Judge(connect_judge(config, policy, replicas), "listwise")
+        scorer: RewardModel = (
+            Judge(connect_judge(config, policy, replicas), "listwise")
+            if judged
+            else WithLikelihood(ServedRewardModel(handle), likelihood)
+        )
 
         async def play() -> Result:
             result = await search(made, chosen, generator, sessions, scorer, config.evaluate, opening, live)

@@ -86,6 +86,7 @@ class WithLikelihood:
     def __init__(self, reward_model: RewardModel, weight: float) -> None:
         self._reward_model = reward_model
         self._weight = weight
+        self._likelihood = PolicyLikelihood()
 
     async def score(self, states: Sequence[State]) -> list[float]:
         """See `RewardModel`; the cost is the reward model's."""
@@ -93,7 +94,7 @@ class WithLikelihood:
         return [self._sum(score, state) for score, state in zip(scores, states, strict=True)]
 
     def _sum(self, score: float, state: State) -> float:
-        total = score + self._weight * PolicyLikelihood().value(state)
+        total = score + self._weight * self._likelihood.value(state)
         return Scored(total, score.tokens, score.cached) if isinstance(score, Scored) else total
 
 
