@@ -25,12 +25,21 @@ from agentrm.config import tasks
 from agentrm.config.schema import Aggregate, Config, Evaluation, Method
 from agentrm.environments.base import Task
 from agentrm.errors import EnvironmentFailure
-from agentrm.evaluation.metrics import BASELINE, CEILING, COSTS, VERDICTS
+from agentrm.evaluation.metrics import (
+    BASELINE,
+    CEILING,
+    COSTS,
+    LIKELIEST,
+    LOG_PROBABILITY,
+    RANDOM,
+    SHORTEST,
+    VERDICTS,
+)
 from agentrm.evaluation.report import print_results, write_report
 from agentrm.models.base import Grader, Policy, RewardModel, Sessions
 from agentrm.models.batched import BatchedRewardModel
 from agentrm.models.judge import Completer, Judge
-from agentrm.models.reward import RandomScores, ShortestFirst, WithLikelihood
+from agentrm.models.reward import PolicyLikelihood, RandomScores, ShortestFirst, WithLikelihood
 from agentrm.models.state import State
 from agentrm.run import RunDirectory
 from agentrm.search.best_of_n import BestOfN, JudgedBestOfN
@@ -101,9 +110,9 @@ def methods(settings: Evaluation) -> list[str]:
     greedy = [label for label, made in found.items() if isinstance(made, Greedy)]
     whole = [label for label, made in found.items() if not made.guided and label not in greedy]
     guided = [label for label, made in found.items() if made.guided]
-    beside = [_random, _equal] if settings.equal_tokens else [_random]
+    beside = [_random, _likely, *([_equal] if settings.equal_tokens else [])]
     steered = [each for label in guided for each in (label, *(name(label) for name in beside))]
-    return [*greedy, BASELINE, *whole, _shortest(settings), _ceiling(settings), *steered]
+    return [*greedy, BASELINE, *whole, _shortest(settings), _likeliest(settings), _ceiling(settings), *steered]
 
 
 def _asked_for(settings: Evaluation) -> dict[str, tuple[Strategy, Evaluation]]:
@@ -121,7 +130,11 @@ def _plain(settings: Evaluation) -> Evaluation:
 
 
 def _random(label: str) -> str:
-    return f"{label}, random scores"
+    return f"{label}, {RANDOM}"
+
+
+def _likely(label: str) -> str:
+    return f"{label}, {LOG_PROBABILITY}"
 
 
 def _equal(label: str) -> str:
@@ -129,7 +142,11 @@ def _equal(label: str) -> str:
 
 
 def _shortest(settings: Evaluation) -> str:
-    return f"shortest of {settings.n}"
+    return f"{SHORTEST} {settings.n}"
+
+
+def _likeliest(settings: Evaluation) -> str:
+    return f"{LIKELIEST} {settings.n}"
 
 
 def _ceiling(settings: Evaluation) -> str:
@@ -156,13 +173,16 @@ class Evaluator:
         self._grader = grader
         self._reward_model = reward_model
         self._judge = judge
+        whole, likelihood = BestOfN(config.evaluate.n), PolicyLikelihood()
         self._searches: dict[str, tuple[Strategy, RewardModel, Evaluation]] = {
-            _shortest(config.evaluate): (BestOfN(config.evaluate.n), ShortestFirst(), self._plain)
+            _shortest(config.evaluate): (whole, ShortestFirst(), self._plain),
+            _likeliest(config.evaluate): (whole, likelihood, self._plain),
         }
         for label, (made, settings) in _asked_for(config.evaluate).items():
             self._searches[label] = made, reward_model, settings
             if made.guided:
                 self._searches[_random(label)] = made, RandomScores(config.seed), settings
+                self._searches[_likely(label)] = made, likelihood, settings
 
     async def rows(self, group: str, task: Task, stored: Rows) -> Rows:
         """Those that are stored, and the missing ones. Raises EnvironmentFailure."""

@@ -19,7 +19,7 @@ from rich.table import Table
 from agentrm.config.schema import Config
 from agentrm.environments import base_name
 from agentrm.evaluation.experiments import Experiment, Plot, several_environments
-from agentrm.evaluation.metrics import BASELINE, CEILING, Bootstrap, Interval
+from agentrm.evaluation.metrics import Bootstrap, Interval, is_check
 from agentrm.evaluation.page import PAGE, bullets, pipes, section, tabular
 from agentrm.evaluation.plots import heat_maps, outcome_bars, outcome_lines
 from agentrm.evaluation.report import interval, judge_notes, row_class
@@ -27,7 +27,6 @@ from agentrm.run import RunDirectory
 
 Row = dict[str, Any]
 
-_CHECKS = (BASELINE, CEILING, "shortest")
 _NUMBERS = re.compile(r"\d+(x\d+)?")
 _AXES = {
     "states": "states that the reward model learned from",
@@ -107,7 +106,7 @@ def shown(rows: Sequence[Row], experiment: Experiment) -> dict[str, list[Row]]:
     tests: dict[str, list[Row]] = {}
     for row in rows:
         method = row["method"]
-        if method.startswith(_CHECKS) or "random scores" in method or method == experiment.reference.method:
+        if is_check(method) or method == experiment.reference.method:
             continue
         tests.setdefault(row["test"], []).append(row)
     return tests

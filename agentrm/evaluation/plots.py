@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from agentrm.evaluation.metrics import BASELINE, CEILING
+from agentrm.evaluation.metrics import CEILING, is_check
 
 Row = Mapping[str, object]
 
-_WITHOUT = ("greedy", BASELINE, "majority", "judge", "shortest", CEILING)
+_WITHOUT = ("greedy", "majority", "judge")
 # Replaced by the page's own colours once the figure is text.
 _INK, _FAINT = "#010203", "#040506"
 _SCORED, _BASELINE, _CEILING = "#3b82f6", "#94a3b8", "#f59e0b"
@@ -45,7 +45,7 @@ _STYLE = {
 
 def uses_reward_model(method: str) -> bool:
     """Whether the trained reward model chose in this method: in every search but these."""
-    return not method.startswith(_WITHOUT) and "random scores" not in method
+    return not method.startswith(_WITHOUT) and not is_check(method)
 
 
 def colour(method: str) -> str:

@@ -168,8 +168,8 @@ def _notes(config: Config, table: pa.Table) -> list[str]:
         "resamples; gains are paired by task.",
         "Distance closed: (method − sampled mean) / (oracle's choice − sampled mean). The oracle picks the best of the "
         "same samples by the true reward, which no method sees: a ceiling for Best-of-N, not for beam search.",
-        "The shortest of N and searches with random scores use no reward model: a gain that they have too is no "
-        "merit of it.",
+        "The shortest and the likeliest of N, and searches by random scores or by the policy's log-probability, use no "
+        "reward model: a gain that they have too is no merit of it.",
         "Costs are means per task. Tasks run side by side and share the machine, so seconds include waiting.",
     ]
     if settings.equal_tokens:

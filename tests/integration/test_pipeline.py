@@ -91,9 +91,11 @@ def test_the_table_holds_every_method(run: Path, config: Config):
         "sampled mean",
         "best of 2",
         "shortest of 2",
+        "likeliest of 2",
         "oracle best of 2",
         "beam 2x2",
         "beam 2x2, random scores",
+        "beam 2x2, log-probability",
     }
     assert set(rows["method"]) == methods
     assert set(rows["group"]) == {"held-in", "held-out kinds"}

@@ -84,7 +84,7 @@ def test_an_evaluation_runs_what_is_missing(config: Config):
     second = evaluate.run(replace(config, evaluate=settings))["held-in"]
     assert list(second) == evaluate.methods(settings) and {*first} < {*second}
     after = json.loads(done.read_text())
-    assert after[: len(before)] == before and len(after) == len(before) + 5
+    assert after[: len(before)] == before and len(after) == len(before) + 7
     # An untrained policy names no attempt.
     judged = next(row for row in after if row["method"] == "judged best of 2")
     assert judged["asked"] == judged["malformed"] + judged["overflows"] == 2

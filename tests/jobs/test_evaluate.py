@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from agentrm.config.schema import Aggregate, Config, Evaluation, Method
 from agentrm.evaluation.metrics import BASELINE
+from agentrm.models.state import Proposal, State
 from jobs.evaluate import Evaluator, methods
 from tests.agentrm.search.toy import TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
 
@@ -18,10 +20,24 @@ TODAY = [
     "sampled mean",
     "best of 4",
     "shortest of 4",
+    "likeliest of 4",
     "oracle best of 4",
     "beam 2x2",
     "beam 2x2, random scores",
+    "beam 2x2, log-probability",
 ]
+
+
+class Inclined(EvenPolicy):
+    """Draws as evenly, but says that one of the two actions was likely."""
+
+    def __init__(self, seed: int, likely: str) -> None:
+        super().__init__(seed)
+        self.likely = likely
+
+    async def propose(self, state: State, n: int, *, seed: int = 0, greedy: bool = False) -> list[Proposal]:
+        proposals = await super().propose(state, n, seed=seed, greedy=greedy)
+        return [replace(each, logprob=-0.1 if each.action == self.likely else -2.3) for each in proposals]
 
 
 class LovesTheRight:
@@ -53,9 +69,11 @@ def test_the_baselines_are_always_there() -> None:
         "sampled mean",
         "majority of 3, 50 tokens",
         "shortest of 3",
+        "likeliest of 3",
         "oracle best of 3",
         "mcts puct 8x5, 50 tokens",
         "mcts puct 8x5, 50 tokens, random scores",
+        "mcts puct 8x5, 50 tokens, log-probability",
     ]
 
 
@@ -76,8 +94,17 @@ def test_only_what_is_missing_is_run() -> None:
     assert rows(SETTINGS, policy, first) == first and policy.sampled == 0
     more = Evaluation(methods=[*SETTINGS.methods, Method.stepwise], n=4, width=2, branches=2, max_depth=9)
     found = rows(more, policy, first)
-    assert set(found) - set(first) == {"stepwise of 4", "stepwise of 4, random scores"}
+    searched = "stepwise of 4"
+    assert set(found) - set(first) == {searched, f"{searched}, random scores", f"{searched}, log-probability"}
     assert {label: found[label] for label in first} == first
+
+
+def test_the_policy_prefers_what_it_finds_likely() -> None:
+    left, right = (rows(SETTINGS, Inclined(3, likely)) for likely in ("left", "right"))
+    for method in ("likeliest of 4", "beam 2x2, log-probability"):
+        assert left[method]["outcome"] < right[method]["outcome"]
+    for method in ("best of 4", "shortest of 4", "beam 2x2", "beam 2x2, random scores"):
+        assert left[method]["outcome"] == right[method]["outcome"]
 
 
 def test_budgets_bind_searches_but_no_baselines() -> None:
@@ -111,7 +138,7 @@ def test_best_of_n_with_the_tokens_of_a_search() -> None:
     chosen = Evaluation(methods=[Method.beam], n=1, width=2, branches=2, max_depth=9, equal_tokens=True)
     found = rows(chosen, EvenPolicy(3))
     label = "best of N, tokens of beam 2x2"
-    assert methods(chosen)[-3:] == ["beam 2x2", "beam 2x2, random scores", label]
+    assert methods(chosen)[-3:] == ["beam 2x2, random scores", "beam 2x2, log-probability", label]
     # Beam takes 4 + 2 * 2 + 2 * 2 tokens, an episode 3.
     assert found["beam 2x2"]["policy_tokens"] == found[label]["policy_tokens"] == 12
     assert found[label]["scored_states"] <= 4 and found[label]["finished"] == 1

@@ -38,7 +38,13 @@ def table(*variants: str, methods: tuple[str, ...] = (GREEDY, BEST, BEAM), **mor
     rows = [
         episode(variant, method, pair, (0.0 if (method, pair) == (GREEDY, "a") else 1.0) * (0.5**step), **more)
         for variant in variants
-        for method in (*methods, "sampled mean", "beam 3x3, random scores")
+        for method in (
+            *methods,
+            "sampled mean",
+            "likeliest of 5",
+            "beam 3x3, random scores",
+            "beam 3x3, log-probability",
+        )
         for pair, step in (("a", 0), ("b", variants.index(variant)))
     ]
     return pd.DataFrame(rows)
@@ -94,7 +100,7 @@ def test_a_report_holds_table_and_plots(name: str, config: Config, tmp_path: Pat
     names = VARIANTS.get(name, ("first", "second"))
     parts = [table(*names), table(*names, test="held-out <kinds>", states=200.0, policy_tokens=300.0)]
     rows = write(name, experiment, pd.concat(parts, ignore_index=True), config, tmp_path)
-    assert pq.read_table(tmp_path / "results.parquet").num_rows == len(rows) == 2 * 2 * 5
+    assert pq.read_table(tmp_path / "results.parquet").num_rows == len(rows) == 2 * 2 * 7
     page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
     assert page.count("<svg") == len(experiment.plots) and "held-out &lt;kinds&gt;" in page
     assert "data:image" not in page and experiment.paper in text

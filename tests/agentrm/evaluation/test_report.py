@@ -206,7 +206,8 @@ def test_the_console_shows_every_method(config: Config, directory: RunDirectory,
 
 
 def test_which_methods_the_reward_model_decides() -> None:
-    assert [method for method in METHODS if uses_reward_model(method)] == ["best of 5", "beam 5x5"]
+    methods = (*METHODS, "likeliest of 5", "beam 5x5, 50 tokens, log-probability", "judged best of 5")
+    assert [method for method in methods if uses_reward_model(method)] == ["best of 5", "beam 5x5"]
 
 
 def test_the_reward_models_quality_and_its_verdict_are_shown(
