@@ -110,8 +110,10 @@ def methods(settings: Evaluation) -> list[str]:
     greedy = [label for label, made in found.items() if isinstance(made, Greedy)]
     whole = [label for label, made in found.items() if not made.guided and label not in greedy]
     guided = [label for label, made in found.items() if made.guided]
-    beside = [_random, _likely, *([_equal] if settings.equal_tokens else [])]
-    steered = [each for label in guided for each in (label, *(name(label) for name in beside))]
+    steered = []
+    for label in guided:
+        steered += [label, label + RANDOM, label + LOG_PROBABILITY]
+        steered += [_equal(label)] if settings.equal_tokens else []
     return [*greedy, BASELINE, *whole, _shortest(settings), _likeliest(settings), _ceiling(settings), *steered]
 
 
@@ -127,14 +129,6 @@ def _asked_for(settings: Evaluation) -> dict[str, tuple[Strategy, Evaluation]]:
 
 def _plain(settings: Evaluation) -> Evaluation:
     return replace(unlimited(settings), aggregate=Aggregate.last)
-
-
-def _random(label: str) -> str:
-    return f"{label}, {RANDOM}"
-
-
-def _likely(label: str) -> str:
-    return f"{label}, {LOG_PROBABILITY}"
 
 
 def _equal(label: str) -> str:
@@ -181,8 +175,8 @@ class Evaluator:
         for label, (made, settings) in _asked_for(config.evaluate).items():
             self._searches[label] = made, reward_model, settings
             if made.guided:
-                self._searches[_random(label)] = made, RandomScores(config.seed), settings
-                self._searches[_likely(label)] = made, likelihood, settings
+                self._searches[label + RANDOM] = made, RandomScores(config.seed), settings
+                self._searches[label + LOG_PROBABILITY] = made, likelihood, settings
 
     async def rows(self, group: str, task: Task, stored: Rows) -> Rows:
         """Those that are stored, and the missing ones. Raises EnvironmentFailure."""

@@ -18,9 +18,9 @@ BASELINE = "sampled mean"
 CEILING = "oracle best of"
 SHORTEST = "shortest of"
 LIKELIEST = "likeliest of"
-RANDOM = "random scores"
+RANDOM = ", random scores"
 """Behind a search's name: its states were compared by these in the reward model's place."""
-LOG_PROBABILITY = "log-probability"
+LOG_PROBABILITY = ", log-probability"
 """Likewise: by the policy's, as beam search over a language model does."""
 COSTS = ("policy_tokens", "scored_states", "reward_tokens", "cached_tokens", "environment_steps", "seconds")
 VERDICTS = ("asked", "malformed", "overflows", "swayed")
@@ -30,8 +30,7 @@ _REQUIRED = ("method", "task", "outcome", "progress", "success", "error", *COSTS
 
 def is_check(method: str) -> bool:
     """Whether a row of every table shows what is reached without a trained reward model, or by the true reward."""
-    whole = method.startswith((BASELINE, CEILING, SHORTEST, LIKELIEST))
-    return whole or method.endswith((f", {RANDOM}", f", {LOG_PROBABILITY}"))
+    return method.startswith((BASELINE, CEILING, SHORTEST, LIKELIEST)) or method.endswith((RANDOM, LOG_PROBABILITY))
 
 
 @dataclass(frozen=True, slots=True)

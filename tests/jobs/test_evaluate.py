@@ -138,7 +138,7 @@ def test_best_of_n_with_the_tokens_of_a_search() -> None:
     chosen = Evaluation(methods=[Method.beam], n=1, width=2, branches=2, max_depth=9, equal_tokens=True)
     found = rows(chosen, EvenPolicy(3))
     label = "best of N, tokens of beam 2x2"
-    assert methods(chosen)[-3:] == ["beam 2x2, random scores", "beam 2x2, log-probability", label]
+    assert methods(chosen)[-4:] == ["beam 2x2", "beam 2x2, random scores", "beam 2x2, log-probability", label]
     # Beam takes 4 + 2 * 2 + 2 * 2 tokens, an episode 3.
     assert found["beam 2x2"]["policy_tokens"] == found[label]["policy_tokens"] == 12
     assert found[label]["scored_states"] <= 4 and found[label]["finished"] == 1
