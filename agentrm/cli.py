@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,11 +116,24 @@ def evaluate(
     reward_models: Annotated[
         str, typer.Option(metavar="RUN", help="Show how good a finished run's reward model is on its held-out trees.")
     ] = "",
+    trees: Annotated[
+        str,
+        typer.Option(
+            metavar="RUN",
+            help="With --reward-models: on this run's held-out trees. It may name any reward model's directory then.",
+        ),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="With --reward-models: all figures, for programs.")] = False,
 ) -> None:
     """Compare test-time searches on held-in and held-out tasks and write the report."""
-    if reward_models:
-        _show_quality(reward_models, as_json)
+    if trees and not reward_models:
+        raise UserError("--trees says where a reward model is measured: name it with --reward-models")
+    if trees:
+        from jobs.quality import run as measure
+
+        _show_quality(measure(reward_models, trees, overrides or []), as_json)
+    elif reward_models:
+        _show_quality(_measured(reward_models), as_json)
     else:
         _job("evaluate", preset, overrides)
 
@@ -351,19 +365,26 @@ def benchmark_score(
     _job("benchmark_score", preset, overrides, trees=count, clients=clients, seconds=seconds, as_json=as_json)
 
 
-def _show_quality(run: str, as_json: bool) -> None:
-    """Print what `agentrm train` measured of a run's reward model: the same figures as the report's."""
-    from agentrm.evaluation import quality_table
+def _measured(run: str) -> dict[str, Any]:
+    """What `agentrm train` measured of a run's reward model."""
     from agentrm.run import RunDirectory
 
     metrics = RunDirectory.existing(run).metrics("train")
     if not metrics:
         raise UserError(f"{run} has no reward model yet: run `agentrm train run={run}` first")
-    quality = metrics["held_out"]
+    return metrics["held_out"]
+
+
+def _show_quality(quality: Mapping[str, Any], as_json: bool) -> None:
+    """Print figures of `quality` as the report does."""
+    from agentrm.evaluation import quality_table
+
     if as_json:
         typer.echo(json.dumps(quality, indent=2))
         return
-    table = Table(*quality_table.HEADINGS, box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in quality_table.HEADINGS:
+        table.add_column(heading, overflow="fold")
     for row in quality_table.rows(quality):
         table.add_row(*row)
     console = Console(highlight=False)

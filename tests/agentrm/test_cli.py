@@ -148,7 +148,18 @@ def test_the_quality_of_a_runs_reward_model_for_people_and_programs(tmp_path: Pa
     run.write_metrics("train", {"held_out": measured})
     assert json.loads(agentrm("evaluate", "--reward-models", str(tmp_path), "--json").stdout) == measured
     shown = agentrm("evaluate", "--reward-models", str(tmp_path)).stdout
+    assert "…" not in shown
     assert "model is not shown to beat random, length, policy log-probability" in " ".join(shown.split())
+
+
+def test_a_reward_model_is_measured_on_the_trees_of_a_run(tmp_path: Path) -> None:
+    for arguments, told in (
+        (["--trees", str(tmp_path)], "name it with --reward-models"),
+        (["--trees", str(tmp_path / "none"), "--reward-models", str(tmp_path)], "no run of AgentRM"),
+    ):
+        result = agentrm("evaluate", *arguments)
+        assert result.returncode == 2 and told in result.stderr
+        assert len(result.stderr.splitlines()) == 1
 
 
 def test_the_benchmark_explains_itself_and_needs_a_policy(tmp_path: Path) -> None:

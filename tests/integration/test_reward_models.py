@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -14,14 +15,16 @@ from agentrm.config.schema import Cluster, Config
 from agentrm.data.states import held_out
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Task
+from agentrm.errors import UserError
 from agentrm.models import ensemble, explicit, implicit
 from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
 from agentrm.run import RunDirectory
 from agentrm.search.tree import Node, Tree
 from agentrm.view.values import load
-from jobs import train
+from jobs import quality, train
 from jobs.runtime import cluster
+from tests.reward_models import write_reward_model
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
 STEPS = 3
@@ -69,6 +72,7 @@ def test_an_implicit_model_learns_and_finds_its_reference(tmp_path: Path, kind: 
         up, down = asyncio.run(loaded.score([each.state(STEPS), each.state(2 * STEPS)]))
         assert up > down
     AutoModelForCausalLM.from_pretrained(model)
+    measured_again(tmp_path / "run", metrics)
 
 
 def test_merged_paths_teach_the_same(tmp_path: Path) -> None:
@@ -99,3 +103,28 @@ def test_an_ensemble_holds_members_that_learned_in_another_order(tmp_path: Path)
     assert list(methods)[:2] == ["reward model", "first member"]
     assert "ensemble's 2 members" in (model / "README.md").read_text()
     assert all(list(each.glob("tensorboard/*")) for each in members)
+    measured_again(tmp_path / "run", metrics)
+
+
+def test_an_imported_model_is_measured_on_the_trees_of_a_run(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    trained(root, "train.epochs=1")
+    write_reward_model(tmp_path / "imported", ["go up you went down room"] * 9, 512)
+    found = quality.run(str(tmp_path / "imported"), str(root), ["reward_engine.kv_cache_gib=0.05"])
+    assert set(found) == {"unseen babyai", "unseen babyai.goto_obj"}
+    value = load(tmp_path / "imported", 512)
+    kept = [each for each in map(tree, range(24)) if held_out(each.task, 0.3)]
+    errors = [(value(each.state(i)) - node.value) ** 2 for each in kept for i, node in enumerate(each.nodes)]
+    assert found["unseen babyai"]["mse"]["value"] == pytest.approx(np.mean(errors), rel=1e-3)
+    with pytest.raises(UserError, match=r"all trees of .* are learned from"):
+        quality.run(str(root), str(root), ["train.held_out_trees=0"])
+
+
+def measured_again(root: Path, metrics: dict) -> None:
+    """On engines a model orders and values the trees as it did at the end of its training."""
+    expected, found = metrics["held_out"], quality.run(str(root), str(root))
+    assert found.keys() == expected.keys()
+    for name, group in found.items():
+        assert group["mse"]["value"] == pytest.approx(expected[name]["mse"]["value"], abs=1e-3)
+        ordered, before = (each["methods"]["reward model"]["siblings"] for each in (group, expected[name]))
+        assert ordered == pytest.approx(before)

@@ -1,0 +1,80 @@
+"""How well any reward model orders the states of a run's held-out trees: another run's, an imported one, an ensemble.
+
+    agentrm evaluate --reward-models MODEL --trees RUN
+
+The model scores on `reward_engine` in this process, as a replica of the service does; no cluster is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+from agentrm import storage
+from agentrm.config import changed, learned_kinds
+from agentrm.data.states import held_out
+from agentrm.data.trees import TreeStore
+from agentrm.errors import ContextOverflow, UserError
+from agentrm.evaluation.metrics import Settings
+from agentrm.evaluation.quality import quality
+from agentrm.models.scoring import Per, ServedScorer, open_scorer
+from agentrm.run import RunDirectory
+from agentrm.search.tree import Tree
+from jobs.progress import Bar, progress
+
+_TREES_AT_ONCE = 16
+
+
+def run(model: storage.Location, trees: storage.Location, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The figures of `quality` of a reward model's directory, or a run's, on the trees of the run `trees` that its own
+    reward model does not learn from; `overrides` change that run's configuration.
+
+    All kinds are unseen by a model that is no run's. Raises UserError without such trees, ModelError for a directory
+    that holds no reward model.
+    """
+    directory = RunDirectory.existing(trees)
+    config = changed(directory.config, overrides) if overrides else directory.config
+    store = TreeStore(directory.require("trees", "trees"))
+    kept = [tree for tree in store.trees() if held_out(tree.task, config.train.held_out_trees)]
+    if not kept:
+        raise UserError(
+            f"all trees of {trees} are learned from: raise train.held_out_trees, or grow some of split valid"
+        )
+    learned: set[str] = set()
+    if "config.yaml" in storage.names(model):
+        trained = RunDirectory.existing(model)
+        learned, model = learned_kinds(trained.config), trained.require("reward_model", "train")
+    with (
+        closing(open_scorer(storage.fetch(model), config.reward_engine, config.model.context)) as scorer,
+        progress("trees", len(kept)) as bar,
+    ):
+        values = asyncio.run(_values(kept, scorer, bar))
+    drawn = Settings(config.evaluate.bootstrap, config.evaluate.confidence, config.seed)
+    return quality(kept, values, drawn, learned, likelihood=config.train.likelihood)
+
+
+async def _values(trees: Sequence[Tree], scorer: ServedScorer, bar: Bar) -> list[dict[int, float]]:
+    lanes = asyncio.Semaphore(_TREES_AT_ONCE)
+
+    async def one(tree: Tree) -> dict[int, float]:
+        async with lanes:
+            inner = {node.parent for node in tree.nodes}
+            paths = [tree.path(leaf) for leaf in range(len(tree.nodes)) if leaf not in inner]
+            scored = await asyncio.gather(*(_path_values(tree, path, scorer) for path in paths))
+        bar.advance()
+        return {index: value for found in scored for index, value in found.items()}
+
+    return list(await asyncio.gather(*map(one, trees)))
+
+
+async def _path_values(tree: Tree, path: list[int], scorer: ServedScorer) -> dict[int, float]:
+    """The values of the states on a path from the root, as far as they fit into the model's context."""
+    while path:
+        try:
+            (score,) = await scorer.score([tree.state(path[-1]).messages()], Per.step)
+            return dict(zip(path, score.values, strict=True))
+        except ContextOverflow:
+            path = path[:-1]
+    return {}
