@@ -22,6 +22,7 @@ from agentrm.errors import UserError
 # Where a stage runs and how a server listens never change what it writes, so a resumed run may change these.
 _FREE = (
     "run",
+    "reuse",
     "cluster.",
     "serve.",
     "hosts.",
@@ -91,8 +92,8 @@ class RunDirectory:
 
     @classmethod
     def open(cls, config: Config, evaluated: bool = False) -> RunDirectory:
-        """Create the run directory, or continue it. Raises UserError when it was made with another configuration;
-        `evaluated`: the keys of `evaluate` count as well.
+        """Create the run directory, or continue it, with what it reuses of another run. Raises UserError when it was
+        made with another configuration, or there is no run to reuse; `evaluated`: the keys of `evaluate` count as well.
         """
         location = storage.absolute(config.run)
         text = storage.read_text(f"{location}/config.yaml")
@@ -109,6 +110,9 @@ class RunDirectory:
             storage.write_text(f"{location}/config.yaml", resolved(config))
         run = cls(location, config)
         run.write_metrics("versions", _versions())
+        if config.reuse is not None:
+            other = cls.existing(config.reuse)
+            run.borrow(other, alike(other.config, config))
         return run
 
     @classmethod
@@ -142,12 +146,12 @@ class RunDirectory:
 
     def borrow(self, other: RunDirectory, folders: Iterable[str]) -> None:
         """Take the finished ones among another run's stages for one's own, with their metrics: by links, or by copies
-        where the run lies at a URI.
+        where one of the runs lies at a URI.
         """
         for stage in STAGES:
             if stage.folder in folders and other.finished(stage.folder) and not self.finished(stage.folder):
                 self.write_metrics(stage.command, other.metrics(stage.command))
-                if storage.is_uri(self.location):
+                if storage.is_uri(self.location) or storage.is_uri(other.location):
                     with self.writing(stage.folder) as output:
                         storage.copy(other.at(stage.folder), output)
                 else:

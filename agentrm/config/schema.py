@@ -406,9 +406,14 @@ class Cluster:
 
 @dataclass
 class Config:
-    """One run: the pipeline's stages read nothing else."""
+    """One run: the pipeline's stages read nothing else.
+
+    `reuse`: another run. Its finished stages become this one's, from the first to the last that would write the same
+    under both configurations: as links, or as copies where one of the two lies at a URI.
+    """
 
     run: str = MISSING
+    reuse: str | None = None
     seed: int = 0
     tasks: Tasks = field(default_factory=Tasks)
     model: Model = field(default_factory=Model)

@@ -57,6 +57,24 @@ def test_stages_are_borrowed_with_their_metrics_and_survive_moving(tmp_path: Pat
     assert (tmp_path / "moved" / "experiments" / "x" / "policy" / "model").read_text() == "policy"
 
 
+def test_a_run_reuses_what_its_keys_do_not_change(tmp_path: Path) -> None:
+    config = load("quickstart", [f"run={tmp_path / 'base'}"])
+    base = RunDirectory.open(config)
+    for folder, command in (("demonstrations", "demonstrations"), ("policy", "clone"), ("reward_model", "train")):
+        with base.writing(folder) as output:
+            (output / "model").write_text(folder)
+        base.write_metrics(command, {"made": folder})
+    reuse = f"reuse={tmp_path / 'base'}"
+    tested = RunDirectory.open(changed(config, [f"run={tmp_path / 'tested'}", reuse, "tasks.held_out_kinds=[]"]))
+    assert (tested.path("reward_model") / "model").read_text() == "reward_model"
+    assert tested.metrics("train") == {"made": "reward_model"} and not tested.finished("trees")
+    grown = RunDirectory.open(changed(config, [f"run={tmp_path / 'grown'}", reuse, "trees.iterations=5"]))
+    assert grown.finished("demonstrations") and grown.finished("policy") and not grown.finished("reward_model")
+    assert RunDirectory.open(changed(config, [f"run={tmp_path / 'grown'}", "trees.iterations=5"])).finished("policy")
+    with pytest.raises(UserError, match="none is no run of AgentRM"):
+        RunDirectory.open(changed(config, [f"run={tmp_path / 'other'}", f"reuse={tmp_path / 'none'}"]))
+
+
 def test_an_evaluated_run_keeps_its_numbers(tmp_path: Path) -> None:
     config = load("quickstart", [f"run={tmp_path / 'run'}"])
     RunDirectory.open(config)

@@ -107,6 +107,14 @@ def test_a_run_goes_on_from_its_location_alone(location: str) -> None:
     assert (other.path("policy") / "model").read_text() == "weights" and other.metrics("clone") == {"loss": 0.5}
 
 
+def test_a_local_run_reuses_one_at_a_location(location: str, tmp_path: Path) -> None:
+    config = load("quickstart", [f"run={location}"])
+    with RunDirectory.open(config).writing("demonstrations") as output:
+        (output / "played").write_text("episodes")
+    run = RunDirectory.open(load("quickstart", [f"run={tmp_path / 'run'}", f"reuse={location}"]))
+    assert (run.path("demonstrations") / "played").read_text() == "episodes"
+
+
 def test_a_location_that_cannot_be_reached_is_named() -> None:
     with pytest.raises(UserError, match="gopher://x/run cannot be reached"):
         storage.names("gopher://x/run")
