@@ -22,6 +22,7 @@ RANDOM = ", random scores"
 """Behind a search's name: its states were compared by these in the reward model's place."""
 LOG_PROBABILITY = ", log-probability"
 """Likewise: by the policy's, as beam search over a language model does."""
+_BEST = "best of"
 COSTS = ("policy_tokens", "scored_states", "reward_tokens", "cached_tokens", "environment_steps", "seconds")
 VERDICTS = ("asked", "malformed", "overflows", "swayed")
 """Columns of episodes that a judge chose; see `agentrm.models.judge.Verdicts`."""
@@ -78,7 +79,8 @@ def summarise(
 
     Columns: `by`, method, tasks, failed; outcome, success and progress with `_low` and `_high`; `gain` over the sampled
     mean and `closed`, the share of the distance from the sampled mean to the oracle's choice, likewise (NaN where there
-    is no such distance); mean costs per task. Raises UserError for a missing column, or a method twice on one task.
+    is no such distance); `lead` over the same search by the policy's log-probability, likewise (NaN where the table has
+    none); mean costs per task. Raises UserError for a missing column, or a method twice on one task.
     """
     missing = [column for column in (*by, *_REQUIRED) if column not in episodes.column_names]
     if missing:
@@ -128,6 +130,15 @@ def _group_rows(key: dict[str, str], group: pd.DataFrame, settings: Settings) ->
             gain = values(method, "outcome") - base
             room = values(ceilings[0], "outcome") - base if ceilings else np.zeros(len(tasks))
             intervals |= {"gain": bootstrap.mean(gain), "closed": bootstrap.share(gain, room)}
+        if (untrained := _by_log_probability(method)) in methods:
+            intervals["lead"] = bootstrap.mean(values(method, "outcome") - values(untrained, "outcome"))
+        else:
+            intervals["lead"] = Interval(np.nan, np.nan, np.nan)
         for name, interval in intervals.items():
             row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
         yield row | {cost: float(values(method, cost).mean()) for cost in COSTS}
+
+
+def _by_log_probability(method: str) -> str:
+    """The name of the check that does what a method does with the policy's log-probability alone."""
+    return method.replace(_BEST, LIKELIEST, 1) if method.startswith(_BEST) else f"{method}{LOG_PROBABILITY}"

@@ -18,7 +18,7 @@ from rich.table import Table
 from agentrm.config.schema import Config
 from agentrm.evaluation import quality_table
 from agentrm.evaluation.curves import read_curves
-from agentrm.evaluation.metrics import BASELINE, CEILING, COSTS, VERDICTS, summarise
+from agentrm.evaluation.metrics import BASELINE, CEILING, COSTS, VERDICTS, is_check, summarise
 from agentrm.evaluation.page import LEGEND, PAGE, bullets, pipes, section, tabular
 from agentrm.evaluation.plots import (
     calibration_curves,
@@ -38,6 +38,7 @@ HEADINGS = (
     "success",
     "gain over sampled mean",
     "distance closed",
+    "lead over log-probability",
     "policy tokens",
     "scored states",
     "reward model's tokens",
@@ -122,6 +123,7 @@ def cells(row: Row) -> list[str]:
         interval(row, "success", "{:.0%}"),
         "" if baseline else interval(row, "gain", "{:+.3f}"),
         "" if baseline or ceiling else interval(row, "closed", "{:.0%}"),
+        "" if is_check(row["method"]) else interval(row, "lead", "{:+.3f}"),
         *(_cost(row, name) for name in COSTS),
     ]
 
@@ -169,7 +171,8 @@ def _notes(config: Config, table: pa.Table) -> list[str]:
         "Distance closed: (method − sampled mean) / (oracle's choice − sampled mean). The oracle picks the best of the "
         "same samples by the true reward, which no method sees: a ceiling for Best-of-N, not for beam search.",
         "The shortest and the likeliest of N, and searches by random scores or by the policy's log-probability, use no "
-        "reward model: a gain that they have too is no merit of it.",
+        "reward model: a gain that they have too is no merit of it. The lead over the log-probability, paired by task, "
+        "is that of Best-of-N over the likeliest of N, and of a guided search over itself by the log-probability alone.",
         "Costs are means per task. Tasks run side by side and share the machine, so seconds include waiting.",
     ]
     if settings.equal_tokens:

@@ -101,6 +101,19 @@ def test_gains_are_paired() -> None:
     assert math.isnan(best["closed"])
 
 
+def test_the_lead_is_over_the_same_search_by_the_log_probability() -> None:
+    names = ("likeliest of 5", "best of 5", "beam 3x3", "beam 3x3, log-probability", "greedy")
+    episodes = [
+        episode(str(task), method, task / 10 + better)
+        for task in range(8)
+        for method, better in zip(names, (0.0, 0.1, 0.0, 0.2, 0.3), strict=True)
+    ]
+    found = rows(*episodes)
+    for name, lead in (("best of 5", 0.1), ("beam 3x3", -0.2)):
+        assert [found[name][key] for key in ("lead", "lead_low", "lead_high")] == pytest.approx([lead] * 3)
+    assert all(math.isnan(found[name]["lead"]) for name in set(names) - {"best of 5", "beam 3x3"})
+
+
 def test_no_room_between_mean_and_oracle_leaves_the_share_undefined() -> None:
     episodes = [
         episode(task, method, 1.0) for task in "ab" for method in ("sampled mean", "best of 5", "oracle best of 5")
@@ -125,8 +138,8 @@ def test_the_seed_decides_the_interval_and_the_order_of_episodes_does_not() -> N
     first = rows(*THREE_METHODS, resamples=200, seed=1)
     again = rows(*THREE_METHODS[::-1], resamples=200, seed=1)
     other = rows(*THREE_METHODS, resamples=200, seed=2)
-    assert first["best of 5"] == again["best of 5"]
-    assert first != other
+    assert first["best of 5"] == pytest.approx(again["best of 5"], nan_ok=True)
+    assert any(row != pytest.approx(other[method], nan_ok=True) for method, row in first.items())
 
 
 def test_groups_are_apart() -> None:

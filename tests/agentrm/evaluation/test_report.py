@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -33,10 +34,11 @@ METHODS = (
     "oracle best of 5",
     "beam 5x5",
     "beam 5x5, random scores",
+    "beam 5x5, log-probability",
 )
 OUTCOMES = {
-    "held-in": {"a": (0, 0.2, 1, 0, 1, 1, 0), "b": (1, 0.4, 0, 0, 1, 1, 0), "c": (0, 0.0, 1, 1, 1, 0, 1)},
-    "held-out <kinds>": {"d": (0, 0.1, 0, 0, 0.5, 0.25, 0), "e": (1, 0.5, 1, 1, 1, 1, 1)},
+    "held-in": {"a": (0, 0.2, 1, 0, 1, 1, 0, 0), "b": (1, 0.4, 0, 0, 1, 1, 0, 1), "c": (0, 0.0, 1, 1, 1, 0, 1, 0)},
+    "held-out <kinds>": {"d": (0, 0.1, 0, 0, 0.5, 0.25, 0, 0), "e": (1, 0.5, 1, 1, 1, 1, 1, 1)},
 }
 
 
@@ -97,16 +99,21 @@ def test_markdown_and_parquet_hold_the_metrics(config: Config, directory: RunDir
     assert best["outcome"] == pytest.approx(2 / 3)
     assert best["closed"] == pytest.approx((2 / 3 - 0.2) / 0.8)
     table = pq.read_table(output / "table.parquet")
-    assert table.equals(summarise(episodes(), ["group"], 500, 0.9, config.seed))
+    expected = summarise(episodes(), ["group"], 500, 0.9, config.seed)
+    pd.testing.assert_frame_equal(table.to_pandas(), expected.to_pandas())
     assert pq.read_table(output / "episodes.parquet").equals(episodes())
     assert pq.read_table(output / "environments.parquet").num_rows == 5 * len(METHODS)
-    line = next(line for line in (output / "report.md").read_text().splitlines() if line.startswith("| best of 5 |"))
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    lines = (output / "report.md").read_text().splitlines()
+    cells, beam = (
+        [cell.strip() for cell in next(line for line in lines if line.startswith(f"| {name} |")).strip("|").split("|")]
+        for name in ("best of 5", "beam 5x5")
+    )
     assert cells[1] == f"0.667 [{best['outcome_low']:.3f}, {best['outcome_high']:.3f}]"
     assert cells[2].startswith("67% [")
     assert cells[3].startswith("+0.467 [")
     assert cells[4].startswith("58% [")
-    assert cells[5:] == ["300", "2", "20", "80", "12,345", "1.2"]
+    assert cells[5:] == ["–", "300", "2", "20", "80", "12,345", "1.2"]
+    assert beam[5].startswith("+0.333 [")
 
 
 class Reader(HTMLParser):
