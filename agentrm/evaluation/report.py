@@ -172,7 +172,7 @@ def _notes(config: Config, table: pa.Table) -> list[str]:
         "same samples by the true reward, which no method sees: a ceiling for Best-of-N, not for beam search.",
         "The shortest and the likeliest of N, and searches by random scores or by the policy's log-probability, use no "
         "reward model: a gain that they have too is no merit of it. The lead over the log-probability, paired by task, "
-        "is that of Best-of-N over the likeliest of N, and of a guided search over itself by the log-probability alone.",
+        "is that of Best-of-N over the likeliest of N, of a guided search over itself by the log-probability alone.",
         "Costs are means per task. Tasks run side by side and share the machine, so seconds include waiting.",
     ]
     if settings.equal_tokens:
