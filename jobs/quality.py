@@ -28,8 +28,8 @@ _TREES_AT_ONCE = 16
 
 
 def run(model: storage.Location, trees: storage.Location, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The figures of `quality` of a reward model's directory, or a run's, on the trees of the run `trees` that its own
-    reward model does not learn from; `overrides` change that run's configuration.
+    """The figures of `quality` of a reward model's directory, or a run's, on the trees of the run `trees` that neither
+    run learns from; `overrides` change the configuration of `trees`.
 
     All kinds are unseen by a model that is no run's. Raises UserError without such trees, ModelError for a directory
     that holds no reward model.
@@ -37,15 +37,17 @@ def run(model: storage.Location, trees: storage.Location, overrides: Sequence[st
     directory = RunDirectory.existing(trees)
     config = changed(directory.config, overrides) if overrides else directory.config
     store = TreeStore(directory.require("trees", "trees"))
-    kept = [tree for tree in store.trees() if held_out(tree.task, config.train.held_out_trees)]
+    learned, fraction = set[str](), config.train.held_out_trees
+    if "config.yaml" in storage.names(model):
+        trained = RunDirectory.existing(model)
+        learned, model = learned_kinds(trained.config), trained.require("reward_model", "train")
+        # Of two fractions the smaller one's trees are among the other's.
+        fraction = min(fraction, trained.config.train.held_out_trees)
+    kept = [tree for tree in store.trees() if held_out(tree.task, fraction)]
     if not kept:
         raise UserError(
             f"all trees of {trees} are learned from: raise train.held_out_trees, or grow some of split valid"
         )
-    learned: set[str] = set()
-    if "config.yaml" in storage.names(model):
-        trained = RunDirectory.existing(model)
-        learned, model = learned_kinds(trained.config), trained.require("reward_model", "train")
     with (
         closing(open_scorer(storage.fetch(model), config.reward_engine, config.model.context)) as scorer,
         progress("trees", len(kept)) as bar,
