@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,7 +75,7 @@ def test_an_implicit_model_learns_and_finds_its_reference(tmp_path: Path, kind: 
         up, down = asyncio.run(loaded.score([each.state(STEPS), each.state(2 * STEPS)]))
         assert up > down
     AutoModelForCausalLM.from_pretrained(model)
-    measured_again(tmp_path / "run", metrics)
+    check_measured_again(tmp_path / "run", metrics)
 
 
 def test_merged_paths_teach_the_same(tmp_path: Path) -> None:
@@ -103,14 +106,14 @@ def test_an_ensemble_holds_members_that_learned_in_another_order(tmp_path: Path)
     assert list(methods)[:2] == ["reward model", "first member"]
     assert "ensemble's 2 members" in (model / "README.md").read_text()
     assert all(list(each.glob("tensorboard/*")) for each in members)
-    measured_again(tmp_path / "run", metrics)
+    check_measured_again(tmp_path / "run", metrics)
 
 
 def test_an_imported_model_is_measured_on_the_trees_of_a_run(tmp_path: Path) -> None:
     root = tmp_path / "run"
     trained(root, "train.epochs=1")
     write_reward_model(tmp_path / "imported", ["go up you went down room"] * 9, 512)
-    found = quality.run(str(tmp_path / "imported"), str(root), ["reward_engine.kv_cache_gib=0.05"])
+    found = measured(tmp_path / "imported", root, "reward_engine.kv_cache_gib=0.05")
     assert set(found) == {"unseen babyai", "unseen babyai.goto_obj"}
     value = load(tmp_path / "imported", 512)
     kept = [each for each in map(tree, range(24)) if held_out(each.task, 0.3)]
@@ -120,9 +123,15 @@ def test_an_imported_model_is_measured_on_the_trees_of_a_run(tmp_path: Path) -> 
         quality.run(str(root), str(root), ["train.held_out_trees=0"])
 
 
-def measured_again(root: Path, metrics: dict) -> None:
+def measured(model: Path, root: Path, *overrides: str) -> dict:
+    command = [sys.executable, "-c", "from agentrm.cli import main; main()", "evaluate", "--json", *overrides]
+    command += ["--reward-models", str(model), "--trees", str(root)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout)
+
+
+def check_measured_again(root: Path, metrics: dict) -> None:
     """On engines a model orders and values the trees as it did at the end of its training."""
-    expected, found = metrics["held_out"], quality.run(str(root), str(root))
+    expected, found = metrics["held_out"], measured(root, root)
     assert found.keys() == expected.keys()
     for name, group in found.items():
         assert group["mse"]["value"] == pytest.approx(expected[name]["mse"]["value"], abs=1e-3)
