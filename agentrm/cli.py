@@ -215,9 +215,7 @@ def environments(
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = FILE_WIDTH
+    console = _console()
     console.print(as_table(rows))
     for row in rows:
         console.print(f"{row['name']}: {row['engine']}, licence {row['licence']}", markup=False)
@@ -299,9 +297,7 @@ def cluster_check(
     for row in rows:
         sizes = ("" if size is None else f"{size:.1f}" for size in (row.needs_gib, row.has_gib))
         table.add_row(row.stage, row.what, row.where, row.memory, *sizes, "no" if row.fault else "yes")
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = FILE_WIDTH
+    console = _console()
     console.print(table)
     if faults := [row.fault for row in rows if row.fault]:
         raise UserError(faults[0])
@@ -365,6 +361,14 @@ def benchmark_score(
     _job("benchmark_score", preset, overrides, trees=count, clients=clients, seconds=seconds, as_json=as_json)
 
 
+def _console() -> Console:
+    """Where tables go; those for a file keep their lines whole."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    return console
+
+
 def _measured(run: str) -> dict[str, Any]:
     """What `agentrm train` measured of a run's reward model."""
     from agentrm.run import RunDirectory
@@ -387,7 +391,7 @@ def _show_quality(quality: Mapping[str, Any], as_json: bool) -> None:
         table.add_column(heading, overflow="fold")
     for row in quality_table.rows(quality):
         table.add_row(*row)
-    console = Console(highlight=False)
+    console = _console()
     console.print(table)
     for sentence in quality_table.verdicts(quality):
         console.print(sentence, markup=False)

@@ -62,9 +62,7 @@ async def _values(trees: Sequence[Tree], scorer: ServedScorer, bar: Bar) -> list
 
     async def one(tree: Tree) -> dict[int, float]:
         async with lanes:
-            inner = {node.parent for node in tree.nodes}
-            paths = [tree.path(leaf) for leaf in range(len(tree.nodes)) if leaf not in inner]
-            scored = await asyncio.gather(*(_path_values(tree, path, scorer) for path in paths))
+            scored = await asyncio.gather(*(_path_values(tree, tree.path(leaf), scorer) for leaf in tree.leaves()))
         bar.advance()
         return {index: value for found in scored for index, value in found.items()}
 

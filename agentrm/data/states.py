@@ -76,8 +76,7 @@ def samples(
         values = _values(tree, labels)
         weight = _weights(tree, labels)
         seen: set[int] = set()
-        inner = {node.parent for node in tree.nodes}
-        for leaf in (index for index in range(len(tree.nodes)) if index not in inner):
+        for leaf in tree.leaves():
             path = tree.path(leaf)
             while path:
                 try:

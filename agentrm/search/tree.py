@@ -86,6 +86,11 @@ class Tree:
             index = self.nodes[index].parent
         return path[::-1]
 
+    def leaves(self) -> list[int]:
+        """Indices of the nodes without children, in their order."""
+        inner = {node.parent for node in self.nodes}
+        return [index for index in range(len(self.nodes)) if index not in inner]
+
     def state(self, index: int) -> State:
         """The conversation that a node stands for."""
         root, *rest = (self.nodes[i] for i in self.path(index))

@@ -138,8 +138,9 @@ def test_the_seed_decides_the_interval_and_the_order_of_episodes_does_not() -> N
     first = rows(*THREE_METHODS, resamples=200, seed=1)
     again = rows(*THREE_METHODS[::-1], resamples=200, seed=1)
     other = rows(*THREE_METHODS, resamples=200, seed=2)
-    assert first["best of 5"] == pytest.approx(again["best of 5"], nan_ok=True)
-    assert any(row != pytest.approx(other[method], nan_ok=True) for method, row in first.items())
+    # NaN, which a method without a lead has, is written like itself but not equal to itself.
+    assert repr(first["best of 5"]) == repr(again["best of 5"])
+    assert repr(first) != repr(other)
 
 
 def test_groups_are_apart() -> None:
