@@ -20,6 +20,7 @@ from agentrm import storage
 from agentrm.config.schema import Config, Engine
 from agentrm.models.base import RewardModel
 from agentrm.models.engine import ScoringEngine
+from agentrm.models.ensemble import described
 from agentrm.models.policy import Completion, GenerationEngine, Generator, LanguageModelPolicy
 from agentrm.models.rendering import Renderer
 from agentrm.models.state import State
@@ -158,11 +159,15 @@ class DirectScoring:
 
 @ray.remote
 class TransformersScoring:
-    """The same reward model in plain transformers, which pads the states of a batch and reads them anew."""
+    """The same reward model in plain transformers, all members of an ensemble in turn, which pads the states of a batch
+    and reads them anew.
+    """
 
     def __init__(self, directory: str, engine: Engine) -> None:
-        model = AutoModelForSequenceClassification.from_pretrained(storage.fetch(directory), dtype="auto")
-        self._model = model.to(_device(engine)).eval()
+        members, _ = described(storage.fetch(directory))
+        models = [AutoModelForSequenceClassification.from_pretrained(each, dtype="auto") for each in members]
+        self._device = _device(engine)
+        self._models = [model.to(self._device).eval() for model in models]
 
     @torch.inference_mode()
     def run(self, batches: Sequence[Sequence[list[int]]], limit_s: float) -> tuple[float, int]:
@@ -179,10 +184,11 @@ class TransformersScoring:
         return time.perf_counter() - started, states
 
     def _score(self, rows: Sequence[list[int]]) -> None:
-        width, pad = max(map(len, rows)), self._model.config.pad_token_id
-        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=self._model.device)
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=self._model.device)
-        self._model(input_ids=ids, attention_mask=mask).logits.tolist()
+        width, pad = max(map(len, rows)), self._models[0].config.pad_token_id
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=self._device)
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=self._device)
+        for model in self._models:
+            model(input_ids=ids, attention_mask=mask).logits.tolist()
 
 
 def _transformers_generator(config: Config, policy_directory: str) -> Generator:

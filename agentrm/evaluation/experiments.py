@@ -82,8 +82,9 @@ def several_environments(config: Config) -> bool:
 
 def _reward_kinds(config: Config) -> Variants:
     whole = [*_representation(), "train.representation.action_count=false"]
+    one = [_GREEDY, "train.ensemble.members=1"]
     trained = {
-        kind.value: [_GREEDY, f"train.kind={kind.value}", *([] if kind is RewardKind.explicit else whole)]
+        kind.value: [*one, f"train.kind={kind.value}", *([] if kind is RewardKind.explicit else whole)]
         for kind in RewardKind
     }
     several = {"ensemble": [_GREEDY, f"train.ensemble.members={_MEMBERS}"]}
