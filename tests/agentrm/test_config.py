@@ -139,10 +139,11 @@ def test_an_implicit_reward_model_reads_whole_states() -> None:
 
 
 def test_no_epochs_need_a_probe() -> None:
-    assert load("quickstart", ["train.epochs=0", "train.probe=true"]).train.epochs == 0
-    for override in ("train.probe=false", "train.kind=implicit"):
+    probe = ["train.epochs=0", "train.probe=true", "train.ensemble.members=1"]
+    assert load("quickstart", probe).train.epochs == 0
+    for override in ("train.probe=false", "train.kind=implicit", "train.ensemble.members=2"):
         with pytest.raises(UserError, match=r"train\.epochs"):
-            load("quickstart", ["train.epochs=0", "train.probe=true", override])
+            load("quickstart", [*probe, override])
 
 
 def test_a_key_in_the_open_needs_an_api_key() -> None:
