@@ -6,7 +6,6 @@ A model reads conversations, which it renders as in training, or token ids or te
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,16 +17,13 @@ from typing import Protocol, TypeGuard, cast
 
 from agentrm.config.schema import Engine
 from agentrm.errors import ContextOverflow, InputRefused, ModelError
-from agentrm.models import ensemble, implicit
+from agentrm.models import ensemble, implicit, stored
 from agentrm.models.base import Scored
 from agentrm.models.engine import ScoringEngine
 from agentrm.models.rendering import Rendered, Renderer
 from agentrm.models.reward import score_what_fits
 from agentrm.models.state import Message
-
-EXPLICIT = "ForSequenceClassification"
-"""How the architecture of an explicit reward model's config.json ends."""
-
+from agentrm.models.stored import ModelKind
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -246,20 +242,15 @@ def open_scorer(directory: Path, engine: Engine, context: int) -> ServedScorer:
 
 
 def _kind(directory: Path) -> type[ExplicitScorer] | type[ImplicitScorer]:
-    try:
-        config = json.loads((directory / "config.json").read_text())
-        architecture = config["architectures"][0]
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise ModelError(f"{directory} holds no model: its config.json cannot be read") from error
-    if implicit.KEY in config:
-        implicit.described(directory)
-        return ImplicitScorer
-    if not architecture.endswith(EXPLICIT):
-        raise ModelError(f"{directory} holds {architecture}, not a reward model (…{EXPLICIT})")
-    # transformers leaves out its default of two labels.
-    if len(config.get("id2label", ())) != 1:
-        raise ModelError(f"{directory} holds a classifier of several labels, not a reward model (num_labels=1)")
-    return ExplicitScorer
+    match stored.kind(directory):
+        case ModelKind.explicit:
+            return ExplicitScorer
+        case ModelKind.implicit:
+            implicit.described(directory)
+            return ImplicitScorer
+        case ModelKind.policy:
+            named = stored.architecture(directory)
+            raise ModelError(f"{directory} holds {named}, not a reward model (…{stored.CLASSIFIER})")
 
 
 def _is_conversation(given: Input) -> TypeGuard[list[Message]]:
