@@ -23,7 +23,7 @@ from agentrm.cluster.roles import Role, actor_options
 from agentrm.config import MOST_QUEUED
 from agentrm.config.schema import Config, Engine, Serve
 from agentrm.errors import InputRefused, ModelError, UserError, reason
-from agentrm.models.scoring import Input, Per, Score, Text, check, open_scorer
+from agentrm.models.scoring import Input, Per, Score, Text, Truncated, check, open_scorer
 from agentrm.models.state import Message, State
 from agentrm.scoring_api import Busy, create_app
 
@@ -144,6 +144,8 @@ class Scorers:
     def _group(self, given: Input) -> str:
         if not self._several:
             return ""
+        if isinstance(given, Truncated):
+            given = given.whole
         if isinstance(given, Text):
             beginning = given.text[:_BEGINNING]
         else:

@@ -2,6 +2,8 @@
 
 with ScoringClient("http://127.0.0.1:8000", api_key="...") as client:
     (score,) = client.score([[{"role": "user", "content": "Your task: ..."}]])
+
+What is scored is a state, which ends with the environment's turn; after the agent's no value was learned.
 """
 
 from __future__ import annotations
@@ -122,7 +124,9 @@ class ScoringClient:
         self._requests = _Requests(retries)
 
     def score(self, conversations: Sequence[Sequence[Message]]) -> list[float]:
-        """One raw value per conversation, whose turns alternate and begin with the user's."""
+        """One raw value per conversation, whose turns alternate and begin and end with the user's: that of the state
+        after the environment's last answer.
+        """
         return _flat(self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "input")))
 
     def score_steps(self, conversations: Sequence[Sequence[Message]]) -> list[list[float]]:
@@ -130,7 +134,7 @@ class ScoringClient:
         return _nested(self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "step")))
 
     def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
-        """One raw value per sequence of token ids."""
+        """One raw value per sequence of token ids, which ends as a conversation does."""
         return _flat(self._ask(ScoreResponse, "POST", "/v1/score", _ids(ids)))
 
     def models(self) -> list[Model]:

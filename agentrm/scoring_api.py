@@ -43,9 +43,10 @@ _RETRY_AFTER_S = 1
 # What says nothing of the model or its users, and is read by probes and browsers, which send no key.
 _OPEN = frozenset({"/healthz", "/docs", "/openapi.json"})
 
-_SUMMARY = """Raw scores of agents' conversations: higher is better, no sigmoid. A conversation ends with the
-environment's answer, and that with the line `The episode has ended.` where it has. Requests that begin alike are
-cheap: their common part is computed once."""
+_SUMMARY = """Raw scores of states of agents' conversations: higher is better, no sigmoid. A state ends with the
+environment's answer, a `user` turn, and that with the line `The episode has ended.` where it has. Values were learned
+there only: what an explicit reward model says of a conversation that ends in the agent's turn means nothing. Requests
+that begin alike are cheap: their common part is computed once."""
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The body is no JSON"},
@@ -150,7 +151,7 @@ def create_app(
 
     @app.post("/v1/score", dependencies=key, responses=_ERRORS)
     async def score_inputs(request: ScoreRequest) -> ScoreResponse:
-        """Score conversations, or token ids: one value each, or one per step."""
+        """Score states, conversations or token ids that end with the environment's turn: one value each or per step."""
         per = Per(request.per)
         return ScoreResponse.of(model, await scored(request.inputs(), per), per is Per.step)
 

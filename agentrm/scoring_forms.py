@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import TypedDict
 
-from agentrm.models.scoring import Input, Score, Text
+from agentrm.models.scoring import Input, Score, Text, Truncated
 
 _CONVERSATION: Any = [
     {"role": "user", "content": "Your task: go to the red ball. You see: red ball 1 (1 forward)."},
@@ -33,9 +33,22 @@ def _raw(activation: bool) -> bool:
     return activation
 
 
+def _unread(value: Any) -> Any:
+    if value:
+        raise ValueError("no score can be asked for so here: leave this out")
+    return value
+
+
+def _kept(tokens: int) -> int:
+    if tokens == 0:
+        raise ValueError("nothing would be left to score: send how many tokens to keep, or -1 for what fits")
+    return tokens
+
+
 Words = Annotated[str, AfterValidator(_encodable)]
 Flag = Annotated[bool, Field(strict=True)]
 Raw = Annotated[Flag, AfterValidator(_raw)]
+Unread = Annotated[Any, AfterValidator(_unread)]
 
 
 # Not a model: a request may hold thousands of turns, and the renderer reads dictionaries.
@@ -60,7 +73,8 @@ TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31, strict=True)]], F
 
 
 class ScoreRequest(BaseModel):
-    """Either conversations, whose turns alternate and begin with the user's, or token ids, which are read as they are.
+    """Either conversations, whose turns alternate, begin with the user's and should end with it, the environment's
+    answer; or token ids, which are read as they are. The value of each is the one at its end.
 
     `per` = `step` asks for one score after each user turn in place of one for the whole; it needs conversations.
     """
@@ -101,8 +115,8 @@ class Usage(BaseModel):
 
 
 class ScoreResponse(BaseModel):
-    """Raw values (no sigmoid), one per conversation in the order of the request, or one per step of it; higher is
-    better.
+    """Raw values (no sigmoid) of states, one per conversation in the order of the request, or one per step of it;
+    higher is better.
     """
 
     model: str
@@ -119,8 +133,9 @@ class ScoreResponse(BaseModel):
 
 class VllmRequest(BaseModel):
     """vLLM's request for scores: `input`, texts that a chat template has rendered or token ids, or else `messages`, one
-    conversation. Scores are raw, so that `use_activation` (`activation` before vLLM 0.11.2) must not be true. Fields
-    that are not known are passed over, as in vLLM.
+    conversation. Of longer inputs `truncate_prompt_tokens` are read, -1 for what fits the context: the first ones, or
+    the last by `truncation_side` = `left`. Scores are raw, so that `use_activation` (`activation` before vLLM 0.11.2)
+    must not be true. What else would change a score is refused; fields that are not known are passed over, as in vLLM.
     """
 
     model_config = ConfigDict(
@@ -142,24 +157,41 @@ class VllmRequest(BaseModel):
         | None
     ) = None
     messages: Conversation | None = None
-    add_special_tokens: Flag = True
+    add_special_tokens: Flag | None = None
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1), AfterValidator(_kept)] | None = None
+    truncation_side: Literal["left", "right"] | None = None
+    padding: Literal["do_not_pad"] | None = None
     use_activation: Raw | None = None
     activation: Raw | None = None
+    softmax: Raw | None = None
+    normalize: Raw | None = None
+    add_generation_prompt: Unread = None
+    continue_final_message: Unread = None
+    chat_template: Unread = None
+    chat_template_kwargs: Unread = None
+    tools: Unread = None
 
     @model_validator(mode="after")
     def _check_one(self) -> VllmRequest:
         if (self.input is None) == (self.messages is None):
             raise ValueError("send either input or messages")
+        if self.messages is not None and self.add_special_tokens:
+            raise ValueError("add_special_tokens is for input: the chat template of messages adds its own")
         return self
 
     def inputs(self) -> list[Input]:
         """What is to be scored, in order."""
+        if self.truncate_prompt_tokens is None:
+            return self._whole()
+        return [Truncated(each, self.truncate_prompt_tokens, self.truncation_side) for each in self._whole()]
+
+    def _whole(self) -> list[Any]:
         if self.messages is not None:
-            return [cast("Input", self.messages)]
+            return [self.messages]
         given: Any = self.input
         alone = isinstance(given, str) or isinstance(given[0], int)
         return [
-            Text(each, self.add_special_tokens) if isinstance(each, str) else each
+            Text(each, self.add_special_tokens is not False) if isinstance(each, str) else each
             for each in ([given] if alone else given)
         ]
 
@@ -173,6 +205,7 @@ class PoolingRequest(VllmRequest):
 
     task: Literal["classify", "token_classify"] | None = None
     encoding_format: Literal["float"] = "float"
+    dimensions: Unread = None
 
 
 class VllmUsage(BaseModel):
@@ -239,10 +272,14 @@ class PoolingResponse(_VllmResponse):
 
 
 class RewardRequest(BaseModel):
-    """OpenRLHF's request to a remote reward model: prompts with responses, rendered. Other fields are passed over."""
+    """OpenRLHF's request to a remote reward model: prompts with responses, rendered, best with the environment's answer
+    at the end, where values were learned. Other fields are passed over.
+    """
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"query": ["<user> go to the ball <agent> go to ball 1"]}]}
+        json_schema_extra={
+            "examples": [{"query": ["<user> go to the ball <agent> go to ball 1 <user> The ball is near."]}]
+        }
     )
 
     query: Annotated[list[Words], Field(min_length=1)]

@@ -8,6 +8,7 @@ On a cluster that serves the run already the first updates it in place, without 
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -55,9 +56,10 @@ def _usage(config: Config) -> str:
     host = f"[{config.serve.host}]" if ":" in config.serve.host else config.serve.host
     url = f"http://{host}:{config.serve.port}"
     key = " -H 'Authorization: Bearer <serve.api_key>'" if config.serve.api_key else ""
-    body = '{"conversations": [[{"role": "user", "content": "Your task: ..."}]]}'
+    turns = (("user", "Your task: ..."), ("assistant", "Action: ..."), ("user", "what the environment answered"))
+    body = json.dumps({"conversations": [[{"role": role, "content": content} for role, content in turns]]})
     return (
-        f"scoring at {url}/v1/score until Ctrl-C; try\n"
+        f"scoring at {url}/v1/score until Ctrl-C: states, which end with the environment's turn; try\n"
         f"  curl {url}/v1/score{key} -H 'Content-Type: application/json' -d '{body}'"
     )
 

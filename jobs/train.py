@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from agentrm import storage
 from agentrm.config import learned_kinds
 from agentrm.config.schema import Config, RewardKind
@@ -26,6 +28,7 @@ from agentrm.models import ensemble, explicit, implicit
 from agentrm.models.card import card
 from agentrm.models.ensemble import lower_confidence, member
 from agentrm.models.rendering import Renderer
+from agentrm.models.stored import ModelKind, kind_of_base
 from agentrm.run import RunDirectory
 from agentrm.search.tree import Tree
 from agentrm.training import tree_attention
@@ -65,6 +68,8 @@ def run(config: Config) -> dict[str, Any]:
         sequences = tree_attention.merged(sequences, settings.tokens_per_batch)
         sequences = sequences if settings.contrast else replace(sequences, bundles=None)
     testing = samples(trees, renderer, implicit=is_implicit)
+    if not is_implicit:
+        explicit.check_padding(storage.fetch(base), np.concatenate([training.sequences.ids, testing.sequences.ids]))
     kinds = learned_kinds(config)
     ours = sum(f"{tree.task.environment}.{tree.task.kind}" in kinds for tree in trees)
     if not ours or len(testing.sequences) < settings.workers:
@@ -124,10 +129,14 @@ def _by_tree(testing: StateSamples, values: list[float], trees: int) -> list[dic
 
 def _build(config: Config, source: Path, target: Path) -> None:
     if config.train.kind is RewardKind.explicit:
+        if config.train.probe and kind_of_base(source) is ModelKind.explicit:
+            raise UserError(
+                f"train.probe fits the head anew, and train.base is {source}, a reward model whose head is trained: "
+                "set train.probe=false, or name a policy"
+            )
         explicit.build(source, target, config.train.representation, config.model.action_format)
     else:
         implicit.copy(source, target)
-    ensemble.alone(target)
 
 
 def _verify(

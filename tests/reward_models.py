@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForSequenceClassification
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import (
+    AutoModelForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from agentrm.config.schema import Model, Representation, Scratch
 from agentrm.models.explicit import build
@@ -21,8 +27,48 @@ def write_reward_model(path: Path, texts: Sequence[str], context: int) -> None:
     model = Model(source="scratch", scratch=Scratch(vocabulary=320, hidden=64, layers=2, heads=2), context=context)
     prepare(model, texts, 0, base)
     build(base, path, Representation(action_count=True))
+    draw_head(path)
+
+
+def draw_head(path: Path) -> None:
+    """Give the reward model at `path`, whose untrained head is zero, a random one."""
     torch.manual_seed(0)
     reward = AutoModelForSequenceClassification.from_pretrained(path)
-    # The untrained head is zero.
     torch.nn.init.normal_(reward.score.weight, std=1.0)
     reward.save_pretrained(path)
+
+
+LLAMA3 = (
+    "{{ bos_token }}{% for m in messages %}<|start|>{{ m.role }}<|end|>\n\n{{ m.content | trim }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant<|end|>\n\n{% endif %}"
+)
+LLAMA3_TOKENS = ["<|bos|>", "<|start|>", "<|end|>", "<|eot_id|>"]
+
+
+def write_policy(path: Path, template: str, tokens: Sequence[str], eos: str, pad: str | None) -> None:
+    """A policy with random weights whose tokenizer knows bytes and the special `tokens`; it begins texts with the first
+    of them and ends them with `eos`.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={byte: number for number, byte in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(tokens))
+    around = [(token, tokenizer.token_to_id(token)) for token in (tokens[0], eos)]
+    tokenizer.post_processor = processors.TemplateProcessing(f"{tokens[0]} $A {eos}", special_tokens=around)
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=tokens[0], eos_token=eos, pad_token=pad)
+    wrapped.chat_template = template
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=len(wrapped),
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        tie_word_embeddings=True,
+        bos_token_id=wrapped.bos_token_id,
+        eos_token_id=wrapped.eos_token_id,
+        pad_token_id=wrapped.pad_token_id,
+    )
+    LlamaForCausalLM(shape).save_pretrained(path)
+    wrapped.save_pretrained(path)

@@ -17,7 +17,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from agentrm import storage
 from agentrm.cluster.description import GIB
 from agentrm.config.schema import Engine, Lora, Model, Training
-from agentrm.errors import UserError
+from agentrm.errors import ModelError, UserError
+from agentrm.models import stored
 from agentrm.models.initial import scratch_shape
 
 _KNOWN = Path(__file__).with_name("architectures.yaml")
@@ -134,8 +135,11 @@ def _architecture(model: Model, source: str) -> PretrainedConfig:
         return AutoConfig.for_model(**known[source])
     try:
         local = source.startswith("~") or storage.is_uri(source)
-        return AutoConfig.from_pretrained(storage.fetch(source) if local else source)
-    except (OSError, ValueError) as error:
+        path = storage.fetch(source) if local else Path(source)
+        if path.is_dir():
+            stored.settings(path)
+        return AutoConfig.from_pretrained(path if local else source)
+    except (OSError, ValueError, ModelError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"the shape of {source} cannot be read: name a directory with its config.json ({reason})"

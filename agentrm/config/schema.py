@@ -181,8 +181,9 @@ class Ensemble:
 
 @dataclass
 class RewardTraining(Training):
-    """The reward model's fit on tree values; `base` is `policy` or a Hugging Face directory. `beta` scales an implicit
-    one's ratio.
+    """The reward model's fit on tree values; `base` is `policy` or a Hugging Face directory: of another policy, or an
+    explicit reward model, with whose head an explicit one goes on (of an ensemble the first member's). `beta` scales
+    an implicit one's ratio.
 
     `probe`: an explicit one's head starts as the ridge regression of the values on the base's last hidden states;
     `epochs` may be 0 then, which leaves the backbone as it is. `contrast`, 0 to 1, of squared errors: the share of each

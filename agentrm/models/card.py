@@ -30,7 +30,8 @@ search trees. Scores are raw: higher is better, without sigmoid or softmax.
 {use}
 ```
 
-The conversation alternates user and assistant turns and ends with the environment's answer.{counts}
+What is scored is a state: a conversation that alternates user and assistant turns and ends with the environment's
+answer (user). Values were learned there, none at the end of the agent's turns.{counts}
 """
 
 _COUNTS = " The chat template adds to each answer but the first turn how many actions were taken."

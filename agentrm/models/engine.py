@@ -20,6 +20,7 @@ from filelock import FileLock
 from agentrm.config.schema import Engine
 from agentrm.errors import InputRefused, ModelError
 from agentrm.models.base import Scored
+from agentrm.models.padding import read_at
 
 # One process per engine and one thread per CPU core: vLLM reads these when it is imported. oneDNN keeps a kernel of
 # about a megabyte for each number of tokens that a batch had, 1,024 of them by default, and makes one in no time.
@@ -87,7 +88,8 @@ class EngineLoop:
                 **device,
             )
         self._core = self._llm.llm_engine
-        self._vocabulary = self._llm.llm_engine.model_config.get_vocab_size()
+        self._vocabulary = self._core.model_config.get_vocab_size()
+        self.pad: int | None = self._core.model_config.hf_text_config.pad_token_id
         self._names = count()
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"vllm-{runner}", daemon=True)
@@ -181,26 +183,34 @@ class Reading:
 
 
 class ScoringEngine:
-    """A reward model on vLLM's pooling runner: raw values of the scalar head, no sigmoid."""
+    """A reward model on vLLM's pooling runner: raw values of the scalar head, no sigmoid. A sequence's value is the one
+    that transformers gives it, read before any padding tokens at its end; in models of AgentRM no state has those.
+    """
 
     def __init__(self, directory: str | Path, engine: Engine, context: int) -> None:
         self._loop = EngineLoop(directory, engine, context, "pooling")
         from vllm import PoolingParams
 
+        self._pad = self._loop.pad
         self._last = PoolingParams(task="classify", use_activation=False)
         # One pass without the prefix cache: cheaper than a request for each of many new prefixes.
         self._all = PoolingParams(task="token_classify", use_activation=False)
 
     async def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
-        """One raw value per sequence of token ids, read at its last token."""
+        """One raw value per sequence of token ids."""
         readings = await self.read(ids)
         return [Scored(each.values[-1], len(own), each.cached) for each, own in zip(readings, ids, strict=True)]
 
     async def read(self, ids: Sequence[Sequence[int]], every_token: bool = False) -> list[Reading]:
-        """The values of each sequence of token ids: at its last token, or at each. Raises InputRefused."""
+        """The value of each sequence of token ids, or those at each of its tokens. Raises InputRefused."""
         parameters = self._all if every_token else self._last
-        outputs = await asyncio.gather(*(self._loop.request(each, parameters) for each in ids))
+        read = ids if every_token else [each[: self.read_at(each) + 1] for each in ids]
+        outputs = await asyncio.gather(*(self._loop.request(each, parameters) for each in read))
         return [Reading(each.outputs.data.flatten().tolist(), each.num_cached_tokens) for each in outputs]
+
+    def read_at(self, ids: Sequence[int]) -> int:
+        """The index of the token at which the value of a sequence is read."""
+        return read_at(ids, self._pad)
 
     @property
     def alive(self) -> bool:

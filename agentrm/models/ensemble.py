@@ -5,7 +5,6 @@ The first member's directory holds the others, and its config.json says so; read
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from agentrm.errors import ModelError
+from agentrm.models import stored
 
 KEY = "agentrm_ensemble"
 """The key of config.json: `members`, the other members' directories as seen from this one, and `penalty`."""
@@ -41,19 +41,16 @@ def member(directory: str, number: int) -> str:
 
 def alone(directory: Path) -> None:
     """Make a copy of an ensemble's first member a model of its own."""
-    path = directory / "config.json"
-    config = json.loads(path.read_text())
+    config = stored.settings(directory)
     if config.pop(KEY, None) is not None:
-        path.write_text(json.dumps(config, indent=2) + "\n")
+        stored.write_settings(directory, config)
         shutil.rmtree(directory / _FOLDER, ignore_errors=True)
 
 
 def describe(directory: Path, members: int, penalty: float) -> None:
     """Make the first of `members` reward models, the others of which lie where `member` says, their ensemble."""
-    path = directory / "config.json"
     others = [f"{_FOLDER}/{number}" for number in range(1, members)]
-    config = json.loads(path.read_text()) | {KEY: {"members": others, "penalty": penalty}}
-    path.write_text(json.dumps(config, indent=2) + "\n")
+    stored.write_settings(directory, stored.settings(directory) | {KEY: {"members": others, "penalty": penalty}})
 
 
 def described(directory: Path) -> tuple[list[Path], float]:
@@ -61,14 +58,14 @@ def described(directory: Path) -> tuple[list[Path], float]:
 
     Raises ModelError when the directory holds no model, or a member is missing.
     """
-    try:
-        settings = json.loads((directory / "config.json").read_text()).get(KEY)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{directory} holds no model: its config.json cannot be read") from error
-    if settings is None:
-        return [directory], 0.0
-    found = [directory, *(directory / each for each in settings["members"])]
+    match stored.settings(directory).get(KEY):
+        case None:
+            return [directory], 0.0
+        case {"members": [*others], "penalty": int() | float() as penalty} if all(isinstance(e, str) for e in others):
+            found = [directory, *(directory / each for each in others)]
+        case _:
+            raise ModelError(f"{directory} holds no whole ensemble: {KEY} in its config.json needs members and penalty")
     for each in found:
         if not (each / "config.json").is_file():
             raise ModelError(f"the ensemble in {directory} has a member {each}, where there is no model")
-    return found, settings["penalty"]
+    return found, penalty

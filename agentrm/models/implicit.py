@@ -6,7 +6,6 @@ It is a plain causal LM beside the reference that it was trained from; its confi
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,15 +17,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agentrm import storage
 from agentrm.config.schema import Engine
 from agentrm.errors import ContextOverflow, ModelError, UserError
+from agentrm.models import stored
 from agentrm.models.engine import EngineLoop
 from agentrm.models.rendering import Rendered, Renderer
 from agentrm.models.state import State
+from agentrm.models.stored import IMPLICIT, ModelKind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-KEY = "agentrm_implicit"
-"""The key of config.json: `beta`, and `reference`, the directory of the reference policy, relative to the model's."""
 
 
 class TokenScorer(Protocol):
@@ -124,9 +122,15 @@ def _by_step(rendered: Rendered, rewards: Sequence[float]) -> list[float]:
 
 
 def copy(base: Path, directory: Path) -> None:
-    """Write the untrained reward model: the reference itself. Raises UserError when `base` holds no model."""
-    if not (base / "config.json").is_file():
-        raise UserError(f"train.base is {base}, where there is no Hugging Face model: config.json is missing")
+    """Write the untrained reward model: the reference itself. Raises UserError unless `base` holds a policy: the values
+    of a reward model, explicit or implicit, would be lost.
+    """
+    held = stored.kind_of_base(base)
+    if held is not ModelKind.policy:
+        raise UserError(
+            f"train.base is {base}, an {held.value} reward model, whose values an implicit one cannot start from: name "
+            "the policy that it was trained from"
+        )
     shutil.copytree(base, directory, ignore=shutil.ignore_patterns("tensorboard"), dirs_exist_ok=True)
 
 
@@ -134,22 +138,23 @@ def describe(directory: Path, beta: float, reference: str) -> None:
     """Write into a causal LM's config.json what makes it a reward model; `reference` is the path to the model that it
     was trained from, seen from `directory`, or a URI.
     """
-    path = directory / "config.json"
-    config = json.loads(path.read_text()) | {KEY: {"beta": beta, "reference": reference}}
-    path.write_text(json.dumps(config, indent=2) + "\n")
+    stored.write_settings(directory, stored.settings(directory) | {IMPLICIT: {"beta": beta, "reference": reference}})
 
 
 def described(directory: Path) -> tuple[float, Path]:
     """What `describe` wrote: beta and the reference's directory. Raises ModelError when either model is gone."""
-    try:
-        settings = json.loads((directory / "config.json").read_text())[KEY]
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{directory} holds no implicit reward model: its config.json has no {KEY}") from error
-    named = settings["reference"]
+    match stored.settings(directory).get(IMPLICIT):
+        case {"beta": int() | float() as beta, "reference": str() as named}:
+            pass
+        case _:
+            raise ModelError(
+                f"{directory} holds no implicit reward model: its config.json has no {IMPLICIT}, which needs beta and "
+                "reference"
+            )
     reference = storage.fetch(named) if storage.is_uri(named) else directory / named
     if not (reference / "config.json").is_file():
         raise ModelError(f"the reference of {directory} is {reference}, where there is no model")
-    return settings["beta"], reference
+    return beta, reference
 
 
 def load(directory: Path, context: int) -> ImplicitRewardModel:

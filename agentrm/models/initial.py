@@ -24,7 +24,9 @@ from transformers import (
 
 from agentrm import storage
 from agentrm.config.schema import Model, Scratch
-from agentrm.errors import UserError
+from agentrm.errors import ModelError, UserError
+from agentrm.models import stored
+from agentrm.models.stored import ModelKind
 
 PAD, USER, ASSISTANT, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
 CHAT_TEMPLATE = (
@@ -139,9 +141,11 @@ def _from_hugging_face(source: str, directory: Path) -> None:
         raise UserError(f"model.source is {source}, where there is no Hugging Face model: config.json is missing")
     name = str(path) if looks_local else source
     try:
+        if looks_local and (held := stored.kind(path)) is not ModelKind.policy:
+            raise UserError(f"model.source is {source}, an {held.value} reward model: name the policy beside it")
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
         model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ModelError) as error:
         raise UserError(f"model.source is {source}, which cannot be loaded: {str(error).splitlines()[0]}") from error
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)

@@ -6,7 +6,6 @@ every engine can reuse its KV cache. Text inside a turn never becomes a special 
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from agentrm.config.schema import ActionFormat, Representation
 from agentrm.errors import ContextOverflow, ModelError
 from agentrm.models.actions import parse, render
 from agentrm.models.state import Message
+from agentrm.models.stored import settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -88,10 +88,9 @@ class Renderer:
         # It takes seconds, which a command that is refused before it reads any text should not.
         from transformers import AutoTokenizer
 
+        stored = settings(Path(path)).get(REPRESENTATION) if Path(path, "config.json").is_file() else None
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(path))
-            config = Path(path, "config.json")
-            stored = json.loads(config.read_text()).get(REPRESENTATION) if config.is_file() else None
         except (OSError, ValueError) as error:
             raise ModelError(f"no tokenizer in {path}: {str(error).splitlines()[0]}") from error
         if stored is None:
@@ -118,10 +117,18 @@ class Renderer:
         """The token ids of a state: what a reward model reads, its value at the last one."""
         return self.render(messages).ids
 
-    def text_ids(self, text: str, special: bool) -> list[int]:
-        """The ids of text that was rendered elsewhere; with `special` the tokenizer adds its own around it."""
+    def text_ids(self, text: str, special: bool, limit: int | None = None) -> list[int]:
+        """The ids of text that was rendered elsewhere; with `special` the tokenizer adds its own around it. It cuts
+        what is longer than `limit` tokens, none of its own where that leaves any others.
+        """
         with _ENCODING:
-            return self.tokenizer.encode(text, add_special_tokens=special, split_special_tokens=False)
+            return self.tokenizer.encode(
+                text,
+                add_special_tokens=special,
+                split_special_tokens=False,
+                truncation=limit is not None,
+                max_length=limit,
+            )
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The ids of a state and the opening of the agent's turn: what a policy continues."""

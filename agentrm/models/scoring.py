@@ -6,27 +6,28 @@ A model reads conversations, which it renders as in training, or token ids or te
 from __future__ import annotations
 
 import asyncio
-import json
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import accumulate
 from math import inf
 from pathlib import Path
-from typing import Protocol, TypeGuard, cast
+from typing import Literal, Protocol
+
+from typing_extensions import TypeIs
 
 from agentrm.config.schema import Engine
 from agentrm.errors import ContextOverflow, InputRefused, ModelError
-from agentrm.models import ensemble, implicit
+from agentrm.models import ensemble, implicit, stored
 from agentrm.models.base import Scored
 from agentrm.models.engine import ScoringEngine
 from agentrm.models.rendering import Rendered, Renderer
 from agentrm.models.reward import score_what_fits
 from agentrm.models.state import Message
-
-EXPLICIT = "ForSequenceClassification"
-"""How the architecture of an explicit reward model's config.json ends."""
+from agentrm.models.stored import ModelKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,18 @@ class Text:
     special: bool = True
 
 
-Input = list[Message] | list[int] | Text
+@dataclass(frozen=True, slots=True)
+class Truncated:
+    """An input of which only `tokens` tokens are read, -1 for as many as fit the context: the first of them, or with
+    `side` = `left` the last. Without a side what the tokenizer adds to a text is kept, as in vLLM.
+    """
+
+    whole: list[Message] | list[int] | Text
+    tokens: int
+    side: Literal["left", "right"] | None = None
+
+
+Input = list[Message] | list[int] | Text | Truncated
 
 
 class Per(str, Enum):
@@ -81,11 +93,15 @@ class ServedScorer(Protocol):
 
 
 class ExplicitScorer:
-    """A scalar head on a pooling engine: a value of an input is the head's at the last token."""
+    """A scalar head on a pooling engine: a value of an input is the head's at the last token that is no padding."""
 
     def __init__(self, directory: Path, engine: Engine, context: int) -> None:
         self.context = context
         self._renderer = Renderer.from_pretrained(directory, context)
+        # vLLM too cuts there, whatever the tokenizer's own side is.
+        self._renderer.tokenizer.truncation_side = "right"
+        self._unbounded = copy(self._renderer)
+        self._unbounded.context = sys.maxsize
         self._engine = ScoringEngine(directory, engine, context)
 
     async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Score]:
@@ -93,9 +109,7 @@ class ExplicitScorer:
         read = await asyncio.to_thread(lambda: [self._read(each, per) for each in inputs])
         readings = await self._engine.read([ids for ids, _ in read], every_token=per is not Per.input)
         return [
-            Score(
-                [reading.values[end] for end in ends] if per is Per.step else reading.values, len(ids), reading.cached
-            )
+            Score(self._at(ids, ends, reading.values) if per is Per.step else reading.values, len(ids), reading.cached)
             for (ids, ends), reading in zip(read, readings, strict=True)
         ]
 
@@ -112,6 +126,10 @@ class ExplicitScorer:
         """See `ServedScorer`."""
         self._engine.close()
 
+    def _at(self, ids: list[int], ends: list[int], values: list[float]) -> list[float]:
+        """Of the `values` at all tokens those of the beginnings up to `ends`."""
+        return [values[self._engine.read_at(ids[: end + 1])] for end in ends]
+
     def _read(self, given: Input, per: Per) -> tuple[list[int], list[int]]:
         """The ids of an input, and where the environment's turns end in them."""
         if _is_conversation(given):
@@ -119,15 +137,25 @@ class ExplicitScorer:
             return rendered.ids, rendered.ends[::2]
         if per is Per.step:
             raise InputRefused("values per step need conversations: token ids and text do not show where steps end")
-        if isinstance(given, Text):
-            ids: list[int] = self._renderer.text_ids(given.text, given.special)
-            if not ids:
-                raise InputRefused("the text has no tokens: send at least one")
-        else:
-            ids = cast("list[int]", given)
+        ids = self._cut(given) if isinstance(given, Truncated) else self._ids(given)
+        if not ids:
+            raise InputRefused("the text has no tokens: send at least one")
         if len(ids) > self.context:
             raise ContextOverflow(f"the input has {len(ids)} tokens, the model's context is {self.context}")
         return ids, []
+
+    def _cut(self, given: Truncated) -> list[int]:
+        kept = self.context if given.tokens == -1 else given.tokens
+        if kept > self.context:
+            raise InputRefused(f"{kept} tokens are to be kept, the model's context is {self.context}")
+        ids = self._ids(given.whole, kept if given.side is None else None)
+        return ids[-kept:] if given.side == "left" else ids[:kept]
+
+    def _ids(self, given: list[Message] | list[int] | Text, limit: int | None = None) -> list[int]:
+        """All ids of an input, but of a text at most `limit`."""
+        if isinstance(given, Text):
+            return self._renderer.text_ids(given.text, given.special, limit)
+        return self._unbounded.ids(given) if _is_conversation(given) else given
 
 
 class ImplicitScorer:
@@ -166,7 +194,9 @@ class ImplicitScorer:
 
     def _read(self, given: Input) -> Rendered:
         if not _is_conversation(given):
-            raise InputRefused("an implicit reward model scores conversations only: it must know the agent's turns")
+            raise InputRefused(
+                "an implicit reward model scores whole conversations only: it must know the agent's turns"
+            )
         return self._renderer.render(given)
 
     async def _score(self, rendered: Rendered, per: Per) -> Score:
@@ -246,21 +276,16 @@ def open_scorer(directory: Path, engine: Engine, context: int) -> ServedScorer:
 
 
 def _kind(directory: Path) -> type[ExplicitScorer] | type[ImplicitScorer]:
-    try:
-        config = json.loads((directory / "config.json").read_text())
-        architecture = config["architectures"][0]
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise ModelError(f"{directory} holds no model: its config.json cannot be read") from error
-    if implicit.KEY in config:
-        implicit.described(directory)
-        return ImplicitScorer
-    if not architecture.endswith(EXPLICIT):
-        raise ModelError(f"{directory} holds {architecture}, not a reward model (…{EXPLICIT})")
-    # transformers leaves out its default of two labels.
-    if len(config.get("id2label", ())) != 1:
-        raise ModelError(f"{directory} holds a classifier of several labels, not a reward model (num_labels=1)")
-    return ExplicitScorer
+    match stored.kind(directory):
+        case ModelKind.explicit:
+            return ExplicitScorer
+        case ModelKind.implicit:
+            implicit.described(directory)
+            return ImplicitScorer
+        case ModelKind.policy:
+            named = stored.architecture(directory)
+            raise ModelError(f"{directory} holds {named}, not a reward model (…{stored.CLASSIFIER})")
 
 
-def _is_conversation(given: Input) -> TypeGuard[list[Message]]:
+def _is_conversation(given: Input) -> TypeIs[list[Message]]:
     return isinstance(given, list) and isinstance(given[0], dict)

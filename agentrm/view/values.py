@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -96,9 +95,10 @@ def _load(directory: Path, context: int) -> Callable[[State], float | None]:
     from agentrm.errors import ContextOverflow
     from agentrm.models import explicit, implicit
     from agentrm.models.rendering import Renderer
+    from agentrm.models.stored import IMPLICIT, settings
 
     logging.disable_progress_bar()
-    if implicit.KEY in json.loads((directory / "config.json").read_text()):
+    if IMPLICIT in settings(directory):
         ratio = implicit.load(directory, context)
 
         def trajectory(state: State) -> float | None:

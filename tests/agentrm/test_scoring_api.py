@@ -11,10 +11,11 @@ import pytest
 
 from agentrm.config.schema import Serve
 from agentrm.errors import ContextOverflow, ModelError
-from agentrm.models.scoring import Input, Per, Score, Text
+from agentrm.models.scoring import Input, Per, Score, Text, Truncated
 from agentrm.scoring_api import Busy, create_app
 
 BODY = {"conversations": [[{"role": "user", "content": "hi"}], [{"role": "user", "content": "ho"}]]}
+MESSAGES = {"messages": BODY["conversations"][0]}
 
 
 class Backend:
@@ -163,7 +164,13 @@ async def test_token_ids() -> None:
         ({"input": ["hi", "ho"], "add_special_tokens": False}, [Text("hi", False), Text("ho", False)]),
         ({"input": [1, 2]}, [[1, 2]]),
         ({"input": [[1, 2], [3]]}, [[1, 2], [3]]),
-        ({"messages": BODY["conversations"][0]}, [BODY["conversations"][0]]),
+        (MESSAGES, [BODY["conversations"][0]]),
+        ({"input": ["hi", "ho"], "truncate_prompt_tokens": 3}, [Truncated(Text(each), 3) for each in ("hi", "ho")]),
+        ({"input": [1, 2], "truncate_prompt_tokens": 1, "truncation_side": "left"}, [Truncated([1, 2], 1, "left")]),
+        (
+            {"messages": BODY["conversations"][0], "truncate_prompt_tokens": -1},
+            [Truncated(BODY["conversations"][0], -1)],
+        ),
     ],
 )
 async def test_the_inputs_of_vllm(path: str, body: dict[str, Any], expected: list[Input]) -> None:
@@ -174,6 +181,7 @@ async def test_the_inputs_of_vllm(path: str, body: dict[str, Any], expected: lis
 async def test_a_client_of_vllm_reads_raw_scores() -> None:
     # What verl sends and what it reads: output["data"][-1]["probs"][-1].
     body = {"model": "/models/rm", "input": "<user> hi", "activation": False, "unknown": 1}
+    body |= {"truncate_prompt_tokens": None, "padding": "do_not_pad", "chat_template_kwargs": {}, "softmax": False}
     answer, *_ = await asked("/classify", body)
     assert answer["object"] == "list" and answer["id"].startswith("classify-") and answer["model"] == "a-model"
     assert answer["data"] == [{"index": 0, "label": "LABEL_0", "probs": [0.0], "num_classes": 1}]
@@ -202,6 +210,19 @@ async def test_a_client_of_openrlhf_reads_rewards() -> None:
         ("/classify", {"input": "hi", "use_activation": True}, "use_activation"),
         ("/classify", {"input": []}, "input"),
         ("/classify", {"model": "x"}, "either input or messages"),
+        ("/classify", {"input": "hi", "truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
+        ("/classify", {"input": "hi", "truncate_prompt_tokens": -2}, "truncate_prompt_tokens"),
+        ("/classify", {"input": "hi", "truncate_prompt_tokens": 3, "truncation_side": "middle"}, "truncation_side"),
+        ("/classify", {"input": "hi", "padding": "max_length"}, "padding"),
+        ("/classify", {"input": "hi", "softmax": True}, "softmax"),
+        ("/classify", MESSAGES | {"add_special_tokens": True}, "add_special_tokens"),
+        ("/classify", MESSAGES | {"add_generation_prompt": True}, "add_generation_prompt"),
+        ("/classify", MESSAGES | {"continue_final_message": True}, "continue_final_message"),
+        ("/classify", MESSAGES | {"chat_template": "{{ messages }}"}, "chat_template"),
+        ("/pooling", MESSAGES | {"chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs"),
+        ("/pooling", MESSAGES | {"tools": [{"type": "function"}]}, "tools"),
+        ("/pooling", {"input": "hi", "dimensions": 1}, "dimensions"),
+        ("/pooling", {"input": "hi", "encoding_format": "base64"}, "encoding_format"),
         ("/pooling", {"input": "hi", "task": "embed"}, "task"),
         ("/get_reward", {"query": "hi"}, "query"),
     ],

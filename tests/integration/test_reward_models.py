@@ -109,13 +109,18 @@ def test_an_ensemble_holds_members_that_learned_in_another_order(tmp_path: Path)
     check_measured_again(tmp_path / "run", metrics)
 
 
-def test_an_imported_model_is_measured_on_the_trees_of_a_run(tmp_path: Path) -> None:
+def test_a_fit_goes_on_from_an_imported_model_which_is_measured_on_its_trees(tmp_path: Path) -> None:
     root = tmp_path / "run"
-    trained(root, "train.epochs=1")
     write_reward_model(tmp_path / "imported", ["go up you went down room"] * 9, 512)
+    base = (f"train.base={tmp_path / 'imported'}", "train.representation.action_count=true", "train.epochs=1")
+    with pytest.raises(UserError, match=r"train\.probe fits the head anew"):
+        trained(tmp_path / "probed", *base, "train.probe=true")
+    model, _ = trained(root, *base, "train.learning_rate=1e-9")
+    goes_on, value = load(model, 512), load(tmp_path / "imported", 512)
+    states = [tree(0).state(node) for node in (0, STEPS, 2 * STEPS)]
+    assert [goes_on(state) for state in states] == [pytest.approx(value(state), abs=1e-4) for state in states]
     found = measured(tmp_path / "imported", root, "reward_engine.kv_cache_gib=0.05")
     assert set(found) == {"unseen babyai", "unseen babyai.goto_obj"}
-    value = load(tmp_path / "imported", 512)
     kept = [each for each in map(tree, range(24)) if held_out(each.task, 0.3)]
     errors = [(value(each.state(i)) - node.value) ** 2 for each in kept for i, node in enumerate(each.nodes)]
     assert found["unseen babyai"]["mse"]["value"] == pytest.approx(np.mean(errors), rel=1e-3)

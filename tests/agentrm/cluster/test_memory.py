@@ -46,7 +46,10 @@ def test_a_model_on_disk_has_the_shape_that_was_foreseen(tmp_path: Path) -> None
         assert shape(model, source, scalar_head=False).parameters == made.num_parameters()
 
 
-def test_a_model_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [None, "[]", "null", "{"])
+def test_a_model_that_cannot_be_read_is_named(tmp_path: Path, config: str | None) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
     with pytest.raises(UserError, match=str(tmp_path)):
         shape(LLAMA, str(tmp_path), scalar_head=False)
 

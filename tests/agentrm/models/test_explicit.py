@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from agentrm.config.schema import ActionFormat, Model, Representation, Scratch
 from agentrm.errors import ModelError, UserError
+from agentrm.models import ensemble, implicit
 from agentrm.models.explicit import build, check, score, verify
 from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
@@ -140,6 +142,55 @@ def test_check_misses_files(trained: Path, files: list[str], message: str) -> No
         (trained / name).unlink()
     with pytest.raises(ModelError, match=message):
         check(trained)
+
+
+def test_build_keeps_a_trained_head(trained: Path, tmp_path: Path) -> None:
+    build(trained, tmp_path / "next")
+    before, after = load_file(trained / "model.safetensors"), load_file(tmp_path / "next" / "model.safetensors")
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert scores(tmp_path / "next") == scores(trained)
+
+
+def test_build_shows_a_reward_model_what_it_is_now_to_be_trained_on(policy: Path, tmp_path: Path) -> None:
+    build(policy, tmp_path / "counting", Representation(action_count=True))
+    build(tmp_path / "counting", tmp_path / "still counting", Representation(action_count=True, thoughts=False))
+    build(tmp_path / "counting", tmp_path / "whole")
+    templates = [
+        AutoTokenizer.from_pretrained(tmp_path / each).chat_template for each in ("counting", "still counting")
+    ]
+    assert templates[0] == templates[1]
+    expected = Renderer.from_pretrained(policy, 200).ids(REACT)
+    assert Renderer.from_pretrained(tmp_path / "whole", 200).ids(REACT) == expected
+    assert AutoTokenizer.from_pretrained(tmp_path / "whole").apply_chat_template(REACT)["input_ids"] == expected
+
+
+def test_build_takes_the_first_member_of_an_ensemble(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "second")
+    shutil.copytree(tmp_path / "second", trained / "members" / "1")
+    ensemble.describe(trained, 2, 0.5)
+    build(trained, tmp_path / "next")
+    assert scores(tmp_path / "next") == scores(trained)
+    assert ensemble.described(tmp_path / "next") == ([tmp_path / "next"], 0.0)
+
+
+def test_build_refuses_what_has_no_head_to_keep(policy: Path, trained: Path, tmp_path: Path) -> None:
+    classifier = AutoModelForSequenceClassification.from_pretrained(policy, num_labels=3)
+    classifier.save_pretrained(tmp_path / "classifier")
+    with pytest.raises(UserError, match=r"train\.base is .*classifier of several labels"):
+        build(tmp_path / "classifier", tmp_path / "out")
+    implicit.copy(policy, tmp_path / "implicit")
+    implicit.describe(tmp_path / "implicit", 0.5, "../policy")
+    with pytest.raises(UserError, match=r"train\.base is .*an implicit reward model"):
+        build(tmp_path / "implicit", tmp_path / "out")
+    weights = load_file(trained / "model.safetensors")
+    del weights["score.weight"]
+    save_file(weights, trained / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match="disagree on whether it has a scalar head"):
+        build(trained, tmp_path / "out")
+    (trained / "config.json").write_text("[]")
+    with pytest.raises(UserError, match=r"train\.base is .*no JSON object"):
+        build(trained, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_build_names_an_absent_base(tmp_path: Path) -> None:

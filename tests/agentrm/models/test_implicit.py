@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from agentrm.config.schema import Engine, Model, Scratch
 from agentrm.environments.base import Observation, Task
 from agentrm.errors import ModelError, UserError
+from agentrm.models.explicit import build
 from agentrm.models.implicit import (
     ImplicitRewardModel,
     TransformersTokenScorer,
@@ -112,3 +113,10 @@ def test_what_is_missing_is_named(run: Path, tmp_path: Path) -> None:
         load(tmp_path / "alone", CONTEXT)
     with pytest.raises(UserError, match=r"train\.base is .*absent"):
         copy(tmp_path / "absent", tmp_path / "out")
+
+
+def test_a_reward_model_is_no_base_of_one(run: Path, tmp_path: Path) -> None:
+    build(run / "policy", tmp_path / "explicit")
+    for base, told in ((tmp_path / "explicit", "explicit"), (run / "reward_model", "implicit")):
+        with pytest.raises(UserError, match=rf"train\.base is .*an {told} reward model"):
+            copy(base, tmp_path / "out")

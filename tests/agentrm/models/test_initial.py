@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from agentrm.config.schema import Model, Scratch
 from agentrm.errors import UserError
 from agentrm.models import initial
+from agentrm.models.explicit import build
 from agentrm.models.initial import ASSISTANT, END, PAD, USER, prepare, train_tokenizer
 from agentrm.models.rendering import Renderer
 
@@ -96,6 +97,15 @@ def test_a_hugging_face_directory_is_taken_as_it_is(base: Path, tmp_path: Path) 
 def test_an_absent_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"absent, where there is no Hugging Face model: config\.json is missing"):
         prepare(Model(source=str(tmp_path / "absent")), [], 0, tmp_path / "out")
+
+
+def test_what_is_no_policy_is_named(base: Path, tmp_path: Path) -> None:
+    build(base, tmp_path / "reward")
+    with pytest.raises(UserError, match=r"model\.source is .*, an explicit reward model"):
+        prepare(Model(source=str(tmp_path / "reward")), [], 0, tmp_path / "out")
+    (tmp_path / "reward" / "config.json").write_text("[]")
+    with pytest.raises(UserError, match=r"model\.source is .*no JSON object"):
+        prepare(Model(source=str(tmp_path / "reward")), [], 0, tmp_path / "out")
 
 
 def test_an_absent_smollm2_package_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
