@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agentrm.config.schema import ActionFormat, Engine, Sampling
-from agentrm.models.actions import parse
+from agentrm.models.actions import read
 from agentrm.models.engine import EngineLoop
 from agentrm.models.rendering import Renderer
 from agentrm.models.state import Proposal, State
@@ -104,6 +104,4 @@ class LanguageModelPolicy:
         return [self._proposal(each) for each in completions]
 
     def _proposal(self, completion: Completion) -> Proposal:
-        text = self._renderer.decode(completion.ids)
-        thought, action, malformed = parse(text, self._form)
-        return Proposal(text, action, thought, completion.logprob, completion.tokens, malformed)
+        return read(self._renderer.decode(completion.ids), self._form, completion.logprob, completion.tokens)
