@@ -17,15 +17,17 @@ _CLOSED = r"(?(mark)(?P=mark)?)[ \t]*"
 _COLON = rf"{_CLOSED}[:\uff1a][ \t]*{_CLOSED}"
 
 
-def _line(word: str, end: str = _COLON) -> re.Pattern[str]:
-    return re.compile(f"{_BEFORE}{_MARK}(?:{word}){_NUMBER}{end}", re.IGNORECASE | re.MULTILINE)
+def _line(word: str, end: str = _COLON, before: str = _BEFORE) -> re.Pattern[str]:
+    return re.compile(f"{before}{_MARK}(?:{word}){_NUMBER}{end}", re.IGNORECASE | re.MULTILINE)
 
 
-# The clearest first: "Action: look" as a line, "Action - look", "**Action**" above it, "I look around. Action: look".
+# The clearest first: "Action: look" as a line or a sentence, "Action - look", "**Action**" above it, then anywhere.
 _ACTION = (
-    _line("action"),
+    _line("action", before=rf"(?:{_BEFORE}|(?<=[.!?] ))"),
     _line("action", rf"{_CLOSED}(?:[-–—=]>?|→)[ \t]+"),
-    re.compile(r"^[ \t]*(?:\#{1,6}[ \t]+|(?=\*\*|__))(\*\*|__)?action[ \t]*(?(1)\1)[ \t]*$", re.IGNORECASE | re.MULTILINE),
+    re.compile(
+        r"^[ \t]*(?:\#{1,6}[ \t]+|(?=\*\*|__))(\*\*|__)?action[ \t]*(?(1)\1)[ \t]*$", re.IGNORECASE | re.MULTILINE
+    ),
     re.compile(rf"(?<![^\W_]){_MARK}Action{_NUMBER}{_COLON}"),
 )
 _THOUGHT = re.compile(rf"(?:(?:```|~~~)\w*\n)?{_line('thoughts?').pattern}", re.IGNORECASE | re.MULTILINE)
@@ -34,11 +36,13 @@ _NEXT_LINE = _line("(?:thought|action|observation)s?")
 _NEXT_INSIDE = re.compile(rf"(?:^|(?<=\W)){_MARK}(?:Thought|Action|Observation){_NUMBER}{_COLON}")
 
 _FENCE = re.compile(r"(```|~~~)(?:\w*[ \t]*\n)?(.*?)(?:\1|\Z)", re.DOTALL)
+_OPEN_FENCE = re.compile(r"\s*(?:```|~~~)\w*$")
 _BULLET = re.compile(r"[-•>*][ \t]+(.+)")
 _CODE = re.compile(r"(`+)([^`]+)\1[^`]*")
 _EMPHASIS = re.compile(r"(\*{1,3}|__?)((?:(?!\1).)+)\1[.,;]?", re.DOTALL)
 _QUOTED = re.compile(r"(?:\"([^\"]+)\"|“([^”]+)”|'([^']+)'|‘([^’]+)’|«([^»]+)»)[.,;]?")
-_INNER = re.compile(r"(\*\*|`)([^*`\[\]{}\"]+)\1")
+_INNER = re.compile(r"(\*\*|`)(?=\S)([^*`]+)(?<=\S)\1")
+_GENUINE = re.compile(r"[\[\]{}\"]")
 _STRAY = re.compile(r"^[*`]+\s*|\s*(?:[*`]+|__)$")
 
 _Found = tuple[str, str, str, tuple[str, str], int]
@@ -87,7 +91,7 @@ def _react(text: str) -> _Found | None:
             stop = _stop(text, label.end(), end)
             action, around, _ = _undecorated(text[label.end() : stop])
             if action:
-                thought = text[: label.start()].strip()
+                thought = _OPEN_FENCE.sub("", text[: label.start()].strip())
                 if opening := _THOUGHT.match(thought):
                     thought = thought[opening.end() :].strip()
                 spelled = label[0].strip()
@@ -143,5 +147,5 @@ def _peeled(line: str) -> str:
     for pattern in (_BULLET, _CODE, _EMPHASIS, _QUOTED):
         if (found := pattern.fullmatch(line)) and found.lastindex:
             return _peeled(found[found.lastindex].strip())
-    bare = _STRAY.sub("", _INNER.sub(r"\2", line))
+    bare = _STRAY.sub("", line if _GENUINE.search(line) else _INNER.sub(r"\2", line))
     return bare if bare == line else _peeled(bare)

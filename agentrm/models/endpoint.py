@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf, isfinite, nan
-from typing import Any, TypeVar
+from typing import Any
 
 from agentrm.errors import ContextOverflow, InputRefused, ModelError, ModelUnavailable
 from agentrm.models.state import Message
 
-T = TypeVar("T")
 Options = Mapping[str, Any]
 """Fields of a request beside the model and the messages."""
 
@@ -121,7 +120,7 @@ class ChatEndpoint:
         if n > 1 and _key("n", n) not in self._refused:
             found = await self.chat(messages, n=n, seed=seed, **options)
             if len(found) < n:
-                self._refused.add(_key("n", n))
+                self._refuse("n", n)
         singly = [self.chat(messages, n=1, seed=seed + number, **options) for number in range(len(found), n)]
         return [*found, *(choices[0] for choices in await asyncio.gather(*singly))][:n]
 
@@ -149,6 +148,10 @@ class ChatEndpoint:
         except (_Refusal, ModelError) as failure:
             raise ModelUnavailable(str(error)) from failure
 
+    def _refuse(self, name: str, value: Any) -> None:
+        """The endpoint answers without this field. Who gives one choice at a time need not be asked for one."""
+        self._refused |= {_key(name, value)} | ({_key("n", 1)} if name == "n" else set())
+
     def _left(self, options: Options) -> Options:
         """The fields that the endpoint is not known to refuse."""
         for name in (*options, *_INSTEAD.values()):
@@ -165,13 +168,13 @@ class ChatEndpoint:
                 if _key(name, value) not in self._taken:
                     with suppress(_Refusal):
                         choices = await self._named(messages, _without(options, name))
-                        self._refused.add(_key(name, value))
+                        self._refuse(name, value)
                         return choices
             raise
 
     async def _named(self, messages: Sequence[Message], options: Options) -> list[Choice]:
         """The choices, without the fields that the endpoint's refusals name, one after the other."""
-        refused: set[tuple[str, Any]] = set()
+        refused: list[tuple[str, Any]] = []
         while True:
             try:
                 choices = await self._ask(messages, options)
@@ -179,10 +182,11 @@ class ChatEndpoint:
                 name = _blamed(refusal.told, options)
                 if name is None:
                     raise
-                refused.add(_key(name, options[name]))
+                refused.append((name, options[name]))
                 options = _without(options, name)
             else:
-                self._refused |= refused
+                for name, value in refused:
+                    self._refuse(name, value)
                 self._taken |= {_key(name, value) for name, value in options.items()}
                 return choices
 
@@ -306,15 +310,17 @@ def _choice(choice: Mapping[str, Any], message: Mapping[str, Any], counted: int)
     text = _get(message, "content", str) or "".join(_get(part, "text", str) or "" for part in parts)
     reasoning = _get(message, "reasoning_content", str) or _get(message, "reasoning", str) or ""
     tokens = _get(_get(choice, "logprobs", dict), "content", list) or []
-    known = [found for each in tokens if isfinite(found := _get(each, "logprob", float) or nan)]
+    known = [found for each in tokens if isfinite(found := _get(each, "logprob", (float, int), nan))]
     logprob = sum(known) if len(known) == len(tokens) else 0.0
-    return Choice(_plain(text or _get(message, "refusal", str) or ""), _plain(reasoning), logprob, len(tokens) or counted)
+    return Choice(
+        _plain(text or _get(message, "refusal", str) or ""), _plain(reasoning), logprob, len(tokens) or counted
+    )
 
 
-def _get(value: Any, name: str, kind: type[T]) -> T | None:
+def _get(value: Any, name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
     """A field of what should be an object, if it is of that kind."""
     found = value.get(name) if isinstance(value, dict) else None
-    return found if isinstance(found, kind) else None
+    return found if isinstance(found, kind) else default
 
 
 def _plain(text: str) -> str:

@@ -81,6 +81,11 @@ class GenerationEngine:
         ids = sampled[:-1] if sampled and sampled[-1] in self._stop_ids else sampled
         return Completion(ids, len(sampled), float(output.cumulative_logprob))
 
+    @property
+    def alive(self) -> bool:
+        """Whether the engine still takes requests."""
+        return self._loop.alive
+
     def close(self) -> None:
         """Stop the engine."""
         self._loop.close()
