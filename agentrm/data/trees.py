@@ -139,7 +139,7 @@ class TreeStore:
                 yield tree
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The rows of each tree, of some `columns` or of all; raises as `trees` does. Earlier versions are read as well."""
+        """The rows of each tree, of some `columns` or of all, also of earlier versions; raises as `trees` does."""
         for path in self._paths():
             yield self._read(path, columns)
 

@@ -46,7 +46,7 @@ _GENUINE = re.compile(r"[\[\]{}\"]")
 _STRAY = re.compile(r"^[*`]+\s*|\s*(?:[*`]+|__)$")
 
 _Found = tuple[str, str, str, tuple[str, str], int]
-"""Thought, the label where it is not the plain one, action, what stood around it, and where the turn's own text ends."""
+"""Thought, the label unless it is the plain one, action, what stood around it, and where the turn's own text ends."""
 
 
 def read(text: str, form: ActionFormat, logprob: float = 0.0, tokens: int = 0) -> Proposal:

@@ -40,8 +40,8 @@ _OVERFLOW = re.compile(
     r"context[ _-]?(?:length|window|size|limit)|max\w*[ _-](?:context|model|prompt|input|seq\w*)[ _-]len"
     r"|(?:input|prompt|sequence) length|reduce (?:the|your) (?:length|prompt|input|messages?)|too many (?:\w+ )?tokens"
     r"|(?:prompt|inputs?|messages?|content|conversation|request|string|text)\b[^.]{0,60}?\btoo (?:long|large)"
-    r"|(?:prompt|inputs?|messages?|conversation|request|text)\b.{0,80}?(?:exceed|longer than|more than|less than|must be <)"
-    r".{0,80}?(?:tokens?\b|context)",
+    r"|(?:prompt|inputs?|messages?|conversation|request|text)\b.{0,80}?"
+    r"(?:exceed|longer than|more than|less than|must be <).{0,80}?(?:tokens?\b|context)",
     re.IGNORECASE,
 )
 _OUTPUT_LIMIT = re.compile(r"max_(?:completion_|new_)?tokens|(?:output|completion) tokens", re.IGNORECASE)

@@ -99,7 +99,7 @@ class Exploration:
         return [child for child in children if child is not None]
 
     async def continued(self, lanes: Sequence[tuple[int, int]], *, greedy: bool = False) -> list[int | None]:
-        """One turn at each (node, seed): the child, or None where the context is full, the policy refuses or a budget is spent.
+        """One turn at each (node, seed): the child, or None where `_propose` has none or a budget is spent.
 
         Only turns that read the same are merged: lanes are samples of whole episodes. A greedy turn is asked for once.
         """

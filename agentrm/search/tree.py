@@ -13,9 +13,9 @@ from agentrm.models.state import Proposal, State, Step
 class Node:
     """One state s_t of a tree.
 
-    `parent`: index of the parent, -1 at the root; `action`, `thought`, `text`, `logprob` (natural log, summed over
-    `tokens`), `malformed` and `removed`: the turn that led here, see `Proposal`; `observation`: what the environment answered (at
-    the root: the opening of the conversation). `visits` N and `value` V: number and mean of the returns backed up
+    `parent`: index of the parent, -1 at the root; `action`, `thought`, `text`, `logprob`, `tokens`, `malformed` and
+    `removed`: the turn that led here, see `Proposal`; `observation`: what the environment answered (at the root: the
+    opening of the conversation). `visits` N and `value` V: number and mean of the returns backed up
     through the node. `outcome`, `progress`: the true reward, where an episode ended here, else None. `estimate`: the
     reward model's value, where a rollout was cut here, or what a test-time search compared (raw), else None.
     `terminal`: the environment ended the episode.
@@ -62,8 +62,8 @@ class Tree:
     `seconds`), `exhausted` (every leaf is final) or `environment` (too many failures). `policy_tokens` and
     `environment_steps` are what this tree paid for; what an earlier tree of the task had simulated is not paid again.
     `environment_errors` and `engine_errors` count simulations that an environment or a model broke off, or an action
-    that the environment failed at; `failure`, which is not stored, is the last of these errors, or what else left a tree
-    without a rollout.
+    that the environment failed at; `failure`, which is not stored, is the last of these errors, or what else left the
+    tree without a rollout.
     """
 
     task: Task

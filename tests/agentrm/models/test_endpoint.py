@@ -8,6 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from inspect import isawaitable
 from typing import Any
 
@@ -141,7 +142,7 @@ def test_several_fields_are_refused_one_after_the_other(server: Server) -> None:
 
 
 def test_a_value_is_refused_and_another_is_not(server: Server) -> None:
-    """Some models take only their default temperature, some servers none of 0: neither says anything of other values."""
+    """Some models take only their default temperature, some servers none of 0: other values are another matter."""
 
     def respond(body: Body) -> Any:
         return (
@@ -317,7 +318,7 @@ OTHERS = [
 def test_a_context_that_is_full_is_recognised(server: Server, status: int) -> None:
     async def ask(endpoint: ChatEndpoint) -> None:
         for words, more in OVERFLOWS:
-            server.respond = lambda body, response=refusal(words, status, **more): response
+            server.respond = partial(lambda response, body: response, refusal(words, status, **more))
             with pytest.raises(ContextOverflow, match=re.escape(words)):
                 await endpoint.chat(STATE.messages(), **FIELDS)
 
