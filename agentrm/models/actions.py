@@ -24,7 +24,7 @@ def _line(word: str, end: str = _COLON, before: str = _BEFORE) -> re.Pattern[str
 # The clearest first: "Action: look" as a line or a sentence, "Action - look", "**Action**" above it, then anywhere.
 _ACTION = (
     _line("action", before=rf"(?:{_BEFORE}|(?<=[.!?] ))"),
-    _line("action", rf"{_CLOSED}(?:[-–—=]>?|→)[ \t]+"),
+    _line("action", rf"{_CLOSED}(?:[-\u2013\u2014=]>?|→)[ \t]+"),
     re.compile(
         r"^[ \t]*(?:\#{1,6}[ \t]+|(?=\*\*|__))(\*\*|__)?action[ \t]*(?(1)\1)[ \t]*$", re.IGNORECASE | re.MULTILINE
     ),
@@ -37,13 +37,15 @@ _NEXT_INSIDE = re.compile(rf"(?:^|(?<=\W)){_MARK}(?:Thought|Action|Observation){
 
 _FENCE = re.compile(r"(```|~~~)(?:\w*[ \t]*\n)?(.*?)(?:\1|\Z)", re.DOTALL)
 _OPEN_FENCE = re.compile(r"\s*(?:```|~~~)\w*$")
-_BULLET = re.compile(r"[-•>*][ \t]+(.+)")
+_BULLET = re.compile(r"(?:[-•>*][ \t]+)+(.+)")
 _CODE = re.compile(r"(`+)([^`]+)\1[^`]*")
 _EMPHASIS = re.compile(r"(\*{1,3}|__?)((?:(?!\1).)+)\1[.,;]?", re.DOTALL)
-_QUOTED = re.compile(r"(?:\"([^\"]+)\"|“([^”]+)”|'([^']+)'|‘([^’]+)’|«([^»]+)»)[.,;]?")
+_QUOTED = re.compile(r"(?:\"([^\"]+)\"|“([^”]+)”|'([^']+)'|\u2018([^\u2019]+)\u2019|«([^»]+)»)[.,;]?")
 _INNER = re.compile(r"(\*\*|`)(?=\S)([^*`]+)(?<=\S)\1")
 _GENUINE = re.compile(r"[\[\]{}\"]")
 _STRAY = re.compile(r"^[*`]+\s*|\s*(?:[*`]+|__)$")
+
+_LAYERS = 8
 
 _Found = tuple[str, str, str, tuple[str, str], int]
 """Thought, the label unless it is the plain one, action, what stood around it, and where the turn's own text ends."""
@@ -144,8 +146,15 @@ def _first_line(text: str) -> str:
 
 
 def _peeled(line: str) -> str:
-    for pattern in (_BULLET, _CODE, _EMPHASIS, _QUOTED):
-        if (found := pattern.fullmatch(line)) and found.lastindex:
-            return _peeled(found[found.lastindex].strip())
-    bare = _STRAY.sub("", line if _GENUINE.search(line) else _INNER.sub(r"\2", line))
-    return bare if bare == line else _peeled(bare)
+    """A line without its decorations, of which few lie within each other."""
+    for _ in range(_LAYERS):
+        matches = (pattern.fullmatch(line) for pattern in (_BULLET, _CODE, _EMPHASIS, _QUOTED))
+        found = next(filter(None, matches), None)
+        if found and found.lastindex:
+            bare = found[found.lastindex].strip()
+        else:
+            bare = _STRAY.sub("", line if _GENUINE.search(line) else _INNER.sub(r"\2", line))
+        if bare == line:
+            break
+        line = bare
+    return line

@@ -195,3 +195,10 @@ def test_what_enters_the_conversation_is_read_as_the_turn_was(text: str, form: A
     turn = read(text, form)
     assert parse(turn.text, form) == (turn.thought, turn.action, turn.malformed)
     assert text.strip().startswith(turn.text)
+
+
+@pytest.mark.parametrize("piece", ["- ", "`*", "**", "Action: ", "Observation:\n", '{"a":', "["])
+@pytest.mark.parametrize("form", [BARE, REACT])
+def test_a_turn_that_only_repeats_itself_is_read(piece: str, form: ActionFormat):
+    for text in (piece * 3000, "Action: " + piece * 3000):
+        assert text.startswith(read(text, form).text)
