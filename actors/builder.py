@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import ray
 
@@ -18,7 +19,7 @@ from agentrm.config import measuring
 from agentrm.config.schema import Config
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Task
-from agentrm.errors import EnvironmentFailure
+from agentrm.errors import EnvironmentFailure, ModelError, ModelUnavailable, UserError
 from agentrm.models.base import Policy, RewardModel
 from agentrm.search.episode import Opening
 from agentrm.search.mcts import TreeSearch
@@ -26,6 +27,8 @@ from agentrm.search.tree import Tree
 
 Members = tuple[list[str], list[str]]
 """The arguments of `Fleet.update`."""
+Counts = dict[str, Any]
+"""What trees counted together, by name, and under `failed` the AgentRMError for which there are no more of them."""
 
 
 class TreeBuilder:
@@ -46,10 +49,10 @@ class TreeBuilder:
         )
         self._store = TreeStore(store)
 
-    async def build(self, task: Task, numbers: Sequence[int]) -> dict[str, float | str]:
+    async def build(self, task: Task, numbers: Sequence[int]) -> Counts:
         """Grow and commit these trees of one task, one after another; returns their summed counts.
 
-        A task that cannot start, or whose environment failed in every simulation, gives `failed` and no more trees.
+        A task whose tree cannot be grown gives the reason in `failed` and no more trees. Raises ModelUnavailable.
         """
         counts: dict[str, float] = defaultdict(float)
         search = self._learning if task.split == "train" else self._measuring
@@ -57,15 +60,18 @@ class TreeBuilder:
         try:
             for number in numbers:
                 tree = await search.grow(task, number, calls)
-                if tree.ended_by == "environment" and not tree.nodes[0].visits:
-                    raise EnvironmentFailure(f"no simulation came to its end: task {task.id}")
+                if not tree.grown and tree.failure:
+                    raise tree.failure
                 await asyncio.to_thread(self._store.write, tree)
                 found = _counts(tree)
                 self._metrics.count(task.environment, found)
                 for name, count in found.items():
                     counts[name] += count
-        except EnvironmentFailure as error:
-            return {**counts, "failed": str(error)}
+        except ModelUnavailable:
+            raise
+        except (EnvironmentFailure, ModelError, UserError) as error:
+            # Ray hands over an actor's error as one that cannot be sent on.
+            return {**counts, "failed": getattr(error, "cause", error)}
         return dict(counts)
 
 
@@ -78,6 +84,7 @@ def _counts(tree: Tree) -> dict[str, float]:
         "steps": tree.environment_steps,
         "root_value": tree.nodes[0].value,
         "malformed": sum(node.malformed for node in tree.nodes),
+        "cleaned": sum(bool(node.removed) for node in tree.nodes),
         "environment_errors": tree.environment_errors,
         "engine_errors": tree.engine_errors,
     }
@@ -101,7 +108,7 @@ class Builder(TreeBuilder):
         self._policy, self._environments = policy, environments
         self._load = 0
 
-    async def build(self, task: Task, numbers: Sequence[int]) -> dict[str, float | str]:
+    async def build(self, task: Task, numbers: Sequence[int]) -> Counts:
         """See `TreeBuilder`."""
         self._load += 1
         try:
@@ -134,12 +141,12 @@ class Builders:
         """Tasks that are built or wait."""
         return self._admitted + self._waiting
 
-    async def build(self, task: Task, numbers: Sequence[int]) -> dict[str, float | str]:
+    async def build(self, task: Task, numbers: Sequence[int]) -> Counts:
         """See `TreeBuilder`. Of a builder that is lost, another one builds what was not done; a tree that both commit
         is there once.
         """
 
-        async def ask(name: str) -> dict[str, float | str]:
+        async def ask(name: str) -> Counts:
             try:
                 return await self._fleet.find(name).build.remote(task, numbers)
             finally:

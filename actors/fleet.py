@@ -16,7 +16,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
-from agentrm.errors import AgentRMError, ModelError, reason
+from agentrm.errors import AgentRMError, ModelUnavailable, reason
 
 T = TypeVar("T")
 
@@ -169,7 +169,7 @@ class Fleet:
         deadline = time.monotonic() + _EMPTY_S
         while not self.names:
             if time.monotonic() > deadline:
-                raise ModelError(f"no member of a fleet has served for {_EMPTY_S:.0f} s: see the cluster's logs")
+                raise ModelUnavailable(f"no member of a fleet has served for {_EMPTY_S:.0f} s: see the cluster's logs")
             await asyncio.sleep(_POLL_S)
         return choose()
 

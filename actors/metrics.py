@@ -16,8 +16,9 @@ _COUNTED = {
     "tokens": "Tokens sampled by the policy.",
     "steps": "Environment steps of committed trees.",
     "malformed": "Turns of the policy that hold no action.",
+    "cleaned": "Turns that were cut, or whose action had decorations.",
     "environment_errors": "Simulations that an environment broke off.",
-    "engine_errors": "Simulations that the policy's engine broke off.",
+    "engine_errors": "Simulations that a model broke off.",
 }
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import threading
+import time
 from collections.abc import Sequence
+from typing import Any
 
 import ray
 
@@ -20,16 +25,35 @@ from agentrm.models.rendering import Renderer
 # Prompts that share this many first tokens go to one replica, whose prefix cache then holds them.
 _AFFINITY = 128
 
+_WATCH_S = 1.0
+
 
 @ray.remote(max_restarts=-1, max_task_retries=-1)
 class PolicyReplica:
-    """A `Generator` on its own CPU core or GPUs; a replica that dies is started again and its requests are repeated."""
+    """A `Generator` on its own CPU core or GPUs; a replica that dies is started again and its requests are repeated.
+
+    A replica whose engine dies ends: the requests that the engine held fail, all others wait for the next one.
+    """
 
     def __init__(
         self, directory: str, engine: Engine, sampling: Sampling, context: int, stop_ids: list[int], seed: int
     ) -> None:
         model = storage.fetch(directory)
-        self._desk = Desk(GenerationEngine(model, engine, sampling, context, stop_ids, seed).generate)
+        self._engine = GenerationEngine(model, engine, sampling, context, stop_ids, seed)
+        self._desk = Desk(self._generate)
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+
+    async def _generate(self, *request: Any) -> list[Completion]:
+        if not self._engine.alive:
+            await asyncio.Event().wait()
+        return await self._engine.generate(*request)
+
+    def _watch(self) -> None:
+        while self._engine.alive:
+            time.sleep(_WATCH_S)
+        # Those whose requests failed hear of it before.
+        time.sleep(_WATCH_S)
+        os._exit(1)
 
     async def submit(self, client: str, requests: dict[int, Request]) -> str:
         """See `Desk`; a request holds the arguments of `Generator.generate`."""

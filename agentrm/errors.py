@@ -33,6 +33,10 @@ class ModelError(AgentRMError):
     exit_code = 4
 
 
+class ModelUnavailable(ModelError):
+    """A model answers nobody: a wrong key, an unknown name, a dead address. Going on without it makes no sense."""
+
+
 class InputRefused(ModelError):
     """A model cannot read what it was given."""
 

@@ -24,7 +24,7 @@ from agentrm import storage
 from agentrm.config import tasks
 from agentrm.config.schema import Aggregate, Config, Evaluation, Method
 from agentrm.environments.base import Task
-from agentrm.errors import EnvironmentFailure
+from agentrm.errors import AgentRMError, EnvironmentFailure, ModelError, ModelUnavailable, reason
 from agentrm.evaluation.metrics import (
     BASELINE,
     CEILING,
@@ -51,6 +51,7 @@ from agentrm.search.result import Cost
 from agentrm.search.sampling import sample
 from agentrm.search.shared import SharedPolicy
 from agentrm.search.strategy import Strategy, search
+from agentrm.search.tree import Tree
 from jobs.runtime import cluster, main, progress
 
 Row = dict[str, Any]
@@ -204,14 +205,14 @@ class Evaluator:
         # One for each task, as it counts what it was asked.
         judge = Judge(self._judge, "listwise") if isinstance(made, JudgedBestOfN) else None
         result = await search(made, task, policy, self._sessions, judge or reward_model, settings, self._opening)
-        row = await self._row(label, result.state, result.cost, result.cut)
+        row = await self._row(label, result.state, result.cost, result.cut, result.tree)
         return [row | (asdict(judge.verdicts) if judge else {})]
 
     async def _best_of_tokens(self, label: str, task: Task, policy: Policy, tokens: int) -> Row:
         """Best-of-N with as many episodes as the tokens pay for."""
         made, settings = BestOfN(max(tokens, 1)), replace(self._plain, max_tokens=max(tokens, 1))
         result = await search(made, task, policy, self._sessions, self._reward_model, settings, self._opening)
-        return await self._row(label, result.state, result.cost, cut=False)
+        return await self._row(label, result.state, result.cost, cut=False, tree=result.tree)
 
     async def _sampled(self, task: Task, policy: Policy) -> list[Row]:
         """N whole episodes: what one of them is worth, and the best by the true reward."""
@@ -223,13 +224,14 @@ class Evaluator:
         for state in map(explored.tree.state, ends):
             tokens = sum(step.proposal.tokens for step in state.steps)
             cost = Cost(tokens, environment_steps=len(state.steps), seconds=whole.seconds)
-            rows.append(await self._row(BASELINE, state, cost, cut=False))
+            rows.append(await self._row(BASELINE, state, cost, cut=False, tree=explored.tree))
         mean = {key: fmean(row[key] for row in rows) for key in rows[0] if key != "method"}
         best = max(range(n), key=lambda number: rows[number]["outcome"])
-        ceiling = await self._row(_ceiling(self._settings), explored.tree.state(ends[best]), whole, cut=False)
+        chosen = explored.tree.state(ends[best])
+        ceiling = await self._row(_ceiling(self._settings), chosen, whole, cut=False, tree=explored.tree)
         return [mean | {"method": BASELINE}, ceiling]
 
-    async def _row(self, method: str, state: State, cost: Cost, cut: bool) -> Row:
+    async def _row(self, method: str, state: State, cost: Cost, cut: bool, tree: Tree) -> Row:
         grade = await self._grader.grade(state.task, state.actions)
         return {
             "method": method,
@@ -239,29 +241,39 @@ class Evaluator:
             "finished": float(state.done),
             "cut": float(cut),
             "steps": float(len(state.steps)),
+            "refusals": float(tree.engine_errors),
             **{name: float(value) for name, value in asdict(cost).items()},
         }
 
 
 async def _evaluate(evaluator: Evaluator, todo: list[tuple[str, Task]], done: str, concurrency: int) -> None:
-    """Write `<task id>.json` for every task; a task whose environment failed is retried by the next run."""
+    """Write `<task id>.json` for every task; a task whose environment or model failed is retried by the next run.
+
+    Raises ModelUnavailable at once, and the last failure in the end.
+    """
     lanes = asyncio.Semaphore(concurrency)
-    failed: list[str] = []
+    failed: list[AgentRMError] = []
 
     async def one(group: str, task: Task) -> None:
         async with lanes:
             try:
                 rows = await evaluator.rows(group, task, _stored(done, task))
-            except EnvironmentFailure as error:
-                failed.append(str(error))
+            except ModelUnavailable:
+                raise
+            except (EnvironmentFailure, ModelError) as error:
+                failed.append(error)
                 return
         await asyncio.to_thread(storage.write_text, _file(done, task), json.dumps(list(rows.values())))
         bar.advance(1)
 
     with progress("tasks", len(todo)) as bar:
         await asyncio.gather(*(one(group, task) for group, task in todo))
+    if models := [error for error in failed if isinstance(error, ModelError)]:
+        raise ModelError(f"{len(models)} tasks failed for a model; run again to retry: {reason(models[0])}")
     if failed:
-        raise EnvironmentFailure(f"{len(failed)} tasks failed in their environment; run again to retry: {failed[0]}")
+        raise EnvironmentFailure(
+            f"{len(failed)} tasks failed in their environment; run again to retry: {reason(failed[0])}"
+        )
 
 
 def _stored(done: str, task: Task) -> Rows:

@@ -41,6 +41,7 @@ def show(found: dict[str, Statistics], console: Console) -> None:
         ("mean value of the roots", lambda each: f"{each.root_values / each.trees:.3f}"),
         ("duplicate turns merged", lambda each: f"{each.duplicates:,}"),
         ("malformed actions", lambda each: f"{each.malformed:,}"),
+        ("turns cut or cleaned", lambda each: f"{each.cleaned:,}"),
         ("policy tokens", lambda each: f"{each.policy_tokens:,}"),
         ("environment steps", lambda each: f"{each.environment_steps:,}"),
         ("environment errors", lambda each: f"{each.environment_errors:,}"),

@@ -11,11 +11,11 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from actors.builder import Builders, start_builders
+from actors.builder import Builders, Counts, start_builders
 from actors.environments import environment_counters, start_environments
 from actors.fleet import Fleet
 from actors.policy import start_policy
@@ -26,6 +26,7 @@ from agentrm.config import measuring, tasks
 from agentrm.config.schema import Config, Search
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Task
+from agentrm.errors import AgentRMError
 from agentrm.models.base import RewardModel
 from agentrm.run import RunDirectory
 from agentrm.search.tree import tree_id
@@ -33,11 +34,13 @@ from jobs.progress import Bar
 from jobs.runtime import cluster, main, progress
 
 Work = tuple[Task, Sequence[int]]
-Build = Callable[[Task, Sequence[int]], Awaitable[dict[str, Any]]]
+Build = Callable[[Task, Sequence[int]], Awaitable[Mapping[str, Any]]]
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Grow every tree that is not there yet; returns the counts of this call."""
+    """Grow every tree that is not there yet; returns the counts of this call. Raises ModelUnavailable, and what was the
+    cause when no tree could be grown at all.
+    """
     directory = RunDirectory.open(config)
     policy = directory.require("policy", "clone")
     store = TreeStore(directory.at("trees"))
@@ -53,7 +56,7 @@ def run(config: Config) -> dict[str, Any]:
         start_environments(config) as hosts,
         start_builders(config, policy, store.root, replicas, hosts, reward_model) as builders,
     ):
-        counts = asyncio.run(_build(config, builders, replicas, hosts, todo))
+        counts = asyncio.run(_build(config, builders, replicas, hosts, todo, store))
     counts["seconds"] = round(time.monotonic() - started, 1)
     counts["trees"] = len(store.finished())
     directory.write_metrics("trees", counts)
@@ -94,20 +97,33 @@ async def spread(todo: Iterable[Work], build: Build, lanes: int, bar: Bar) -> Co
             if "failed" in counts:
                 total["failed"] += 1
                 print(f"a tree could not be grown and is left for the next run: {counts['failed']}", file=sys.stderr)
-            total.update({name: value for name, value in counts.items() if not isinstance(value, str)})
+            total.update({name: count for name, count in counts.items() if name != "failed"})
             bar.advance(len(numbers), nodes=int(total["nodes"]), rollouts=int(total["rollouts"]))
 
     await asyncio.gather(*(feed() for _ in range(lanes)))
     return total
 
 
-async def _build(config: Config, fleet: Fleet, replicas: Fleet, hosts: Fleet, todo: Sequence[Work]) -> dict[str, Any]:
+async def _build(
+    config: Config, fleet: Fleet, replicas: Fleet, hosts: Fleet, todo: Sequence[Work], store: TreeStore
+) -> dict[str, Any]:
+    """The counts of this call. Raises why the last tree could not be grown when there is none at all."""
     lanes = config.trees.concurrency
     builders = Builders(fleet, lanes)
+    failure: AgentRMError | None = None
+
+    async def build(task: Task, numbers: Sequence[int]) -> Counts:
+        nonlocal failure
+        counts = await builders.build(task, numbers)
+        failure = counts.get("failed", failure)
+        return counts
+
     most = max(config.trees.builders, config.trees.max_builders or 0)
     with progress("trees", sum(len(numbers) for _, numbers in todo)) as bar:
         async with scaled({fleet: builders.load, replicas: None, hosts: None}, lambda: builders.tell(replicas, hosts)):
-            total = await spread(todo, builders.build, lanes * most, bar)
+            total = await spread(todo, build, lanes * most, bar)
+    if failure is not None and not store.finished():
+        raise failure
     summed: dict[str, float] = dict(total)
     summed["root_value"] = summed.get("root_value", 0.0) / max(total["trees"], 1)
     return summed | {f"environment_{name}": count for name, count in (await environment_counters(hosts)).items()}

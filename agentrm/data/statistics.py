@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from agentrm.data.trees import TreeStore
 
@@ -20,6 +21,7 @@ _COLUMNS = (
     "estimate",
     "merged",
     "malformed",
+    "removed",
     "iterations",
     "ended_by",
     "policy_tokens",
@@ -35,8 +37,8 @@ class Statistics:
 
     `states`: nodes with a value, the roots included; `episodes`: rollouts that ended in a grade; `estimates`: rollouts
     that the reward model's value cut. `duplicates`: sampled turns that were merged into another one's node.
-    `malformed`: nodes whose turn held no action. `values[b]` counts states with V from b / 10 to (b + 1) / 10, the last
-    one with 1.
+    `malformed`: nodes whose turn held no action; `cleaned`: those from whose turn something was removed to read it.
+    `values[b]` counts states with V from b / 10 to (b + 1) / 10, the last one with 1.
     `root_values`, `policy_tokens`, `environment_steps`, `environment_errors` and `engine_errors` are summed over trees.
     """
 
@@ -47,6 +49,7 @@ class Statistics:
     iterations: int = 0
     duplicates: int = 0
     malformed: int = 0
+    cleaned: int = 0
     policy_tokens: int = 0
     environment_steps: int = 0
     environment_errors: int = 0
@@ -66,6 +69,7 @@ class Statistics:
         self.estimates += len(table) - table["estimate"].null_count
         self.duplicates += int(table["merged"].to_numpy()[1:].sum()) - (len(table) - 1)
         self.malformed += int(table["malformed"].to_numpy()[1:].sum())
+        self.cleaned += int(pc.sum(pc.not_equal(table["removed"], "")).as_py() or 0)
         self.root_values += root["value"]
         self.values += np.histogram(values, BINS, (0.0, 1.0))[0]
         self.ended_by[root["ended_by"]] += 1

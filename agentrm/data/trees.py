@@ -20,7 +20,7 @@ from agentrm.environments.base import Task
 from agentrm.errors import UserError
 from agentrm.search.tree import Node, Tree
 
-VERSION = "2"
+VERSION = "3"
 
 _TASK = [
     ("environment", pa.string()),
@@ -39,6 +39,7 @@ _NODE = [
     ("logprob", pa.float64()),
     ("tokens", pa.int32()),
     ("malformed", pa.bool_()),
+    ("removed", pa.string()),
     ("visits", pa.int32()),
     ("value", pa.float64()),
     ("outcome", pa.float64()),
@@ -62,8 +63,8 @@ SCHEMA = pa.schema(
 )
 
 
-# What trees of version 1 would have held in the columns that came with version 2.
-_BEFORE_2 = {"number": 0, "estimate": None, "environment_steps": 0, "engine_errors": 0}
+# What trees of earlier versions would have held in the columns that came with version 2, and with version 3.
+_ADDED = {"number": 0, "estimate": None, "environment_steps": 0, "engine_errors": 0, "removed": ""}
 
 
 def to_table(tree: Tree) -> pa.Table:
@@ -94,8 +95,8 @@ def from_table(table: pa.Table) -> Tree:
 def _complete(table: pa.Table, columns: Sequence[str]) -> pa.Table:
     """The table with the columns that its version did not have."""
     for name in columns:
-        if name not in table.column_names and name in _BEFORE_2:
-            missing = pa.array([_BEFORE_2[name]] * len(table), SCHEMA.field(name).type)
+        if name not in table.column_names and name in _ADDED:
+            missing = pa.array([_ADDED[name]] * len(table), SCHEMA.field(name).type)
             table = table.append_column(SCHEMA.field(name), missing)
     return table.select(columns)
 
@@ -138,7 +139,7 @@ class TreeStore:
                 yield tree
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The rows of each tree, of some `columns` or of all; raises as `trees` does. Version 1 is read as well."""
+        """The rows of each tree, of some `columns` or of all, also of earlier versions; raises as `trees` does."""
         for path in self._paths():
             yield self._read(path, columns)
 
@@ -153,7 +154,7 @@ class TreeStore:
         try:
             with pq.ParquetFile(path, filesystem=self._files) as file:
                 version = (file.schema_arrow.metadata or {}).get(b"agentrm.trees", b"none").decode()
-                if version in ("1", VERSION):
+                if version in ("1", "2", VERSION):
                     return _complete(file.read(columns=columns), columns or SCHEMA.names)
         except (pa.ArrowException, OSError, KeyError) as error:
             raise UserError(f"{path} is not readable as a tree: delete it and run `agentrm trees` again") from error

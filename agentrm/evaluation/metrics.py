@@ -24,7 +24,7 @@ LOG_PROBABILITY = ", log-probability"
 """Likewise: by the policy's, as beam search over a language model does."""
 _BEST = "best of"
 COSTS = ("policy_tokens", "scored_states", "reward_tokens", "cached_tokens", "environment_steps", "seconds")
-VERDICTS = ("asked", "malformed", "overflows", "swayed")
+VERDICTS = ("asked", "malformed", "overflows", "refused", "swayed")
 """Columns of episodes that a judge chose; see `agentrm.models.judge.Verdicts`."""
 _REQUIRED = ("method", "task", "outcome", "progress", "success", "error", *COSTS)
 

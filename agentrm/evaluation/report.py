@@ -69,7 +69,8 @@ def write_report(episodes: pa.Table, output: Path, config: Config, directory: Ru
     groups = _grouped(table)
     facts = _facts(config, directory)
     quality = directory.metrics("train").get("held_out", {})
-    notes = _notes(config, table) + judge_notes(episodes.to_pandas()) + quality_table.verdicts(quality)
+    frame = episodes.to_pandas()
+    notes = _notes(config, table) + judge_notes(frame) + refusal_notes(frame) + quality_table.verdicts(quality)
     (output / "report.md").write_text(_markdown(groups, facts, notes, quality))
     losses = fit_losses(directory)
     (output / "report.html").write_text(_html(groups, environments.to_pylist(), facts, notes, losses, quality))
@@ -189,15 +190,27 @@ def _notes(config: Config, table: pa.Table) -> list[str]:
 
 def judge_notes(episodes: pd.DataFrame) -> list[str]:
     """One sentence per method that a judge chose: how often it gave no usable answer."""
-    if not set(VERDICTS) <= set(episodes.columns):
+    counted = [name for name in VERDICTS if name in episodes.columns]
+    if not counted:
         return []
     judged = episodes[episodes["asked"].notna()]
     return [
         f"{method}: of {counts['asked']:,.0f} questions to the judge {counts['malformed']:,.0f} had answers that name "
-        f"no single attempt, {counts['overflows']:,.0f} did not fit its context; {counts['swayed']:,.0f} choices "
-        "changed with the order of the attempts. Where none is left, the first attempt is kept."
-        for method, counts in judged.groupby("method", sort=False)[list(VERDICTS)].sum().iterrows()
+        f"no single attempt, {counts['overflows']:,.0f} did not fit its context"
+        + (f", {counts['refused']:,.0f} it refused" if counts.get("refused") else "")
+        + f"; {counts['swayed']:,.0f} choices changed with the order of the attempts. Where none is left, the first "
+        "attempt is kept."
+        for method, counts in judged.groupby("method", sort=False)[counted].sum().iterrows()
     ]
+
+
+def refusal_notes(episodes: pd.DataFrame) -> list[str]:
+    """One sentence where the policy's model refused to go on in some states."""
+    if "refusals" not in episodes.columns or not episodes["refusals"].sum():
+        return []
+    counts = episodes.groupby("method", sort=False)["refusals"].sum()
+    text = ", ".join(f"{count:,.0f} in {method}" for method, count in counts[counts > 0].items())
+    return [f"The policy's model refused to go on in some states, where those episodes ended: {text}."]
 
 
 def fit_losses(directory: RunDirectory) -> dict[str, Sequence[tuple[int, float]]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, Protocol
 
-from agentrm.errors import ContextOverflow, UserError
+from agentrm.errors import ContextOverflow, InputRefused, UserError
 from agentrm.models.endpoint import ChatEndpoint
 from agentrm.models.policy import Generator
 from agentrm.models.rendering import Renderer
@@ -35,7 +35,9 @@ _VERDICT = re.compile(r"^\W*Best:\W*(\d+)\W*$", re.MULTILINE)
 
 
 class Completer(Protocol):
-    """A chat model that answers one question, greedily. Raises ContextOverflow when the question does not fit."""
+    """A chat model that answers one question, greedily. Raises ContextOverflow when the question does not fit, and
+    InputRefused when the model does not take it for another reason.
+    """
 
     async def complete(self, question: str) -> str:
         """The answer's text."""
@@ -43,9 +45,7 @@ class Completer(Protocol):
 
 
 class EndpointCompleter:
-    """Any endpoint that speaks OpenAI chat completions, at `url` (".../v1"). Raises ModelError without an answer after
-    `retries` more tries, or without a key that the endpoint takes.
-    """
+    """Any endpoint that speaks OpenAI chat completions, at `url` (".../v1"): see `ChatEndpoint`."""
 
     def __init__(
         self, url: str, model: str, api_key: str, *, max_tokens: int = 512, concurrency: int = 16, retries: int = 2
@@ -56,8 +56,8 @@ class EndpointCompleter:
     async def complete(self, question: str) -> str:
         """See `Completer`."""
         messages = [{"role": "user", "content": question}]
-        answer = await self._endpoint.chat(messages, temperature=0.0, max_tokens=self._max_tokens)
-        return answer.choices[0].message.content or ""
+        answer, *_ = await self._endpoint.chat(messages, temperature=0.0, max_tokens=self._max_tokens)
+        return answer.text
 
 
 class PolicyCompleter:
@@ -77,12 +77,14 @@ class PolicyCompleter:
 @dataclass(slots=True)
 class Verdicts:
     """What a judge was asked so far: `asked` questions; `malformed` answers, which named no attempt or several;
-    `overflows`, questions that did not fit its context; `swayed`, comparisons whose answer changed with the order.
+    `overflows`, questions that did not fit its context; `refused`, those that it did not take otherwise; `swayed`,
+    comparisons whose answer changed with the order.
     """
 
     asked: int = 0
     malformed: int = 0
     overflows: int = 0
+    refused: int = 0
     swayed: int = 0
 
 
@@ -143,6 +145,9 @@ class Judge:
             answer = await self._completer.complete(question(states))
         except ContextOverflow:
             self.verdicts.overflows += 1
+            return None
+        except InputRefused:
+            self.verdicts.refused += 1
             return None
         named = {int(number) for number in _VERDICT.findall(answer)}
         if len(named) != 1 or not named <= set(range(1, len(states) + 1)):

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 from agentrm.config.schema import ActionFormat, Sampling
-from agentrm.errors import InputRefused, ModelError
-from agentrm.models.actions import parse
-from agentrm.models.endpoint import ChatEndpoint
+from agentrm.errors import ModelError
+from agentrm.models.actions import read
+from agentrm.models.endpoint import ChatEndpoint, Choice
 from agentrm.models.state import Proposal, State
 
 FILE = "endpoint.json"
@@ -58,47 +58,22 @@ class EndpointPolicy:
         self._sampling = sampling
         self._form = form
         self._seed = seed
-        self._logprobs = True
 
     async def propose(self, state: State, n: int, *, seed: int = 0, greedy: bool = False) -> list[Proposal]:
-        """`n` sampled turns. Raises ContextOverflow when the state does not fit, ModelError without an answer."""
+        """`n` sampled turns. Raises what `ChatEndpoint` raises."""
         key = f"{self._seed}|{seed}|{state.task.id}|{state.actions}"
-        drawn = int.from_bytes(blake2b(key.encode(), digest_size=3).digest(), "big")
-        wanted = 1 if greedy else n
-        proposals: list[Proposal] = []
-        while len(proposals) < wanted:
-            found = await self._sample(state, wanted - len(proposals), drawn + len(proposals), greedy)
-            if not found:
-                raise ModelError(f"{self._endpoint.model} answered without a choice")
-            proposals += found
-        return proposals * n if greedy else proposals[:n]
+        choices = await self._endpoint.sample(
+            state.messages(),
+            1 if greedy else n,
+            int.from_bytes(blake2b(key.encode(), digest_size=3).digest(), "big"),
+            top_p=1.0 if greedy else self._sampling.top_p,
+            temperature=0.0 if greedy else self._sampling.temperature,
+            max_tokens=self._sampling.max_tokens,
+            logprobs=True,
+        )
+        proposals = [self._proposal(each) for each in choices]
+        return proposals * n if greedy else proposals
 
-    async def _sample(self, state: State, n: int, seed: int, greedy: bool) -> list[Proposal]:
-        options: dict[str, Any] = {
-            "n": n,
-            "seed": seed,
-            "temperature": 0.0 if greedy else self._sampling.temperature,
-            "top_p": 1.0 if greedy else self._sampling.top_p,
-            "max_tokens": self._sampling.max_tokens,
-        }
-        try:
-            answer = await self._endpoint.chat(state.messages(), **options, **self._asked_logprobs())
-        except InputRefused as error:
-            if not self._logprobs or "logprob" not in str(error).lower():
-                raise
-            self._logprobs = False
-            answer = await self._endpoint.chat(state.messages(), **options)
-        # Only all choices together are counted, where no log-probabilities are.
-        shared = answer.usage.completion_tokens // max(len(answer.choices), 1) if answer.usage else 0
-        return [self._proposal(choice, shared) for choice in answer.choices]
-
-    def _asked_logprobs(self) -> dict[str, Any]:
-        return {"logprobs": True} if self._logprobs else {}
-
-    def _proposal(self, choice: Any, tokens: int) -> Proposal:
-        text = (choice.message.content or "").strip()
-        thought, action, malformed = parse(text, self._form)
-        given = choice.logprobs.content if choice.logprobs and choice.logprobs.content else None
-        if given is None:
-            return Proposal(text, action, thought, 0.0, tokens, malformed)
-        return Proposal(text, action, thought, sum(each.logprob for each in given), len(given), malformed)
+    def _proposal(self, choice: Choice) -> Proposal:
+        turn = read(choice.text, self._form, choice.logprob, choice.tokens)
+        return turn if turn.thought else replace(turn, thought=choice.reasoning.strip())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agentrm.config.schema import ActionFormat, Engine, Sampling
-from agentrm.models.actions import parse
+from agentrm.models.actions import read
 from agentrm.models.engine import EngineLoop
 from agentrm.models.rendering import Renderer
 from agentrm.models.state import Proposal, State
@@ -81,6 +81,11 @@ class GenerationEngine:
         ids = sampled[:-1] if sampled and sampled[-1] in self._stop_ids else sampled
         return Completion(ids, len(sampled), float(output.cumulative_logprob))
 
+    @property
+    def alive(self) -> bool:
+        """Whether the engine still takes requests."""
+        return self._loop.alive
+
     def close(self) -> None:
         """Stop the engine."""
         self._loop.close()
@@ -104,6 +109,4 @@ class LanguageModelPolicy:
         return [self._proposal(each) for each in completions]
 
     def _proposal(self, completion: Completion) -> Proposal:
-        text = self._renderer.decode(completion.ids)
-        thought, action, malformed = parse(text, self._form)
-        return Proposal(text, action, thought, completion.logprob, completion.tokens, malformed)
+        return read(self._renderer.decode(completion.ids), self._form, completion.logprob, completion.tokens)

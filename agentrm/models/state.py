@@ -13,8 +13,9 @@ Message = dict[str, str]
 class Proposal:
     """One sampled turn of the policy.
 
-    `text` is the whole turn, `action` what the environment gets; `logprob` sums the natural-log probabilities of the
-    turn's `tokens` tokens. `malformed`: the turn had no action in the asked format (its whole text is the action then).
+    `text` is the turn as it enters the conversation, `action` what the environment gets; `logprob` sums the natural-log
+    probabilities of the `tokens` tokens that were sampled. `malformed`: the turn had no action in the asked format (its
+    whole text is the action then). `removed`: what was cut from the turn or taken off its action, as it was sampled.
     """
 
     text: str
@@ -23,6 +24,7 @@ class Proposal:
     logprob: float = 0.0
     tokens: int = 0
     malformed: bool = False
+    removed: str = ""
 
 
 ENDED = "The episode has ended."

@@ -39,7 +39,7 @@ class Calls:
         self._asking: defaultdict[tuple[str, Actions], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def sample(self, tree: Tree, index: int, n: int) -> list[Proposal]:
-        """`n` turns at a node, drawn anew each time. Raises ContextOverflow."""
+        """`n` turns at a node, drawn anew each time. Raises ModelError."""
         node = tree.nodes[index]
         seed = node.depth + _DRAW * node.draws + _TREE * tree.number
         proposals = await self._policy.propose(tree.state(index), n, seed=seed)
@@ -48,7 +48,7 @@ class Calls:
         return proposals
 
     async def continuation(self, tree: Tree, state: State, number: int) -> Proposal:
-        """The turn with which rollout `number` goes on in a state. Raises ContextOverflow."""
+        """The turn with which rollout `number` goes on in a state. Raises ModelError."""
 
         async def draw() -> Proposal:
             (proposal,) = await self._policy.propose(state, 1, seed=_ROLLOUT - number)

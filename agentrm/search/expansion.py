@@ -19,7 +19,7 @@ async def expand(tree: Tree, index: int, search: Search, calls: Calls) -> list[i
 
     The first sampling draws `expansions` turns. Where merging leaves fewer actions than the node may have, it draws the
     rest again, `resamples` times at most. An action that the environment fails at is counted and left out. Raises
-    ContextOverflow.
+    ModelError.
     """
     node = tree.nodes[index]
     wanted = max(width(node, search), len(node.children) + 1) if node.expanded else search.expansions
@@ -57,8 +57,8 @@ async def _add(tree: Tree, index: int, new: Sequence[tuple[Proposal, int]], sear
             following = (*actions, proposal.action)
             observation = await calls.observe(tree, following)
             return observation, await calls.fingerprint(following) if search.merge_states else ""
-        except EnvironmentFailure:
-            tree.environment_errors += 1
+        except EnvironmentFailure as error:
+            tree.count(error)
             return None
 
     if search.merge_states:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from agentrm.config.schema import Aggregate, Evaluation
 from agentrm.environments.base import Observation, Task
-from agentrm.errors import ContextOverflow
+from agentrm.errors import ContextOverflow, InputRefused
 from agentrm.models.base import Policy, RewardModel, Scored, Sessions
 from agentrm.models.state import Proposal
 from agentrm.search.aggregation import aggregate, clipped
@@ -68,7 +68,7 @@ class Exploration:
         opening: Opening,
         watch: Watch | None = None,
     ) -> Exploration:
-        """At the task's first state. Raises EnvironmentFailure, as every round does."""
+        """At the task's first state. Raises EnvironmentFailure, as every round does, which raises ModelError too."""
         started = time.monotonic()
         first = await begin(task, sessions, opening)
         root = Node(parent=-1, depth=0, observation=first.opening, terminal=first.done)
@@ -87,7 +87,7 @@ class Exploration:
         return not node.terminal and node.depth < self._limit
 
     async def expand(self, nodes: Sequence[int], n: int) -> list[int]:
-        """The children by `n` sampled turns at each node, equal actions merged; none where the context is full."""
+        """The children by `n` sampled turns at each node, equal actions merged; none where `_propose` has none."""
         proposals = await self._propose([(index, n, self.tree.nodes[index].depth) for index in nodes], greedy=False)
         turns = []
         for index, sampled in zip(nodes, proposals, strict=True):
@@ -99,7 +99,7 @@ class Exploration:
         return [child for child in children if child is not None]
 
     async def continued(self, lanes: Sequence[tuple[int, int]], *, greedy: bool = False) -> list[int | None]:
-        """One turn at each (node, seed): the child, or None where the context is full or a budget is spent.
+        """One turn at each (node, seed): the child, or None where `_propose` has none or a budget is spent.
 
         Only turns that read the same are merged: lanes are samples of whole episodes. A greedy turn is asked for once.
         """
@@ -159,12 +159,15 @@ class Exploration:
         return Result(tree.state(index), self.values.get(index), cost, tree, tree.ended_by)
 
     async def _propose(self, requests: Sequence[tuple[int, int, int]], greedy: bool) -> list[list[Proposal]]:
-        """The turns for each (node, n, seed); none where the context is full."""
+        """The turns for each (node, n, seed); none where the context is full or the policy refuses the state."""
 
         async def ask(index: int, n: int, seed: int) -> list[Proposal]:
             try:
                 return await self._policy.propose(self.tree.state(index), n, seed=seed, greedy=greedy)
             except ContextOverflow:
+                return []
+            except InputRefused as error:
+                self.tree.count(error)
                 return []
 
         if not self._may("tokens", self.cost.policy_tokens, self.settings.max_tokens):

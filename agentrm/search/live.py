@@ -59,6 +59,8 @@ class Live:
         ended = {COMPLETE: "the search came to its end", GATE: "the gate stopped the search"}
         why = ended.get(result.ended_by, f"the budget of {result.ended_by} cut the search")
         console.print(f"\n{len(result.state.steps)} actions, value {_value(result.score)}; {finished}; {why}")
+        if refused := result.tree.engine_errors:
+            console.print(f"the policy's model refused to go on in {refused:,} states")
         console.print(
             f"{cost.policy_tokens:,} policy tokens, {cost.environment_steps:,} environment steps, "
             f"{cost.scored_states:,} scored states (of their tokens {cost.reward_tokens:,} computed, "

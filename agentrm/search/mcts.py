@@ -15,7 +15,7 @@ from math import inf
 
 from agentrm.config.schema import Search
 from agentrm.environments.base import Task
-from agentrm.errors import ContextOverflow, EnvironmentFailure, ModelError, UserError
+from agentrm.errors import AgentRMError, ContextOverflow, EnvironmentFailure, ModelError, UserError
 from agentrm.models.base import BranchingSessions, Grader, Policy, RewardModel
 from agentrm.search.calls import Calls
 from agentrm.search.episode import Opening, begin, step_limit
@@ -55,7 +55,8 @@ class TreeSearch:
     async def grow(self, task: Task, number: int = 0, calls: Calls | None = None) -> Tree:
         """The finished tree `number` of a task; `calls` are those of the task's earlier trees.
 
-        Raises EnvironmentFailure when the task cannot even start, ModelError when the engine keeps failing.
+        Where no rollout came to its end, `failure` says why. Raises EnvironmentFailure when the task cannot even start,
+        ModelError when models break off more simulations than come to their end, and ModelUnavailable.
         """
         calls = calls or self.calls(task)
         started = time.monotonic()
@@ -76,6 +77,8 @@ class TreeSearch:
                     running[asyncio.create_task(self._simulate(tree, leaf, limit, calls))] = leaf
                 if tree.environment_errors > _FAILURES:
                     tree.ended_by = "environment"
+                elif tree.failure and tree.engine_errors > _FAILURES + tree.nodes[0].visits:
+                    raise tree.failure
                 elif not running:
                     tree.ended_by = "exhausted" if tree.nodes[0].closed else self._spent(tree) or "exhausted"
                 elif (left := self._seconds_left(tree)) <= 0:
@@ -91,10 +94,12 @@ class TreeSearch:
                 tree.release(leaf)
             await asyncio.gather(*running, return_exceptions=True)
         tree.seconds = time.monotonic() - started
+        if not tree.grown and tree.failure is None:
+            tree.failure = self._too_short(tree)
         return tree
 
     async def _simulate(self, tree: Tree, leaf: int, limit: int, calls: Calls) -> None:
-        """Expand one node by k sampled actions and roll every new child out. Raises ModelError after too many."""
+        """Expand one node by k sampled actions and roll every new child out. Raises ModelUnavailable."""
         node = tree.nodes[leaf]
         try:
             if node.terminal or node.depth >= limit:
@@ -103,19 +108,16 @@ class TreeSearch:
             try:
                 fresh = await expand(tree, leaf, self._search, calls)
             except ContextOverflow:
+                if not leaf:
+                    raise
                 await finish(tree, leaf, self._search, calls)
                 return
             rollouts = itertools.product(fresh, range(self._search.rollouts))
             await asyncio.gather(*(roll_out(tree, child, limit, self._search, calls, n) for child, n in rollouts))
             node.expanded = True
             tree.close_if_done(leaf)
-        except EnvironmentFailure:
-            tree.environment_errors += 1
-            tree.close(leaf)
-        except ModelError:
-            tree.engine_errors += 1
-            if tree.engine_errors > _FAILURES:
-                raise
+        except (EnvironmentFailure, ModelError) as error:
+            tree.break_off(leaf, error)
 
     def _spent(self, tree: Tree) -> str:
         """The first budget that a tree has used up, or ""."""
@@ -126,6 +128,14 @@ class TreeSearch:
             ("seconds", tree.seconds, self._search.max_seconds),
         )
         return next((name for name, amount, budget in used if budget is not None and amount >= budget), "")
+
+    def _too_short(self, tree: Tree) -> AgentRMError:
+        """Why there is no rollout although nothing failed."""
+        if tree.nodes[0].terminal:
+            return EnvironmentFailure(f"task {tree.task.id} has ended before its first action")
+        return UserError(
+            f"no rollout of task {tree.task.id} came to its end in {tree.seconds:.0f} s: raise trees.max_seconds"
+        )
 
     def _seconds_left(self, tree: Tree) -> float:
         return inf if self._search.max_seconds is None else self._search.max_seconds - tree.seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentrm.config.schema import Search
-from agentrm.errors import ContextOverflow, EnvironmentFailure
+from agentrm.errors import ContextOverflow, EnvironmentFailure, ModelError
 from agentrm.search.calls import Calls
 from agentrm.search.tree import Tree
 
@@ -12,8 +12,8 @@ async def roll_out(tree: Tree, index: int, limit: int, search: Search, calls: Ca
     """Sample one action at a time below a new node until the episode ends or `rollout_steps` are made.
 
     Every state on the way is a node; where an earlier rollout took the same action, it is that one's. `number` tells
-    apart the rollouts of one node, which draw apart. A failing environment closes the node that it failed at. Raises
-    ModelError.
+    apart the rollouts of one node, which draw apart. What an environment or a model fails at costs this rollout alone:
+    see `Tree.break_off`. Raises ModelUnavailable.
     """
     tree.nodes[index].busy += 1
     passed = [index]
@@ -43,9 +43,8 @@ async def roll_out(tree: Tree, index: int, limit: int, search: Search, calls: Ca
             tree.nodes[index].busy += 1
             passed.append(index)
         await finish(tree, index, search, calls)
-    except EnvironmentFailure:
-        tree.environment_errors += 1
-        tree.close(index)
+    except (EnvironmentFailure, ModelError) as error:
+        tree.break_off(index, error)
     finally:
         for i in passed:
             tree.nodes[i].busy -= 1

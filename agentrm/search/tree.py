@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from agentrm.environments.base import Observation, Task
+from agentrm.errors import AgentRMError, EnvironmentFailure, InputRefused, ModelUnavailable
 from agentrm.models.state import Proposal, State, Step
 
 
@@ -12,9 +13,9 @@ from agentrm.models.state import Proposal, State, Step
 class Node:
     """One state s_t of a tree.
 
-    `parent`: index of the parent, -1 at the root; `action`, `thought`, `text`, `logprob` (natural log, summed over
-    `tokens`) and `malformed`: the turn that led here, as sampled; `observation`: what the environment answered (at
-    the root: the opening of the conversation). `visits` N and `value` V: number and mean of the returns backed up
+    `parent`: index of the parent, -1 at the root; `action`, `thought`, `text`, `logprob`, `tokens`, `malformed` and
+    `removed`: the turn that led here, see `Proposal`; `observation`: what the environment answered (at the root: the
+    opening of the conversation). `visits` N and `value` V: number and mean of the returns backed up
     through the node. `outcome`, `progress`: the true reward, where an episode ended here, else None. `estimate`: the
     reward model's value, where a rollout was cut here, or what a test-time search compared (raw), else None.
     `terminal`: the environment ended the episode.
@@ -35,6 +36,7 @@ class Node:
     logprob: float = 0.0
     tokens: int = 0
     malformed: bool = False
+    removed: str = ""
     visits: int = 0
     value: float = 0.0
     outcome: float | None = None
@@ -59,7 +61,9 @@ class Tree:
     `number` counts the trees of one task. `ended_by`: the budget that was used up (`iterations`, `tokens`, `steps` or
     `seconds`), `exhausted` (every leaf is final) or `environment` (too many failures). `policy_tokens` and
     `environment_steps` are what this tree paid for; what an earlier tree of the task had simulated is not paid again.
-    `environment_errors` and `engine_errors` count simulations that an environment or the policy's engine broke off.
+    `environment_errors` and `engine_errors` count simulations that an environment or a model broke off, or an action
+    that the environment failed at; `failure`, which is not stored, is the last of these errors, or what else left the
+    tree without a rollout.
     """
 
     task: Task
@@ -72,11 +76,17 @@ class Tree:
     environment_errors: int = 0
     engine_errors: int = 0
     seconds: float = 0.0
+    failure: AgentRMError | None = None
 
     @property
     def id(self) -> str:
         """A name that is safe in a path: the task's, and the number of a further tree: `….train.12.0@2`."""
         return tree_id(self.task, self.number)
+
+    @property
+    def grown(self) -> bool:
+        """Whether a rollout came to its end: without one there is nothing to learn from."""
+        return any(node.visits for node in self.nodes[1:])
 
     def path(self, index: int) -> list[int]:
         """Indices from the root to a node, both included."""
@@ -96,7 +106,7 @@ class Tree:
         root, *rest = (self.nodes[i] for i in self.path(index))
         steps = tuple(
             Step(
-                Proposal(node.text, node.action, node.thought, node.logprob, node.tokens, node.malformed),
+                Proposal(node.text, node.action, node.thought, node.logprob, node.tokens, node.malformed, node.removed),
                 node.observation,
             )
             for node in rest
@@ -124,6 +134,7 @@ class Tree:
             logprob=proposal.logprob,
             tokens=proposal.tokens,
             malformed=proposal.malformed,
+            removed=proposal.removed,
             terminal=observation.done,
         )
         self.nodes.append(node)
@@ -152,6 +163,22 @@ class Tree:
         self.nodes[index].busy -= 1
         for i in self.path(index):
             self.nodes[i].virtual -= 1
+
+    def count(self, error: AgentRMError) -> None:
+        """Take note of what an environment or a model failed at. Raises ModelUnavailable: no tree grows without it."""
+        if isinstance(error, ModelUnavailable):
+            raise error
+        if isinstance(error, EnvironmentFailure):
+            self.environment_errors += 1
+        else:
+            self.engine_errors += 1
+        self.failure = error
+
+    def break_off(self, index: int, error: AgentRMError) -> None:
+        """A simulation ends at a node for an error, which `count` counts; one that would only come again closes it."""
+        self.count(error)
+        if isinstance(error, EnvironmentFailure | InputRefused):
+            self.close(index)
 
     def close(self, index: int) -> None:
         """Mark a node whose subtree holds nothing more to simulate, and every ancestor that this completes."""

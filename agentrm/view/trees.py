@@ -78,7 +78,7 @@ def descent(tree: Tree, key: Callable[[Node], tuple[float, float]]) -> list[int]
 
 def steps(tree: Tree, index: int) -> list[dict[str, Any]]:
     """The whole text of the path from the root to a node, one row per node."""
-    shown = ("depth", "thought", "action", "text", "observation", "malformed", "tokens", "logprob")
+    shown = ("depth", "thought", "action", "text", "observation", "malformed", "removed", "tokens", "logprob")
     return [{"node": i, **{name: getattr(tree.nodes[i], name) for name in shown}} for i in tree.path(index)]
 
 

@@ -5,31 +5,37 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import random
 import re
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import ray
 import torch
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
 from transformers import AutoModelForSequenceClassification
 
 from actors import metrics
 from actors.environments import RemoteSessions, start_environments
-from actors.policy import start_policy
+from actors.policy import RemoteGenerator, start_policy
 from agentrm.config import load
 from agentrm.config.schema import Config
 from agentrm.data.trees import TreeStore, to_table
 from agentrm.environments.base import Task
+from agentrm.errors import ModelError
 from agentrm.models import explicit
 from agentrm.models.initial import prepare
 from agentrm.models.rendering import Renderer
 from agentrm.run import RunDirectory
-from jobs import benchmark_trees, tree_statistics, trees
-from jobs.runtime import cluster
+from jobs import benchmark_trees, clone, tree_statistics, trees
+from jobs.runtime import cluster, execute
+from tests.servers import free_port, serving
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
 _MAZES = "[{environment: maze, kinds: [perfect_small], count: 3}]"
@@ -112,6 +118,101 @@ def test_environments_yield_to_engines(store: TreeStore, config: Config):
         while (found := [_niceness(name) for name in names]) != [{10}, {0}]:
             assert time.monotonic() < deadline, found
             time.sleep(0.5)
+
+
+def test_an_engine_that_dies_is_replaced(store: TreeStore, config: Config):
+    """What it held fails; what is asked for later waits for its successor."""
+    policy = RunDirectory.existing(config.run).at("policy")
+
+    async def ask(generator: RemoteGenerator) -> None:
+        assert len(await generator.generate([5, 6], 2, False, 0)) == 2
+        with pytest.raises(ModelError, match="the vLLM engine failed"):
+            await generator.generate([5, -6], 1, False, 0)  # no token has this id
+        assert len(await generator.generate([5, 6], 2, False, 0)) == 2
+
+    with start_policy(config, policy) as replicas:
+        asyncio.run(ask(RemoteGenerator(replicas)))
+
+
+class Endpoint:
+    """A chat endpoint that gives one choice at a time and refuses some fields; every few answers are no good. It takes
+    neither turns without text nor what `filtered` accepts.
+    """
+
+    def __init__(self) -> None:
+        self.filtered: Callable[[str], bool] = lambda text: False
+        self.answered = 0
+        self.app = app = FastAPI()
+
+        @app.post("/v1/chat/completions")
+        async def chat(body: dict[str, Any]) -> Any:
+            texts = [message["content"] for message in body["messages"]]
+            refused = [name for name in ("logprobs", "n", "seed") if name in body and body[name] != 1]
+            if refused:
+                return JSONResponse({"detail": [{"loc": ["body", refused[0]], "msg": "not permitted"}]}, 422)
+            if not all(texts) or any(map(self.filtered, texts)):
+                return JSONResponse({"error": {"message": "filtered by our policy"}}, 400)
+            self.answered += 1
+            if self.answered % 7 == 0:
+                return {"choices": None}
+            turn = f"**Action:** move {random.choice(('up', 'down', 'left', 'right'))}\nObservation: you win"
+            return {"choices": [{"message": {"content": None if self.answered % 5 == 0 else turn}}]}
+
+
+def test_trees_by_an_endpoint_as_they_are(store: TreeStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    endpoint = Endpoint()
+    with serving(endpoint.app) as address:
+        overrides = [
+            f"run={tmp_path}",
+            f"tasks.trees={_MAZES}",
+            f"model.source={address}/v1",
+            "model.name=m",
+            f"train.base={tmp_path}",
+            "model.action_format=react",
+        ]
+        config = load(TINY, overrides)
+        grown = TreeStore(tmp_path / "trees")
+        clone.run(config)
+
+        endpoint.filtered = lambda text: True
+        assert execute(trees.run, TINY, overrides) == 4
+        assert "m refused a request: 400 filtered by our policy" in capfd.readouterr().err
+        assert not grown.finished(), "what was refused became data"
+
+        first = asyncio.run(_opening(config, 0))
+        endpoint.filtered = first.__eq__
+        counts = trees.run(config)
+        assert counts["failed"] == 1 and len(grown.finished()) == 2
+        assert "is left for the next run: m refused a request: 400 filtered" in capfd.readouterr().err
+
+        endpoint.filtered = lambda text: False
+        assert execute(trees.run, TINY, overrides) == 0
+    nodes = [node for tree in grown.trees() for node in tree.nodes[1:]]
+    assert len(grown.finished()) == 3 and counts["cleaned"] > 0
+    assert {node.text for node in nodes if node.text.startswith("**")} <= {
+        f"**Action:** {node.action}" for node in nodes
+    }
+    assert all("you win" in node.removed or (node.malformed and not node.text) for node in nodes)
+
+
+def test_an_endpoint_that_is_not_there(store: TreeStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    url = f"http://127.0.0.1:{free_port()}/v1"
+    overrides = [
+        f"run={tmp_path}",
+        f"tasks.trees={_MAZES}",
+        f"model.source={url}",
+        "model.name=m",
+        f"train.base={tmp_path}",
+    ]
+    clone.run(load(TINY, overrides))
+    assert execute(trees.run, TINY, overrides) == 4
+    assert f"m did not answer at {url}" in capfd.readouterr().err
+    assert not TreeStore(tmp_path / "trees").finished()
+
+
+async def _opening(config: Config, index: int) -> str:
+    with start_environments(config) as hosts:
+        return (await RemoteSessions(hosts).observe(Task("maze", "perfect_small", "train", index), ())).text
 
 
 def test_hosts_leave_no_files(store: TreeStore, config: Config):

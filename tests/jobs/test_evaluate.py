@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentrm.config.schema import Aggregate, Config, Evaluation, Method
+from agentrm.errors import AgentRMError, InputRefused, ModelError, ModelUnavailable
 from agentrm.evaluation.metrics import BASELINE
 from agentrm.models.state import Proposal, State
-from jobs.evaluate import Evaluator, methods
+from jobs.evaluate import Evaluator, _evaluate, methods
 from tests.agentrm.search.toy import TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
 
 SETTINGS = Evaluation(n=4, width=2, branches=2, max_depth=9)
@@ -144,3 +147,40 @@ def test_best_of_n_with_the_tokens_of_a_search() -> None:
     assert found[label]["scored_states"] <= 4 and found[label]["finished"] == 1
     stored = {name: row for name, row in found.items() if name != label}
     assert rows(chosen, EvenPolicy(3), stored)[label]["policy_tokens"] == 12
+
+
+class Refusing(EvenPolicy):
+    """Raises an error after the first step of one task."""
+
+    def __init__(self, error: AgentRMError) -> None:
+        super().__init__(3)
+        self.error = error
+
+    async def propose(self, state: State, n: int, *, seed: int = 0, greedy: bool = False) -> list[Proposal]:
+        if state.task.index == 1 and state.steps:
+            raise self.error
+        return await super().propose(state, n, seed=seed, greedy=greedy)
+
+
+def evaluated(error: AgentRMError, done: Path) -> None:
+    todo = [("held-in", replace(TASK, index=index)) for index in range(3)]
+    asyncio.run(_evaluate(evaluator(SETTINGS, Refusing(error)), todo, str(done), concurrency=1))
+
+
+def test_a_task_that_the_model_does_not_answer_is_left_for_the_next_run(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="1 tasks failed for a model; run again to retry: no answer"):
+        evaluated(ModelError("no answer"), tmp_path)
+    assert len(list(tmp_path.glob("*.json"))) == 2
+
+
+def test_a_model_that_answers_nobody_ends_the_evaluation(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match="wrong key"):
+        evaluated(ModelUnavailable("wrong key"), tmp_path)
+    assert len(list(tmp_path.glob("*.json"))) == 1
+
+
+def test_refused_states_are_counted_in_every_row(tmp_path: Path) -> None:
+    evaluated(InputRefused("filtered"), tmp_path)
+    rows = [row for file in sorted(tmp_path.glob("*.json")) for row in json.loads(file.read_text())]
+    assert len(rows) == 3 * len(TODAY)
+    assert all((row["refusals"] > 0) == row["task"].split(".")[3].startswith("1") for row in rows)

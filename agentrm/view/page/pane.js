@@ -225,7 +225,7 @@ export class Pane {
     }
   }
 
-  step({ node, depth, thought, action, text, observation, malformed, tokens, logprob }) {
+  step({ node, depth, thought, action, text, observation, malformed, removed, tokens, logprob }) {
     const facts = [`N ${whole(this.visits[node])}`, `V ${number(this.value[node], 3)}`];
     if (Number.isFinite(this.values[node])) facts.push(`model ${number(this.values[node], 3)}`);
     if (this.outcome[node] !== null)
@@ -236,6 +236,7 @@ export class Pane {
     if (thought) made.append(block("thought", thought));
     if (depth) made.append(block("action", action));
     if (malformed && text !== action) made.append(block("whole turn, malformed", text));
+    if (removed) made.append(block("removed from the turn", removed));
     made.append(block(depth ? "observation" : "instruction and first observation", observation));
     return made;
   }

@@ -17,7 +17,7 @@ def test_sums_by_hand(tmp_path: Path) -> None:
     nodes = [
         Node(-1, 0, "", visits=3, value=0.5),
         Node(0, 1, "", visits=2, value=0.75, merged=3),
-        Node(1, 2, "", visits=1, value=1.0, outcome=1.0, merged=2, malformed=True),
+        Node(1, 2, "", visits=1, value=1.0, outcome=1.0, merged=2, malformed=True, removed="**"),
         Node(0, 1, "", visits=1, value=0.0, estimate=0.0),
     ]
     task = Task("maze", "perfect_small", "train", 0)
@@ -28,7 +28,7 @@ def test_sums_by_hand(tmp_path: Path) -> None:
     assert list(found) == ["babyai", "maze"]
     maze = found["maze"]
     assert (maze.trees, maze.states, maze.episodes, maze.estimates) == (2, 5, 1, 1)
-    assert (maze.duplicates, maze.malformed) == (3, 1)
+    assert (maze.duplicates, maze.malformed, maze.cleaned) == (3, 1, 1)
     assert (maze.iterations, maze.policy_tokens, maze.environment_steps) == (3, 50, 10)
     assert (maze.environment_errors, maze.engine_errors) == (1, 2)
     assert maze.root_values == pytest.approx(1.0)

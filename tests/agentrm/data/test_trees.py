@@ -127,14 +127,18 @@ def test_another_schema_version_is_named(tmp_path: Path, tree: Tree):
         list(store.trees())
 
 
-def test_trees_of_version_1_are_read(tmp_path: Path, tree: Tree):
+@pytest.mark.parametrize(
+    ("version", "lacking"),
+    [("1", ["number", "estimate", "environment_steps", "engine_errors", "removed"]), ("2", ["removed"])],
+)
+def test_trees_of_earlier_versions_are_read(tmp_path: Path, tree: Tree, version: str, lacking: list[str]):
     store = TreeStore(tmp_path)
     store.write(tree)
     (path,) = tmp_path.rglob("*.parquet")
-    old = to_table(tree).drop_columns(["number", "estimate", "environment_steps", "engine_errors"])
-    pq.write_table(old.replace_schema_metadata({"agentrm.trees": "1"}), path)
+    old = to_table(tree).drop_columns(lacking)
+    pq.write_table(old.replace_schema_metadata({"agentrm.trees": version}), path)
     (again,) = store.trees()
-    tree.environment_steps = 0
+    tree.environment_steps = again.environment_steps
     assert to_table(again) == to_table(tree)
     assert statistics(store)["babyai"].policy_tokens == tree.policy_tokens
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from agentrm.config.schema import ActionFormat
 from agentrm.environments import SPLITS, Environment, Task, environment_class, make, names
 from agentrm.errors import UserError
-from agentrm.models.actions import parse, render
+from agentrm.models.actions import parse, read, render
 
 KINDS_TESTED = 4
 # A perturbed environment is one, too.
@@ -190,6 +190,17 @@ def test_what_the_oracle_thinks_is_read_back(
             assert (environment.fingerprint(), environment.grade()) == here
             environment.step(action)
             assert parse(render(thought, action, ActionFormat.react), ActionFormat.react) == (thought, action, False)
+
+
+def test_nothing_is_taken_off_an_action(
+    pair: tuple[Environment, Environment], solved: list[tuple[Task, list[str]]]
+) -> None:
+    environment, _ = pair
+    oracle = {action for _, actions in solved for action in actions}
+    for action in oracle | set(fresh_admissible(environment, tasks(environment)[0])):
+        for form in ActionFormat:
+            turn = read(render("I see.", action, form), form)
+            assert (turn.action, turn.malformed, turn.removed) == (action, False, "")
 
 
 @FUZZ

@@ -43,6 +43,10 @@ class Endpoint:
                 # The form of vLLM's server.
                 told = "This model's maximum context length is 512 tokens. However, your prompt has 900."
                 return JSONResponse({"error": {"message": told, "type": "BadRequestError", "code": 400}}, 400)
+            if text == "refused":
+                return JSONResponse({"error": {"message": "the prompt triggered the content management policy"}}, 400)
+            if text == "silent":
+                return {"choices": [{"message": {"content": None, "reasoning_content": "Best: 1"}}]}
             if text == "broken":
                 return JSONResponse({"error": {"message": "no"}}, 500)
             message = {"role": "assistant", "content": text}
@@ -118,6 +122,16 @@ def test_what_is_a_verdict(endpoint: Endpoint, answer: str) -> None:
 def test_a_question_beyond_the_context_is_counted(endpoint: Endpoint) -> None:
     endpoint.answer = lambda shown: "overflow"
     assert judged(endpoint, "listwise", [2, 9]) == ([0.0, 0.0], Verdicts(asked=2, overflows=2))
+
+
+def test_a_question_that_is_refused_is_counted(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda shown: "refused" if shown == [9, 2] else names_the_best(shown) if shown else "hello"
+    assert judged(endpoint, "pairwise", [2, 9, 5]) == ([0.0, 1.0, 0.5], Verdicts(asked=6, refused=1))
+
+
+def test_a_judge_that_only_reasons_names_nobody(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda shown: "silent"
+    assert judged(endpoint, "listwise", [2, 9]) == ([0.0, 0.0], Verdicts(asked=2, malformed=2))
 
 
 def test_an_endpoint_that_fails_is_a_model_error(endpoint: Endpoint) -> None:

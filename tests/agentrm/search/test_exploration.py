@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agentrm.config.schema import Aggregate, Evaluation, Method
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Observation, Task
-from agentrm.errors import EnvironmentFailure
+from agentrm.errors import EnvironmentFailure, InputRefused, ModelError
 from agentrm.models.reward import RandomScores
 from agentrm.models.state import Proposal, State
 from agentrm.search.beam import Beam
@@ -151,6 +151,29 @@ def test_an_environment_that_fails_is_told():
 
     with pytest.raises(EnvironmentFailure, match="died"):
         run(Beam(1, 2), beam_script(), TrueValue(), sessions=Broken())
+
+
+@pytest.mark.parametrize("method", [Method.greedy, Method.majority, Method.best_of_n, Method.beam, Method.mcts_puct])
+def test_a_state_that_the_policy_refuses_ends_its_episode_and_is_counted(method: Method):
+    class Refusing(EvenPolicy):
+        async def propose(self, state: State, n: int, *, seed: int = 0, greedy: bool = False) -> list[Proposal]:
+            if state.actions[:1] == (LEFT,):
+                raise InputRefused("filtered")
+            return await super().propose(state, n, seed=seed, greedy=greedy)
+
+    result = run(strategy(method, replace(SETTINGS, n=8)), Refusing(3), TrueValue())
+    assert result.tree.engine_errors > 0
+    assert result.finished == (result.state.actions[0] == RIGHT)
+    assert result.finished or method in (Method.greedy, Method.majority)
+
+
+def test_a_policy_that_does_not_answer_is_told():
+    class Silent(EvenPolicy):
+        async def propose(self, state: State, n: int, *, seed: int = 0, greedy: bool = False) -> list[Proposal]:
+            raise ModelError("no answer")
+
+    with pytest.raises(ModelError, match="no answer"):
+        run(Beam(1, 2), Silent(), TrueValue())
 
 
 class ByAction:

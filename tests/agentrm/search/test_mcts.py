@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from agentrm.config.schema import Search, Selection
 from agentrm.environments.base import Grade, Observation, Task
-from agentrm.errors import EnvironmentFailure, ModelError
+from agentrm.errors import (
+    AgentRMError,
+    ContextOverflow,
+    EnvironmentFailure,
+    InputRefused,
+    ModelError,
+    ModelUnavailable,
+    UserError,
+)
 from agentrm.models.state import Proposal, State
 from agentrm.search.mcts import TreeSearch
 from agentrm.search.tree import Tree
@@ -222,6 +230,72 @@ def test_an_engine_that_keeps_failing_ends_the_search():
         grow(FlakyPolicy(set(range(100))), Search(iterations=50, simulations=2, max_depth=9))
 
 
+class Refusing(EvenPolicy):
+    """Raises an error in the states after these actions."""
+
+    def __init__(self, error: AgentRMError, *states: tuple[str, ...]) -> None:
+        super().__init__(1)
+        self.error = error
+        self.states = states
+
+    async def propose(self, state: State, n: int, *, seed: int = 0, greedy: bool = False) -> list[Proposal]:
+        if state.actions in self.states:
+            raise self.error
+        return await super().propose(state, n, seed=seed, greedy=greedy)
+
+
+def test_a_refused_state_costs_its_lane_alone():
+    grader = CountingGrader()
+    policy = Refusing(InputRefused("filtered"), ("left",), ("right", "right"))
+    tree = grow(policy, Search(iterations=30, expansions=4, max_depth=9), None, None, grader)
+    nodes = {actions: tree.nodes[i] for actions, i in by_actions(tree).items()}
+    assert tree.grown and tree.ended_by == "exhausted" and tree.engine_errors == 2
+    assert {actions[:2] for actions in grader.graded} == {("right", "left")}
+    assert nodes["left",].closed and nodes["left",].visits == nodes["right", "right"].visits == 0
+
+
+def test_a_rollout_that_the_engine_breaks_off_leaves_the_others_alone():
+    # Two rollouts begin at once below the root's children; the first turn of one is not answered.
+    tree = grow(FlakyPolicy({2}), Search(iterations=1, expansions=4, rollouts=3, max_depth=9))
+    assert tree.engine_errors == 1 and tree.nodes[0].visits == 5
+    assert all(not node.busy and node.virtual == 0 for node in tree.nodes)
+
+
+def test_more_rollouts_than_failures_make_a_tree():
+    """Its errors are many, and each costs an iteration, but they are not the rule."""
+    search = Search(iterations=40, expansions=3, rollouts=6, simulations=1, max_depth=9)
+    tree = grow(FlakyPolicy(set(range(1, 200, 3))), search)
+    assert tree.engine_errors > 5 and tree.grown
+
+
+def test_without_its_model_no_tree_grows():
+    with pytest.raises(ModelUnavailable, match="wrong key"):
+        grow(Refusing(ModelUnavailable("wrong key"), ("left",)), Search(iterations=30, expansions=4, max_depth=9))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ContextOverflow("too long"), InputRefused("filtered"), ModelError("no answer"), EnvironmentFailure("died")],
+)
+def test_a_tree_without_a_rollout_says_why(error: AgentRMError):
+    tree = grow(Refusing(error, ()), Search(iterations=3, max_depth=9))
+    assert not tree.grown and tree.failure is error
+    assert tree.nodes[0].outcome is None, "what was never played has no outcome"
+
+
+def test_a_task_that_is_over_at_once_makes_no_tree():
+    class Over(ToySessions):
+        async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
+            return Observation("the end", done=True)
+
+    class Lost(ToyGrader):
+        async def grade(self, task: Task, actions: tuple[str, ...]) -> Grade:
+            return Grade(0.0, 0.0, False)
+
+    tree = grow(EvenPolicy(), Search(iterations=3, max_depth=9), Over(), None, Lost())
+    assert not tree.grown and "before its first action" in str(tree.failure)
+
+
 @pytest.mark.parametrize(
     ("budget", "ended_by"), [({"max_tokens": 10}, "tokens"), ({"max_steps": 7}, "steps"), ({}, "iterations")]
 )
@@ -246,6 +320,7 @@ def test_a_straggler_is_cut_by_the_budget_of_seconds():
         ScriptedPolicy({(): ["left"]}), Search(iterations=5, expansions=1, max_seconds=0.05, max_depth=9), Stuck()
     )
     assert tree.ended_by == "seconds" and tree.nodes[0].visits == 0
+    assert not tree.grown and isinstance(tree.failure, UserError) and "trees.max_seconds" in str(tree.failure)
     assert not tree.nodes[0].busy and tree.nodes[0].virtual == 0
     assert 0.05 <= tree.seconds < 5
 
