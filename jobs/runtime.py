@@ -16,6 +16,7 @@ from typing import Any
 
 from agentrm.config import load
 from agentrm.config.schema import Config
+from agentrm.environments import data_variables
 from agentrm.errors import AgentRMError, UserError
 from jobs.progress import progress
 
@@ -143,7 +144,7 @@ def _worker_environment(config: Config) -> dict[str, str]:
         }
     variables = {key: os.environ.get(key, value) for key, value in variables.items()}
     handed = ("RAY_SERVE_", "HF_HUB_OFFLINE", "OPENAI_API_KEY", "WANDB_", "MLFLOW_")
-    return variables | {key: value for key, value in os.environ.items() if key.startswith(handed)}
+    return variables | {key: value for key, value in os.environ.items() if key.startswith(handed)} | data_variables()
 
 
 def _haproxy_files(directory: str) -> dict[str, str]:

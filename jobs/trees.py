@@ -2,7 +2,8 @@
 
     python -m jobs.trees --preset quickstart trees.iterations=8
 
-Trees are committed one by one; a run that was cut goes on with those that are missing.
+Trees are committed one by one; a run that was cut goes on with those that are missing. A task that its environment
+fails is tried again once the others are done, and counted as failed after some attempts.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from agentrm.config import measuring, tasks
 from agentrm.config.schema import Config, Search
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Task
+from agentrm.errors import EnvironmentFailure
+from agentrm.failures import Failures
 from agentrm.models.base import RewardModel
 from agentrm.run import RunDirectory
 from agentrm.search.tree import tree_id
@@ -40,9 +43,11 @@ def run(config: Config) -> dict[str, Any]:
     """Grow every tree that is not there yet; returns the counts of this call."""
     directory = RunDirectory.open(config)
     policy = directory.require("policy", "clone")
+    directory.record_data()
     store = TreeStore(directory.at("trees"))
-    todo = missing(tasks(config.tasks.trees, config.tasks.seed), config.trees.trees_per_task, store.finished())
-    todo = largest_first(todo, config.trees)
+    failures = Failures(directory.work("failures/trees"))
+    found = [task for task in tasks(config.tasks.trees, config.tasks.seed) if task.id not in failures.given_up]
+    todo = largest_first(missing(found, config.trees.trees_per_task, store.finished()), config.trees)
     if not todo:
         return directory.metrics("trees")
     started = time.monotonic()
@@ -53,7 +58,10 @@ def run(config: Config) -> dict[str, Any]:
         start_environments(config) as hosts,
         start_builders(config, policy, store.root, replicas, hosts, reward_model) as builders,
     ):
-        counts = asyncio.run(_build(config, builders, replicas, hosts, todo))
+        counts = asyncio.run(_build(config, builders, replicas, hosts, todo, store, failures))
+    if failures.given_up:
+        print(failures.told(), file=sys.stderr)
+    counts["failed"] = len(failures.given_up)
     counts["seconds"] = round(time.monotonic() - started, 1)
     counts["trees"] = len(store.finished())
     directory.write_metrics("trees", counts)
@@ -93,7 +101,7 @@ async def spread(todo: Iterable[Work], build: Build, lanes: int, bar: Bar) -> Co
             counts = await build(task, numbers)
             if "failed" in counts:
                 total["failed"] += 1
-                print(f"a tree could not be grown and is left for the next run: {counts['failed']}", file=sys.stderr)
+                print(f"a tree could not be grown: {counts['failed']}", file=sys.stderr)
             total.update({name: value for name, value in counts.items() if not isinstance(value, str)})
             bar.advance(len(numbers), nodes=int(total["nodes"]), rollouts=int(total["rollouts"]))
 
@@ -101,16 +109,54 @@ async def spread(todo: Iterable[Work], build: Build, lanes: int, bar: Bar) -> Co
     return total
 
 
-async def _build(config: Config, fleet: Fleet, replicas: Fleet, hosts: Fleet, todo: Sequence[Work]) -> dict[str, Any]:
+async def _build(
+    config: Config,
+    fleet: Fleet,
+    replicas: Fleet,
+    hosts: Fleet,
+    todo: Sequence[Work],
+    store: TreeStore,
+    failures: Failures,
+) -> dict[str, Any]:
     lanes = config.trees.concurrency
     builders = Builders(fleet, lanes)
     most = max(config.trees.builders, config.trees.max_builders or 0)
-    with progress("trees", sum(len(numbers) for _, numbers in todo)) as bar:
-        async with scaled({fleet: builders.load, replicas: None, hosts: None}, lambda: builders.tell(replicas, hosts)):
-            total = await spread(todo, builders.build, lanes * most, bar)
+    async with scaled({fleet: builders.load, replicas: None, hosts: None}, lambda: builders.tell(replicas, hosts)):
+        total = await attempts(todo, builders.build, lanes * most, store, failures)
     summed: dict[str, float] = dict(total)
     summed["root_value"] = summed.get("root_value", 0.0) / max(total["trees"], 1)
     return summed | {f"environment_{name}": count for name, count in (await environment_counters(hosts)).items()}
+
+
+async def attempts(
+    todo: Sequence[Work], build: Build, lanes: int, store: TreeStore, failures: Failures
+) -> Counter[str]:
+    """`spread` until every task has its trees or is given up; returns the summed counts.
+
+    Raises EnvironmentFailure where there is no tree at all: then no failure is counted.
+    """
+    failed: dict[Task, str] = {}
+    total: Counter[str] = Counter()
+
+    async def one(task: Task, numbers: Sequence[int]) -> dict[str, Any]:
+        counts = await build(task, numbers)
+        if "failed" in counts:
+            failed[task] = counts["failed"]
+        return counts
+
+    while todo:
+        failed.clear()
+        with progress("trees", sum(len(numbers) for _, numbers in todo)) as bar:
+            total.update(await spread(todo, one, lanes, bar))
+        finished = store.finished()
+        if failed and not finished:
+            first = next(iter(failed.values()))
+            raise EnvironmentFailure(f"all {len(failed)} tasks failed in their environment: {first}")
+        for task, error in failed.items():
+            failures.record(task, error)
+        again = [(task, numbers) for task, numbers in todo if task in failed and task.id not in failures.given_up]
+        todo = [(task, [n for n in numbers if tree_id(task, n) not in finished]) for task, numbers in again]
+    return total
 
 
 @contextmanager

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from agentrm.config.schema import Aggregate, Config, Evaluation, Method
-from agentrm.evaluation.metrics import BASELINE
+from agentrm.environments.base import Observation, Task
+from agentrm.errors import EnvironmentFailure
+from agentrm.evaluation.metrics import BASELINE, summarise
+from agentrm.failures import Failures
 from agentrm.models.state import Proposal, State
-from jobs.evaluate import Evaluator, methods
+from jobs.evaluate import Evaluator, evaluate, methods, table_rows
 from tests.agentrm.search.toy import TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
 
 SETTINGS = Evaluation(n=4, width=2, branches=2, max_depth=9)
@@ -144,3 +150,48 @@ def test_best_of_n_with_the_tokens_of_a_search() -> None:
     assert found[label]["scored_states"] <= 4 and found[label]["finished"] == 1
     stored = {name: row for name, row in found.items() if name != label}
     assert rows(chosen, EvenPolicy(3), stored)[label]["policy_tokens"] == 12
+
+
+class Failing(ToySessions):
+    """An environment whose tasks of some indices never work, or work the second time."""
+
+    def __init__(self, never: set[int], once: set[int] = frozenset()) -> None:
+        super().__init__()
+        self.never, self.once, self.starts = never, once, Counter[int]()
+
+    async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
+        if not actions:
+            self.starts[task.index] += 1
+        if task.index in self.never or (task.index in self.once and self.starts[task.index] == 1):
+            raise EnvironmentFailure(f"crash {task.index}")
+        return await super().observe(task, actions)
+
+
+def evaluated(folder: Path, sessions: Failing, todo: list[tuple[str, Task]]) -> Failures:
+    config = Config(evaluate=Evaluation(methods=[Method.greedy], n=2, max_depth=9))
+    config.model.instructions = False
+    judged = Evaluator(config, EvenPolicy(3), sessions, ToyGrader(), TrueValue(), LovesTheRight())
+    failures = Failures(folder / "failures")
+    asyncio.run(evaluate(judged, todo, str(folder / "done"), failures, 2))
+    return failures
+
+
+def test_a_task_that_fails_for_ever_is_counted_and_the_others_are_compared(tmp_path: Path) -> None:
+    todo = [("held-in", replace(TASK, index=index)) for index in range(4)]
+    sessions = Failing(never={0}, once={2})
+    failures = evaluated(tmp_path, sessions, todo)
+    assert failures.given_up == {todo[0][1].id: "crash 0"}
+    assert Failures(tmp_path / "failures").given_up == failures.given_up
+    labels = methods(Evaluation(methods=[Method.greedy], n=2))
+    rows = table_rows(todo, labels, str(tmp_path / "done"), failures.given_up)
+    assert [row["error"] for row in rows] == ["crash 0"] * len(labels) + [""] * 3 * len(labels)
+    table = summarise(pa.Table.from_pylist(rows), ["group"], resamples=10).to_pylist()
+    assert [row["method"] for row in table] == labels
+    assert {(row["tasks"], row["failed"]) for row in table} == {(3, 1)}
+
+
+def test_an_environment_that_fails_on_everything_is_an_error_and_no_result(tmp_path: Path) -> None:
+    todo = [("held-in", replace(TASK, index=index)) for index in range(2)]
+    with pytest.raises(EnvironmentFailure, match="all 2 tasks failed in their environment: crash"):
+        evaluated(tmp_path, Failing(never={0, 1}), todo)
+    assert evaluated(tmp_path, Failing(never=set()), todo).given_up == {}
