@@ -45,6 +45,8 @@ def cluster(config: Config) -> Iterator[None]:
         try:
             if address:
                 _knock(address)
+                # What a submitted job was given is among the variables, which Ray takes for a conflict.
+                os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
                 ray.init(address, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level="error")
             else:
                 _use_private_token()

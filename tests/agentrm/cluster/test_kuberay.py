@@ -179,7 +179,7 @@ def test_official_data_is_looked_for_where_it_is_here(cluster: Description, monk
     monkeypatch.setenv("JERICHO_ROMS", "/shared/roms")
     spec = kuberay.ray_cluster(cluster, TARGET)["spec"]
     for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
-        validate(group["template"] | {"kind": "Pod", "apiVersion": "v1"}, KUBERNETES)
+        validate(pod(group["template"]), KUBERNETES, strict=True)
         (container,) = group["template"]["spec"]["containers"]
         assert container["env"] == [{"name": "JERICHO_ROMS", "value": "/shared/roms"}]
 

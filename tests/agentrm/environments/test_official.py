@@ -11,6 +11,7 @@ import pytest
 from agentrm.config import tasks
 from agentrm.config.schema import TaskSet
 from agentrm.environments import Task, data_variables, environment_class, find_task
+from agentrm.environments.catalogue import describe
 from agentrm.environments.official import Published
 from agentrm.environments.process import EnvironmentProcess, value_of
 from agentrm.environments.screening import Entry
@@ -123,6 +124,13 @@ def test_variables_for_other_places_are_absolute(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("JERICHO_ROMS", "roms")
     monkeypatch.setenv("WEBSHOP_DATA", "/shop")
     assert data_variables() == {"JERICHO_ROMS": str(tmp_path / "roms"), "WEBSHOP_DATA": "/shop"}
+
+
+def test_a_folder_that_cannot_be_used_ends_no_list_of_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTBOARD_PDDL", "/nowhere")
+    row = describe("pddl")
+    assert (row["installed"], row["tasks"]["train"]) == (False, 0)
+    assert row["problem"].startswith("AGENTBOARD_PDDL=/nowhere is no folder on ")
 
 
 def test_a_reader_that_dies_or_fails_costs_its_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
