@@ -18,6 +18,7 @@ from agentrm import storage
 from agentrm.config import flatten, resolved, stored
 from agentrm.config.schema import Config
 from agentrm.errors import UserError
+from agentrm.provenance import other_data, used_data
 
 # Where a stage runs and how a server listens never change what it writes, so a resumed run may change these.
 _FREE = (
@@ -112,7 +113,8 @@ class RunDirectory:
         run.write_metrics("versions", _versions())
         if config.reuse is not None:
             other = cls.existing(config.reuse)
-            run.borrow(other, alike(other.config, config))
+            if not other_data(other.metrics("data"), used_data(config.tasks)):
+                run.borrow(other, alike(other.config, config))
         return run
 
     @classmethod
@@ -143,6 +145,15 @@ class RunDirectory:
         if not self.finished(stage):
             raise UserError(f"{self.at(stage)} is not there: run `agentrm {command}` first")
         return self.at(stage)
+
+    def record_data(self) -> None:
+        """Store which data the tasks are of, for a stage that plays them. Raises UserError when the run was made with
+        other data.
+        """
+        data = used_data(self.config.tasks)
+        if told := other_data(self.metrics("data"), data):
+            raise UserError(f"{self.location}: {told}: name the data that it was made with, or choose another run=...")
+        self.write_metrics("data", data)
 
     def borrow(self, other: RunDirectory, folders: Iterable[str]) -> None:
         """Take the finished ones among another run's stages for one's own, with their metrics: by links, or by copies

@@ -32,6 +32,7 @@ def run(config: Config) -> dict[str, Any]:
     directory = RunDirectory.open(config)
     if directory.finished("demonstrations"):
         return directory.metrics("demonstrations")
+    directory.record_data()
     todo = tasks(config.tasks.demonstrations, config.tasks.seed)
     with cluster(config), start_environments(config) as hosts, progress("demonstrations", len(todo)) as bar:
         collection = asyncio.run(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from dataclasses import asdict, replace
 from statistics import fmean
 from typing import Any
@@ -24,7 +25,7 @@ from agentrm import storage
 from agentrm.config import tasks
 from agentrm.config.schema import Aggregate, Config, Evaluation, Method
 from agentrm.environments.base import Task
-from agentrm.errors import AgentRMError, EnvironmentFailure, ModelError, ModelUnavailable, reason
+from agentrm.errors import EnvironmentFailure, ModelError, ModelUnavailable, reason
 from agentrm.evaluation.metrics import (
     BASELINE,
     CEILING,
@@ -36,6 +37,7 @@ from agentrm.evaluation.metrics import (
     VERDICTS,
 )
 from agentrm.evaluation.report import print_results, write_report
+from agentrm.failures import Failures
 from agentrm.models.base import Grader, Policy, RewardModel, Sessions
 from agentrm.models.batched import BatchedRewardModel
 from agentrm.models.judge import Completer, Judge
@@ -73,6 +75,7 @@ def run(config: Config) -> dict[str, Any]:
 def _run(config: Config, directory: RunDirectory) -> None:
     policy = directory.require("policy", "clone")
     reward_model = directory.require("reward_model", "train")
+    directory.record_data()
     groups = {
         "held-in": config.tasks.held_in,
         "held-out kinds": config.tasks.held_out_kinds,
@@ -81,7 +84,12 @@ def _run(config: Config, directory: RunDirectory) -> None:
     todo = [(group, task) for group, sets in groups.items() for task in tasks(sets, config.tasks.seed)]
     done = directory.work("evaluation")
     labels = methods(config.evaluate)
-    missing = [(group, task) for group, task in todo if not set(labels) <= set(_stored(done, task))]
+    failures = Failures(directory.work("failures/evaluation"))
+    missing = [
+        (group, task)
+        for group, task in todo
+        if task.id not in failures.given_up and not set(labels) <= set(_stored(done, task))
+    ]
     if missing:
         with (
             cluster(config),
@@ -96,10 +104,12 @@ def _run(config: Config, directory: RunDirectory) -> None:
 
             async def work() -> None:
                 async with scaled({replicas: None, hosts: None}):
-                    await _evaluate(evaluator, missing, done, config.evaluate.concurrency)
+                    await evaluate(evaluator, missing, done, failures, config.evaluate.concurrency)
 
             asyncio.run(work())
-    rows = [found[label] for found in (_stored(done, task) for _, task in todo) for label in labels]
+    if failures.given_up:
+        print(failures.told(), file=sys.stderr)
+    rows = table_rows(todo, labels, done, failures.given_up)
     with directory.writing("evaluation") as output:
         metrics = write_report(pa.Table.from_pylist(rows), output, config, directory)
         directory.write_metrics("evaluate", metrics)
@@ -246,13 +256,16 @@ class Evaluator:
         }
 
 
-async def _evaluate(evaluator: Evaluator, todo: list[tuple[str, Task]], done: str, concurrency: int) -> None:
-    """Write `<task id>.json` for every task; a task whose environment or model failed is retried by the next run.
-
-    Raises ModelUnavailable at once, and the last failure in the end.
+async def evaluate(
+    evaluator: Evaluator, todo: list[tuple[str, Task]], done: str, failures: Failures, concurrency: int
+) -> None:
+    """Write `<task id>.json` for every task; one whose environment failed is tried again once the others are done, as
+    often as `failures` has it. Raises EnvironmentFailure where not one task had a result: then none is counted; raises
+    ModelUnavailable at once, and ModelError in the end for tasks that a model failed, which the next run tries again.
     """
     lanes = asyncio.Semaphore(concurrency)
-    failed: list[AgentRMError] = []
+    failed: dict[Task, str] = {}
+    unanswered: list[ModelError] = []
 
     async def one(group: str, task: Task) -> None:
         async with lanes:
@@ -260,20 +273,42 @@ async def _evaluate(evaluator: Evaluator, todo: list[tuple[str, Task]], done: st
                 rows = await evaluator.rows(group, task, _stored(done, task))
             except ModelUnavailable:
                 raise
-            except (EnvironmentFailure, ModelError) as error:
-                failed.append(error)
+            except ModelError as error:
+                unanswered.append(error)
+                return
+            except EnvironmentFailure as error:
+                failed[task] = str(error)
                 return
         await asyncio.to_thread(storage.write_text, _file(done, task), json.dumps(list(rows.values())))
         bar.advance(1)
 
     with progress("tasks", len(todo)) as bar:
-        await asyncio.gather(*(one(group, task) for group, task in todo))
-    if models := [error for error in failed if isinstance(error, ModelError)]:
-        raise ModelError(f"{len(models)} tasks failed for a model; run again to retry: {reason(models[0])}")
-    if failed:
-        raise EnvironmentFailure(
-            f"{len(failed)} tasks failed in their environment; run again to retry: {reason(failed[0])}"
-        )
+        while todo:
+            failed.clear()
+            await asyncio.gather(*(one(group, task) for group, task in todo))
+            if len(failed) == len(todo) and not storage.names(done):
+                first = next(iter(failed.values()))
+                raise EnvironmentFailure(f"all {len(failed)} tasks failed in their environment: {first}")
+            for task, error in failed.items():
+                failures.record(task, error)
+            todo = [(group, task) for group, task in todo if task in failed and task.id not in failures.given_up]
+    if unanswered:
+        raise ModelError(f"{len(unanswered)} tasks failed for a model; run again to retry: {reason(unanswered[0])}")
+
+
+def table_rows(todo: list[tuple[str, Task]], labels: list[str], done: str, given_up: dict[str, str]) -> list[Row]:
+    """A row for each task and method; the `error` alone where the environment failed."""
+    found = [(group, task, _stored(done, task)) for group, task in todo]
+    complete = [rows for _, _, rows in found if set(labels) <= set(rows)]
+    empty: Row = dict.fromkeys(complete[0][labels[0]]) if complete else {}
+    rows = []
+    for group, task, stored in found:
+        if set(labels) <= set(stored):
+            rows += [stored[label] for label in labels]
+            continue
+        shared = {"group": group, "environment": task.environment, "kind": task.kind, "task": task.id}
+        rows += [empty | shared | {"method": label, "error": given_up[task.id]} for label in labels]
+    return rows
 
 
 def _stored(done: str, task: Task) -> Rows:

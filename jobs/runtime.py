@@ -16,6 +16,7 @@ from typing import Any
 
 from agentrm.config import load
 from agentrm.config.schema import Config
+from agentrm.environments import data_variables
 from agentrm.errors import AgentRMError, UserError
 from jobs.progress import progress
 
@@ -44,6 +45,8 @@ def cluster(config: Config) -> Iterator[None]:
         try:
             if address:
                 _knock(address)
+                # What a submitted job was given is among the variables, which Ray takes for a conflict.
+                os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
                 ray.init(address, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level="error")
             else:
                 _use_private_token()
@@ -143,7 +146,7 @@ def _worker_environment(config: Config) -> dict[str, str]:
         }
     variables = {key: os.environ.get(key, value) for key, value in variables.items()}
     handed = ("RAY_SERVE_", "HF_HUB_OFFLINE", "OPENAI_API_KEY", "WANDB_", "MLFLOW_")
-    return variables | {key: value for key, value in os.environ.items() if key.startswith(handed)}
+    return variables | {key: value for key, value in os.environ.items() if key.startswith(handed)} | data_variables()
 
 
 def _haproxy_files(directory: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from agentrm.config import changed, load
 from agentrm.config.schema import Config
+from agentrm.environments import data_variables
 from agentrm.errors import AgentRMError, UserError
 from agentrm.evaluation.experiments import EXPERIMENTS, variants
 
@@ -38,9 +39,9 @@ def submit(job: str, preset: str, arguments: Sequence[str], address: str, wait: 
     """Send the current directory and start `python -m jobs.<job>` there; with `wait` follow its log to the end.
 
     Returns the job's id. `arguments` are keys with their values, after an experiment's name. `address` is the
-    dashboard's, `http://host:8265`; empty: RAY_API_SERVER_ADDRESS or localhost. Raises UserError for an unknown job or
-    experiment, a wrong configuration, an API key in plain sight or an address that does not answer, JobFailed when the
-    job that was waited for failed.
+    dashboard's, `http://host:8265`; empty: RAY_API_SERVER_ADDRESS or localhost. The job looks for official data where
+    the variables here say. Raises UserError for an unknown job or experiment, a wrong configuration, an API key in
+    plain sight or an address that does not answer, JobFailed when the job that was waited for failed.
     """
     checked(job, preset, arguments)
     entrypoint = shlex.join(["python", "-m", f"jobs.{job}", "--preset", preset, *arguments])
@@ -75,7 +76,7 @@ def _submitted(client: JobSubmissionClient, entrypoint: str) -> str:
     environment = {
         "working_dir": str(Path.cwd()),
         "excludes": _EXCLUDES,
-        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S)},
+        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S), **data_variables()},
     }
     deadline = time.monotonic() + _AGENT_S
     while True:

@@ -2,7 +2,8 @@
 
     python -m jobs.trees --preset quickstart trees.iterations=8
 
-Trees are committed one by one; a run that was cut goes on with those that are missing.
+Trees are committed one by one; a run that was cut goes on with those that are missing. A task that its environment
+fails is tried again once the others are done, and counted as failed after some attempts.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from typing import Any
 
-from actors.builder import Builders, Counts, start_builders
+from actors.builder import Builders, start_builders
 from actors.environments import environment_counters, start_environments
 from actors.fleet import Fleet
 from actors.policy import start_policy
@@ -26,7 +27,8 @@ from agentrm.config import measuring, tasks
 from agentrm.config.schema import Config, Search
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Task
-from agentrm.errors import AgentRMError
+from agentrm.errors import AgentRMError, EnvironmentFailure
+from agentrm.failures import Failures
 from agentrm.models.base import RewardModel
 from agentrm.run import RunDirectory
 from agentrm.search.tree import tree_id
@@ -43,9 +45,11 @@ def run(config: Config) -> dict[str, Any]:
     """
     directory = RunDirectory.open(config)
     policy = directory.require("policy", "clone")
+    directory.record_data()
     store = TreeStore(directory.at("trees"))
-    todo = missing(tasks(config.tasks.trees, config.tasks.seed), config.trees.trees_per_task, store.finished())
-    todo = largest_first(todo, config.trees)
+    failures = Failures(directory.work("failures/trees"))
+    found = [task for task in tasks(config.tasks.trees, config.tasks.seed) if task.id not in failures.given_up]
+    todo = largest_first(missing(found, config.trees.trees_per_task, store.finished()), config.trees)
     if not todo:
         return directory.metrics("trees")
     started = time.monotonic()
@@ -56,7 +60,10 @@ def run(config: Config) -> dict[str, Any]:
         start_environments(config) as hosts,
         start_builders(config, policy, store.root, replicas, hosts, reward_model) as builders,
     ):
-        counts = asyncio.run(_build(config, builders, replicas, hosts, todo, store))
+        counts = asyncio.run(_build(config, builders, replicas, hosts, todo, store, failures))
+    if failures.given_up:
+        print(failures.told(), file=sys.stderr)
+    counts["failed"] = len(failures.given_up)
     counts["seconds"] = round(time.monotonic() - started, 1)
     counts["trees"] = len(store.finished())
     directory.write_metrics("trees", counts)
@@ -96,7 +103,7 @@ async def spread(todo: Iterable[Work], build: Build, lanes: int, bar: Bar) -> Co
             counts = await build(task, numbers)
             if "failed" in counts:
                 total["failed"] += 1
-                print(f"a tree could not be grown and is left for the next run: {counts['failed']}", file=sys.stderr)
+                print(f"a tree could not be grown: {counts['failed']}", file=sys.stderr)
             total.update({name: count for name, count in counts.items() if name != "failed"})
             bar.advance(len(numbers), nodes=int(total["nodes"]), rollouts=int(total["rollouts"]))
 
@@ -105,28 +112,54 @@ async def spread(todo: Iterable[Work], build: Build, lanes: int, bar: Bar) -> Co
 
 
 async def _build(
-    config: Config, fleet: Fleet, replicas: Fleet, hosts: Fleet, todo: Sequence[Work], store: TreeStore
+    config: Config,
+    fleet: Fleet,
+    replicas: Fleet,
+    hosts: Fleet,
+    todo: Sequence[Work],
+    store: TreeStore,
+    failures: Failures,
 ) -> dict[str, Any]:
-    """The counts of this call. Raises why the last tree could not be grown when there is none at all."""
     lanes = config.trees.concurrency
     builders = Builders(fleet, lanes)
-    failure: AgentRMError | None = None
-
-    async def build(task: Task, numbers: Sequence[int]) -> Counts:
-        nonlocal failure
-        counts = await builders.build(task, numbers)
-        failure = counts.get("failed", failure)
-        return counts
-
     most = max(config.trees.builders, config.trees.max_builders or 0)
-    with progress("trees", sum(len(numbers) for _, numbers in todo)) as bar:
-        async with scaled({fleet: builders.load, replicas: None, hosts: None}, lambda: builders.tell(replicas, hosts)):
-            total = await spread(todo, build, lanes * most, bar)
-    if failure is not None and not store.finished():
-        raise failure
+    async with scaled({fleet: builders.load, replicas: None, hosts: None}, lambda: builders.tell(replicas, hosts)):
+        total = await attempts(todo, builders.build, lanes * most, store, failures)
     summed: dict[str, float] = dict(total)
     summed["root_value"] = summed.get("root_value", 0.0) / max(total["trees"], 1)
     return summed | {f"environment_{name}": count for name, count in (await environment_counters(hosts)).items()}
+
+
+async def attempts(
+    todo: Sequence[Work], build: Build, lanes: int, store: TreeStore, failures: Failures
+) -> Counter[str]:
+    """`spread` until every task has its trees, is given up, or is left for the next run because of a model; returns the
+    summed counts. Raises what was the cause where there is no tree at all: then no failure is counted.
+    """
+    failed: dict[Task, AgentRMError] = {}
+    total: Counter[str] = Counter()
+
+    async def one(task: Task, numbers: Sequence[int]) -> Mapping[str, Any]:
+        counts = await build(task, numbers)
+        if "failed" in counts:
+            failed[task] = counts["failed"]
+        return counts
+
+    while todo:
+        failed.clear()
+        with progress("trees", sum(len(numbers) for _, numbers in todo)) as bar:
+            total.update(await spread(todo, one, lanes, bar))
+        finished = store.finished()
+        broken = {task: error for task, error in failed.items() if isinstance(error, EnvironmentFailure)}
+        if failed and not finished:
+            others = [error for task, error in failed.items() if task not in broken]
+            told = f"all {len(failed)} tasks failed in their environment: {next(iter(failed.values()))}"
+            raise others[0] if others else EnvironmentFailure(told)
+        for task, error in broken.items():
+            failures.record(task, str(error))
+        again = [(task, numbers) for task, numbers in todo if task in broken and task.id not in failures.given_up]
+        todo = [(task, [n for n in numbers if tree_id(task, n) not in finished]) for task, numbers in again]
+    return total
 
 
 @contextmanager

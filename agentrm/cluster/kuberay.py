@@ -1,7 +1,8 @@
 """The cluster of a description as KubeRay's objects: a RayCluster, a RayJob that runs a job on such a cluster, and a
 RayService that scores. Fields as in KubeRay 1.6 (ray.io/v1).
 
-All pods run one image, mount one claim, and get the keys of one Secret as environment variables.
+All pods run one image, mount one claim, and get the keys of one Secret as environment variables, with those that name
+official data here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import yaml
 from agentrm.cluster.description import Description, NodeType
 from agentrm.cluster.roles import Role
 from agentrm.config.schema import Config
+from agentrm.environments import data_variables
 from agentrm.errors import UserError
 from agentrm.storage import is_uri
 
@@ -163,12 +165,14 @@ def _pod(cluster: Description, node: NodeType, target: Target, ports: Mapping[st
         taints += spec["nodeSelector"]
     if taints:
         spec["tolerations"] = [{"key": key, "operator": "Exists"} for key in taints]
+    data = data_variables()
     spec["containers"] = [
         {
             "name": "ray",
             "image": target.image,
             **({"ports": [{"name": name, "containerPort": port} for name, port in ports.items()]} if ports else {}),
             "envFrom": [{"secretRef": {"name": SECRET, "optional": True}}],
+            **({"env": [{"name": name, "value": value} for name, value in data.items()]} if data else {}),
             "resources": {
                 "requests": {"cpu": str(max(cpus - _SYSTEM_CPUS, 1) if cpus else _HEAD_CPUS), **memory, **gpus},
                 "limits": {**memory, **gpus},

@@ -126,7 +126,7 @@ def tasks(sets: Sequence[TaskSet], seed: int) -> list[Task]:
         cls = environment_class(each.environment)
         sizes = {kind: cls.size(kind, each.split) for kind in each.kinds or cls.kinds}
         found = [
-            Task(each.environment, kind, each.split, index, seed)
+            cls.task(kind, each.split, index, seed)
             for index in range(each.offset, min(max(sizes.values()), each.offset + each.count))
             for kind, size in sizes.items()
             if index < size

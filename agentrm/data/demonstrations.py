@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         ("split", pa.string()),
         ("index", pa.int32()),
         ("seed", pa.int32()),
+        ("data", pa.string()),
         ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
     ],
     metadata={"agentrm.demonstrations": VERSION},

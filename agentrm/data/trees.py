@@ -28,6 +28,7 @@ _TASK = [
     ("split", pa.string()),
     ("index", pa.int32()),
     ("seed", pa.int32()),
+    ("data", pa.string()),
 ]
 _NODE = [
     ("parent", pa.int32()),
@@ -63,8 +64,8 @@ SCHEMA = pa.schema(
 )
 
 
-# What trees of earlier versions would have held in the columns that came with version 2, and with version 3.
-_ADDED = {"number": 0, "estimate": None, "environment_steps": 0, "engine_errors": 0, "removed": ""}
+# What older trees would have held in the columns that came later.
+_DEFAULTS = {"number": 0, "estimate": None, "environment_steps": 0, "engine_errors": 0, "removed": "", "data": ""}
 
 
 def to_table(tree: Tree) -> pa.Table:
@@ -93,10 +94,10 @@ def from_table(table: pa.Table) -> Tree:
 
 
 def _complete(table: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """The table with the columns that its version did not have."""
+    """The table with the columns that it was written without."""
     for name in columns:
-        if name not in table.column_names and name in _ADDED:
-            missing = pa.array([_ADDED[name]] * len(table), SCHEMA.field(name).type)
+        if name not in table.column_names and name in _DEFAULTS:
+            missing = pa.array([_DEFAULTS[name]] * len(table), SCHEMA.field(name).type)
             table = table.append_column(SCHEMA.field(name), missing)
     return table.select(columns)
 

@@ -1,7 +1,7 @@
 """Environments: the contract, the registry and the hosting with deadlines. Engines are imported on first use only."""
 
 from agentrm.environments.base import SPLITS, Environment, Grade, Observation, Task
-from agentrm.environments.registry import base_name, environment_class, find_task, make, names
+from agentrm.environments.registry import base_name, data_variables, environment_class, find_task, make, names
 
 __all__ = [
     "SPLITS",
@@ -10,6 +10,7 @@ __all__ = [
     "Observation",
     "Task",
     "base_name",
+    "data_variables",
     "environment_class",
     "find_task",
     "make",

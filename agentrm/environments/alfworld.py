@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from agentrm.environments.base import Environment, Grade, Observation, Task, Turn
+from agentrm.environments.base import Grade, Observation, Task, Turn
+from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
 from agentrm.environments.rewriting import Rewriting
-from agentrm.environments.support import GENERATED_SIZES, check_kind, digest, engine_import
-from agentrm.errors import UserError
+from agentrm.environments.support import digest, engine_import
 
 if TYPE_CHECKING:
     from agentrm.environments.alfworld_engine import Engine
@@ -40,13 +40,21 @@ _NOSPACE = Rewriting(("{name} {number}", "{name}{number}"), slots={"name": "[a-z
 _undo_speed_up: Callable[[], None] | None = None
 
 
-class ALFWorld(Environment):
+def _published(data: Path, kind: str, split: str) -> Published:
+    with engine_import("ALFWorld", "alfworld"):
+        _import_alfworld()
+        from agentrm.environments import alfworld_games
+    return alfworld_games.official_games(data, kind, split)
+
+
+class ALFWorld(OfficialEnvironment):
     """The six task types of ALFWorld, and each once more as `..._small`.
 
     The six are the official games when the environment variable ALFWORLD_DATA names a directory with `json_2.1.1`
-    (train, valid_seen and valid_unseen are train, valid and test), else games generated in official-like rooms of 15
-    to 35 receptacles. The `_small` kinds are always generated: 4 to 7 receptacles and up to 6 objects, for small
-    policies. A generated game belongs to the split that its content hashes to, so that no two splits share one.
+    (train, valid_seen and valid_unseen are train, valid and test; which games count is the project's own rule), else
+    games generated in official-like rooms of 15 to 35 receptacles. The `_small` kinds are always generated: 4 to 7
+    receptacles and up to 6 objects, for small policies. A generated game belongs to the split that its content hashes
+    to, so that no two splits share one.
 
     Outcome is 1 when the goal holds. Progress is the share of milestones reached: an object of the goal's type held;
     one treated as asked (clean, hot, cool); the first of two placed; the goal.
@@ -57,6 +65,7 @@ class ALFWorld(Environment):
     licence: ClassVar[str] = "MIT (its planner library fast-downward-textworld: GPL-3)"
     kinds: ClassVar[tuple[str, ...]] = TASK_TYPES + tuple(f"{kind}_small" for kind in TASK_TYPES)
     max_steps: ClassVar[int] = 30
+    official: ClassVar[OfficialData] = OfficialData(DATA_VARIABLE, lambda kind, _: kind in TASK_TYPES, _published)
     snapshots: ClassVar[bool] = True
     max_live: ClassVar[int | None] = 64
     instruction: ClassVar[str] = (
@@ -126,24 +135,10 @@ class ALFWorld(Environment):
         self._milestones: list[bool] = []
         self._won = False
 
-    @classmethod
-    def size(cls, kind: str, split: str) -> int:
-        check_kind(cls.name, cls.kinds, kind, split)
-        data = _official_data(kind)
-        if data is None:
-            return GENERATED_SIZES[split]
-        with engine_import("ALFWorld", "alfworld"):
-            _import_alfworld()
-            from agentrm.environments import alfworld_games
-        return len(alfworld_games.official_games(data, kind, split))
-
     def reset(self, task: Task) -> Observation:
         self.check(task)
-        data = _official_data(task.kind)
-        if data is None:
-            self._game = self._games.generated_game(task)
-        else:
-            self._game = self._games.read_official(self._games.official_games(data, task.kind, task.split)[task.index])
+        entry = self.entry(task)
+        self._game = self._games.read_official(entry.path) if entry else self._games.generated_game(task)
         self._task, self._goal = task, self._games.Goal.of(self._game.problem)
         self._milestones, self._won = [], False
         state = self._engine.start(self._game)
@@ -166,15 +161,20 @@ class ALFWorld(Environment):
     def expert_actions(self) -> list[str]:
         assert self._task is not None
         assert self._game is not None
-        self.reset(self._task)
-        actions = list(self._game.walkthrough)
-        actions = actions or self._games.scripted_plan(self._game.problem, self._engine.names)
-        for number, action in enumerate(actions):
-            if self.step(action).done:
-                self.reset(self._task)
-                return actions[: number + 1]
+        for plan in self._plans():
+            self.reset(self._task)
+            for number, action in enumerate(plan):
+                if self.step(action).done:
+                    self.reset(self._task)
+                    return list(plan[: number + 1])
         self.reset(self._task)
         return []
+
+    def _plans(self) -> Iterator[Sequence[str]]:
+        """The file's walkthrough, then ours: some were written for another version of the game."""
+        assert self._game is not None
+        yield self._game.walkthrough
+        yield self._games.scripted_plan(self._game.problem, self._engine.names)
 
     def admissible_actions(self) -> list[str]:
         return list(self._engine.state.admissible_commands)
@@ -214,16 +214,6 @@ class ALFWorld(Environment):
 
 
 _STATES = ("isclean", "ishot", "iscool")
-
-
-def _official_data(kind: str) -> Path | None:
-    """The directory of the official games, if this kind has any. Raises UserError for a directory without them."""
-    path = os.environ.get(DATA_VARIABLE)
-    if not path or kind not in TASK_TYPES:
-        return None
-    if not (Path(path) / "json_2.1.1").is_dir():
-        raise UserError(f"{DATA_VARIABLE}={path} holds no json_2.1.1: run `alfworld-download`, or unset the variable")
-    return Path(path)
 
 
 def _import_alfworld() -> None:

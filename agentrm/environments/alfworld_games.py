@@ -9,12 +9,17 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import alfworld.gen.constants as alfred
 from alfworld.gen.goal_library import gdict
 
+from agentrm.environments.alfworld import TASK_TYPES
 from agentrm.environments.base import Task
+from agentrm.environments.official import Published, announce
+from agentrm.environments.screening import Entry, screen
 from agentrm.environments.support import derive_seed, split_of
+from agentrm.errors import UserError
 
 SMALL = "_small"
 
@@ -80,6 +85,9 @@ _FITTING = {
     for receptacle, names in alfred.VAL_RECEPTACLE_OBJECTS.items()
 }
 
+# What the engine calls `move X to Y` now.
+_PUT = re.compile(r"^put (.+) (?:in/on|in|on) (.+)$")
+
 OFFICIAL_SPLITS = {"train": "train", "valid": "valid_seen", "test": "valid_unseen"}
 
 
@@ -125,27 +133,63 @@ def draw_scene(task: Task) -> tuple[Scene, random.Random]:
         draw += 1
 
 
-def official_games(data: Path, kind: str, split: str) -> list[Path]:
-    """The official game files of a task type, sorted by name."""
-    return _official_games(data, split).get(kind, [])
+def official_games(data: Path, kind: str, split: str) -> Published:
+    """The official games of a task type, sorted by name. Raises UserError for a directory without `json_2.1.1`."""
+    if not (data / "json_2.1.1").is_dir():
+        raise UserError(f"ALFWORLD_DATA={data} holds no json_2.1.1: run `alfworld-download`, or unset the variable")
+    games, left_out = _official_games(data, split)
+    return Published.of(tuple(each for each in games if each.value == kind), left_out)
 
 
 @cache
-def _official_games(data: Path, split: str) -> dict[str, list[Path]]:
-    games = defaultdict(list)
-    for path in sorted((data / "json_2.1.1" / OFFICIAL_SPLITS[split]).glob("*/*/game.tw-pddl")):
-        games[path.parent.parent.name.split("-")[0]].append(path)
-    return games
+def _official_games(data: Path, split: str) -> tuple[tuple[Entry, ...], dict[str, str]]:
+    found = sorted((data / "json_2.1.1" / OFFICIAL_SPLITS[split]).rglob("game.tw-pddl"))
+    games, left_out = screen(data, found, f"{__name__}:solvable_game")
+    announce("ALFWORLD_DATA", data, len(games), left_out)
+    return games, left_out
+
+
+def solvable_game(path: Path) -> str:
+    """The task type of an official game that counts by ALFWorld's own rule (`AlfredTWEnv.collect_game_files`): not of a
+    movable receptacle or something sliced, and found solvable. Raises ValueError for any other, and for no game.
+
+    The type is `traj_data.json`'s where that lies beside the game, else its folder's.
+    """
+    folder = path.parent
+    if any(word in name for name in (folder.name, folder.parent.name) for word in ("movable", "Sliced")):
+        raise ValueError("with movable receptacles or sliced objects")
+    trajectory = folder / "traj_data.json"
+    kind = folder.parent.name.split("-")[0]
+    if trajectory.is_file():
+        kind = json.loads(trajectory.read_text(encoding="utf-8"))["task_type"]
+    data = _data(path)
+    if not data.get("solvable"):
+        raise ValueError("not marked as solvable")
+    if kind not in TASK_TYPES:
+        raise ValueError("of another task type")
+    Goal.of(_game(data).problem)
+    return kind
 
 
 @lru_cache(maxsize=64)
 def read_official(path: Path) -> Game:
     """Read an official file; its own copies of domain and grammar are left, the wheel's take their place."""
-    data = json.loads(path.read_text())
+    return _game(_data(path))
+
+
+def _data(path: Path) -> dict[str, Any]:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(data, dict):
+        raise ValueError("no game")
+    return data
+
+
+def _game(data: dict[str, Any]) -> Game:
     goal = re.search(r'"Your task is to: (.*?)\.?"', data["grammar"])
     if goal is None:
-        raise ValueError(f"{path} names no goal")
-    return Game(data["pddl_problem"], goal[1], tuple(data.get("walkthrough") or ()))
+        raise ValueError("names no goal")
+    walkthrough = tuple(_PUT.sub(r"move \1 to \2", action) for action in data.get("walkthrough") or ())
+    return Game(data["pddl_problem"], goal[1], walkthrough)
 
 
 def _try_scene(task_type: str, small: bool, rng: random.Random) -> Scene | None:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from agentrm.environments.rewriting import Rewriting
+from agentrm.errors import UserError
 
 SPLITS = ("train", "valid", "test")
+OFFICIAL = "official"
+"""How the identity of official data begins."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -23,7 +26,7 @@ class Task:
     """One episode, for ever: the same task gives the same first observation on any machine.
 
     `kind` is the level or task type, the unit of "held-out"; `index` counts within (kind, split); `seed` chooses the
-    universe of generated instances (official data ignores it).
+    universe of generated instances. An official task has the identity of its `data` in the seed's place.
     """
 
     environment: str
@@ -31,11 +34,13 @@ class Task:
     split: str
     index: int
     seed: int = 0
+    # Names of made stories and digests of states hold the text of a generated task, which is to stay what it was.
+    data: str = field(default="", repr=False)
 
     @property
     def id(self) -> str:
-        """A name that is safe in a path: `babyai.goto_local.train.12.0`."""
-        return f"{self.environment}.{self.kind}.{self.split}.{self.index}.{self.seed}"
+        """A name that is safe in a path: `babyai.goto_local.train.12.0`, `pddl.barman.test.3.official-0c5e17d2`."""
+        return f"{self.environment}.{self.kind}.{self.split}.{self.index}.{self.data or self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,17 @@ class Environment(ABC):
     def size(cls, kind: str, split: str) -> int:
         """The number of tasks of one kind in one split. Raises UserError for an unknown kind or split."""
 
+    @classmethod
+    def data(cls, kind: str, split: str) -> str:
+        """The identity of the official data that these tasks are of here; "" where they are not: see `official`."""
+        return ""
+
+    @classmethod
+    def task(cls, kind: str, split: str, index: int, seed: int = 0) -> Task:
+        """The task of this index here: an official one, or that of a universe of generated ones."""
+        data = cls.data(kind, split)
+        return Task(cls.name, kind, split, index, 0 if data else seed, data)
+
     @abstractmethod
     def reset(self, task: Task) -> Observation:
         """Start the task; the text holds goal and first observation. Raises UserError for an index out of range."""
@@ -137,12 +153,16 @@ class Environment(ABC):
     def close(self) -> None:
         """Release the engine."""
 
-    def check(self, task: Task) -> None:
-        """Raise UserError unless the task exists here."""
-        from agentrm.errors import UserError
+    @classmethod
+    def size_of(cls, task: Task) -> int:
+        """The number of tasks beside which this one is counted. Raises UserError where its data is not here."""
+        return cls.size(task.kind, task.split)
 
-        size = self.size(task.kind, task.split)
+    @classmethod
+    def check(cls, task: Task) -> None:
+        """Raise UserError unless the task exists here."""
+        size = cls.size_of(task)
         if not 0 <= task.index < size:
             raise UserError(
-                f"task index {task.index} is out of range: {self.name} {task.kind} has {size} tasks in {task.split}"
+                f"task index {task.index} is out of range: {cls.name} {task.kind} has {size} tasks in {task.split}"
             )

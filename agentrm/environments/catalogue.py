@@ -32,9 +32,10 @@ class Description(Measurement):
 def describe(name: str) -> Description:
     """Describe an environment, starting its engine once to see whether it is installed. Raises UserError."""
     cls = environment_class(name)
+    tasks, problem = dict.fromkeys(SPLITS, 0), ""
     try:
         make(name).close()
-        problem = ""
+        tasks = {split: sum(cls.size(kind, split) for kind in cls.kinds) for split in SPLITS}
     except AgentRMError as error:
         problem = str(error)
     return {
@@ -42,7 +43,7 @@ def describe(name: str) -> Description:
         "engine": cls.engine,
         "licence": cls.licence,
         "kinds": list(cls.kinds),
-        "tasks": {split: 0 if problem else sum(cls.size(kind, split) for kind in cls.kinds) for split in SPLITS},
+        "tasks": tasks,
         "max_steps": cls.max_steps,
         "restore": "snapshot" if cls.snapshots else "replay",
         "perturbations": list(cls.perturbations),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from agentrm.environments.base import Environment, Grade, Observation, Task, Turn
-from agentrm.environments.support import check_kind, digest, engine_import
-from agentrm.errors import UserError
+from agentrm.environments.base import Grade, Observation, Task, Turn
+from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
+from agentrm.environments.support import digest, engine_import
 
 if TYPE_CHECKING:
     from agentrm.environments.jericho_story import Script, Story
@@ -22,13 +22,20 @@ COMMON = ("look", "inventory", "wait")
 MOVES = ("north", "south", "east", "west", "up", "down")
 
 
-class Jericho(Environment):
+@cache
+def _published(folder: Path, kind: str, split: str) -> Published:
+    with engine_import("Jericho", "jericho"):
+        from agentrm.environments.jericho_official import published_stories
+    return published_stories(folder)
+
+
+class Jericho(OfficialEnvironment):
     """Story files in the Z-machine; a kind is a style of quest, from two actions to ten.
 
     Games are made by TextWorld with its own Inform 7, compiled on first use and kept in the user's cache directory; a
     game belongs to the split that its walkthrough hashes to. Where the environment variable JERICHO_ROMS names a folder
-    of story files, those that jericho has a walkthrough for are the tests of the kind `adventure`, sorted by name: to
-    do what the first `max_steps` actions of the walkthrough do.
+    of story files, those that jericho has a walkthrough for (by content, else by name) are the tests of the kind
+    `adventure`, sorted by name: to do what the first `max_steps` actions of the walkthrough do.
 
     Outcome and progress are the share of milestones reached, in any order. AgentBoard's subgoals are not published:
     ours are what the actions of the walkthrough are the first to make true in the story's object table (the player in
@@ -40,6 +47,10 @@ class Jericho(Environment):
     licence: ClassVar[str] = "GPL-2.0-or-later (jericho); games made by TextWorld: MIT"
     kinds: ClassVar[tuple[str, ...]] = ("quest_small", "quest", "errands", OFFICIAL_KIND)
     max_steps: ClassVar[int] = 30
+    official: ClassVar[OfficialData] = OfficialData(
+        DATA_VARIABLE, lambda kind, split: (kind, split) == (OFFICIAL_KIND, "test"), _published
+    )
+    sizes: ClassVar[Mapping[str, int]] = SIZES
     snapshots: ClassVar[bool] = True
     max_live: ClassVar[int | None] = 64
     instruction: ClassVar[str] = (
@@ -71,24 +82,18 @@ class Jericho(Environment):
 
     def __init__(self) -> None:
         with engine_import("Jericho", "jericho"):
-            from agentrm.environments import jericho_games, jericho_story
-        self._games, self._stories = jericho_games, jericho_story
+            from agentrm.environments import jericho_games, jericho_official, jericho_story
+        self._games, self._official, self._stories = jericho_games, jericho_official, jericho_story
         self._task: Task | None = None
         self._script: Script | None = None
         self._story: Story | None = None
         self._reached: tuple[bool, ...] = ()
         self._end = ""
 
-    @classmethod
-    def size(cls, kind: str, split: str) -> int:
-        check_kind(cls.name, cls.kinds, kind, split)
-        return len(_published()) if _is_published(kind, split) else SIZES[split]
-
     def reset(self, task: Task) -> Observation:
         self.check(task)
-        self._load(
-            _published()[task.index] if _is_published(task.kind, task.split) else self._games.generated_script(task)
-        )
+        entry = self.entry(task)
+        self._load(self._official.script_of(entry) if entry else self._games.generated_script(task))
         assert self._story is not None
         assert self._script is not None
         opening = self._story.reset()
@@ -166,25 +171,3 @@ class Jericho(Environment):
     def _live(self) -> tuple[Story, Script]:
         assert self._story is not None and self._script is not None, "reset(task) comes first"
         return self._story, self._script
-
-
-def _is_published(kind: str, split: str) -> bool:
-    return kind == OFFICIAL_KIND and split == "test" and bool(os.environ.get(DATA_VARIABLE))
-
-
-def _published() -> tuple[Script, ...]:
-    return _read_published(Path(os.environ[DATA_VARIABLE]))
-
-
-@lru_cache(maxsize=4)
-def _read_published(folder: Path) -> tuple[Script, ...]:
-    """The story files of a folder that have a walkthrough. Raises UserError where there are none."""
-    with engine_import("Jericho", "jericho"):
-        from agentrm.environments.jericho_story import known_script
-    files = sorted(path for path in folder.glob("*.z[1-8]"))
-    scripts = tuple(script for path in files if (script := known_script(path, Jericho.max_steps)))
-    if not scripts:
-        raise UserError(
-            f"{DATA_VARIABLE}={folder} holds no story file (such as zork1.z5) that jericho can play through"
-        )
-    return scripts

@@ -7,7 +7,7 @@ import random
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from itertools import count
@@ -38,13 +38,10 @@ def generated_script(task: Task) -> Script:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as directory:
             made = _make(task, Path(directory))
-            fields = {name: value for name, value in asdict(made).items() if name != "path"}
-            (Path(directory) / "script.json").write_text(json.dumps(fields))
+            (Path(directory) / "script.json").write_text(json.dumps(made.fields()))
             (Path(directory) / "script.json").replace(script)
             made.path.replace(story)
-    fields = json.loads(script.read_text())
-    milestones = tuple(tuple((thing, column, value) for thing, column, value in each) for each in fields["milestones"])
-    return Script(story, fields["seed"], fields["goal"], tuple(fields["actions"]), milestones, fields["ends"])
+    return Script.of(story, json.loads(script.read_text()))
 
 
 def _make(task: Task, directory: Path) -> Script:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ _WIN = re.compile(r"\*\*\*[^*]*(the end|you (have )?won)[^*]*\*\*\*", re.IGNOREC
 _OVER = re.compile(r"would you like to restart", re.IGNORECASE)
 # A flag that one action sets on so many things is the story's bookkeeping.
 _MANY = 6
+_BY_NAME = {binding["rom"].partition(".")[0]: binding for binding in BINDINGS_DICT.values()}
+_BY_NAME |= {binding["name"]: binding for binding in BINDINGS_DICT.values()}
 _NO_TITLE = re.compile(r"[.!?:\"]$")
 
 
@@ -47,6 +50,18 @@ class Script:
     actions: tuple[str, ...]
     milestones: tuple[tuple[Fact, ...], ...]
     ends: bool
+
+    def fields(self) -> dict[str, Any]:
+        """All but the path, for JSON."""
+        return {name: value for name, value in asdict(self).items() if name != "path"}
+
+    @classmethod
+    def of(cls, path: Path, fields: Mapping[str, Any]) -> Script:
+        """The script whose `fields` were stored."""
+        milestones = tuple(
+            tuple((thing, column, value) for thing, column, value in each) for each in fields["milestones"]
+        )
+        return cls(path, fields["seed"], fields["goal"], tuple(fields["actions"]), milestones, fields["ends"])
 
 
 class Story:
@@ -146,16 +161,18 @@ def walk(path: Path, seed: int, actions: Iterable[str]) -> tuple[list[tuple[tupl
     return steps, won
 
 
-def known_script(path: Path, max_steps: int) -> Script | None:
-    """The script of a published story file: the first actions of the walkthrough that jericho has for it, or None.
+def known_script(path: Path, max_steps: int) -> Script:
+    """The script of a published story file: the first actions of the walkthrough that jericho has for it.
 
     The walkthrough is that of the same file, else of the game of that name; it may belong to another release, so that
-    only what it really does in this file becomes a milestone.
+    only what it really does in this file becomes a milestone. Raises ValueError for a file without one, or in which it
+    does nothing.
     """
-    known = {binding["name"]: binding for binding in BINDINGS_DICT.values()}
-    binding = known.get(path.stem.lower())
+    binding = BINDINGS_DICT.get(md5(path.read_bytes()).hexdigest()) or _BY_NAME.get(path.stem.lower())
     if binding is None:
-        return None
+        raise ValueError("no game that jericho knows")
+    if "walkthrough" not in binding:
+        raise ValueError("a game for which jericho has no walkthrough")
     seed = binding["seed"] or _OTHER_SEED
     actions = [action.lower() for action in binding["walkthrough"].split("/")[:max_steps]]
     steps, won = walk(path, seed, actions)
@@ -164,7 +181,7 @@ def known_script(path: Path, max_steps: int) -> Script | None:
         steps = steps[:useful]
     milestones = tuple(facts for facts, _ in steps if facts)
     if not milestones:
-        return None
+        raise ValueError("a story in which the walkthrough does nothing")
     places = dict.fromkeys(title for facts, text in steps if facts and (title := _title(text)))
     goal = f"Explore the story, find things and use them. Places to reach: {', '.join(places)}."
     return Script(path, seed, goal, tuple(actions[: len(steps)]), milestones, won)

@@ -67,10 +67,7 @@ def chosen_tasks(cls: type[Environment]) -> list[Task]:
     rounds = -(-TASKS // len(cls.kinds))
     kinds = cls.kinds if rounds > 1 else [cls.kinds[number * len(cls.kinds) // TASKS] for number in range(TASKS)]
     every = [
-        Task(cls.name, kind, "test", index)
-        for index in range(rounds)
-        for kind in kinds
-        if index < cls.size(kind, "test")
+        cls.task(kind, "test", index) for index in range(rounds) for kind in kinds if index < cls.size(kind, "test")
     ]
     return every[:TASKS]
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from agentrm.environments.base import Environment, Grade, Observation, Task, Turn
-from agentrm.environments.support import GENERATED_SIZES, check_kind, digest, engine_import
-from agentrm.errors import UserError
+from agentrm.environments.base import Grade, Observation, Task, Turn
+from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
+from agentrm.environments.support import digest, engine_import
 
 if TYPE_CHECKING:
     from agentrm.environments.pddl_engine import Problem
@@ -23,7 +22,14 @@ OFFICIAL = {"gripper": ("gripper", 20), "blocksworld": ("blockworld", 10), "barm
 CHECK, LOOK = "check valid actions", "look around"
 
 
-class PDDL(Environment):
+@cache
+def _published(folder: Path, kind: str, split: str) -> Published:
+    with engine_import("PDDL", "pddl"):
+        from agentrm.environments.pddl_official import published_problems
+    return published_problems(folder, kind)
+
+
+class PDDL(OfficialEnvironment):
     """Gripper, blocksworld, barman and tyreworld; a kind is a domain, a task one problem of it.
 
     Tasks are generated, and belong to the split that their content hashes to. The tests are AgentBoard's 60 problems
@@ -39,6 +45,7 @@ class PDDL(Environment):
     licence: ClassVar[str] = "GPL-3.0-or-later (pyperplan)"
     kinds: ClassVar[tuple[str, ...]] = tuple(OFFICIAL)
     max_steps: ClassVar[int] = 30
+    official: ClassVar[OfficialData] = OfficialData(DATA_VARIABLE, lambda _, split: split == "test", _published)
     snapshots: ClassVar[bool] = True
     instruction: ClassVar[str] = (
         "You act in a small world until all conditions of a goal hold at the same time. The first message says how "
@@ -83,14 +90,10 @@ class PDDL(Environment):
         self._state: frozenset[int] = frozenset()
         self._reached = 0
 
-    @classmethod
-    def size(cls, kind: str, split: str) -> int:
-        check_kind(cls.name, cls.kinds, kind, split)
-        return len(_official_files(kind)) if _is_official(split) else GENERATED_SIZES[split]
-
     def reset(self, task: Task) -> Observation:
         self.check(task)
-        self._start(task, _problem(task, _official_files(task.kind)[task.index] if _is_official(task.split) else None))
+        entry = self.entry(task)
+        self._start(task, _problem(task, entry.path if entry else None))
         language, problem = self._language, self._live
         goal = " ".join(language.fact(problem.facts[number]) for number in sorted(problem.goals))
         return Observation(
@@ -172,30 +175,9 @@ class PDDL(Environment):
 
 @lru_cache(maxsize=256)
 def _problem(task: Task, path: Path | None) -> Problem:
-    """The grounded problem of a task: of an official file, or generated. Raises UserError for a file that is none."""
+    """The grounded problem of a task: of an official file, or generated."""
     from agentrm.environments.pddl_engine import Problem
     from agentrm.environments.pddl_generators import generated_problem
+    from agentrm.environments.pddl_official import read_problem_file
 
-    if path is None:
-        return Problem.parse(task.kind, generated_problem(task))
-    try:
-        problem = Problem.parse(task.kind, path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if problem.goals <= problem.initial:
-        raise UserError(f"{path} asks for nothing: its goal holds at the start")
-    return problem
-
-
-def _is_official(split: str) -> bool:
-    return split == "test" and bool(os.environ.get(DATA_VARIABLE))
-
-
-def _official_files(kind: str) -> list[Path]:
-    """AgentBoard's test problems of a kind. Raises UserError for a folder without them."""
-    folder, count = OFFICIAL[kind]
-    path = Path(os.environ[DATA_VARIABLE]) / folder
-    found = sorted(path.glob("*.pddl"))[:count]
-    if not found:
-        raise UserError(f"{DATA_VARIABLE}: there is no {path}/*.pddl; name AgentBoard's pddlgym/pddl, or unset it")
-    return found
+    return read_problem_file(task.kind, path) if path else Problem.parse(task.kind, generated_problem(task))

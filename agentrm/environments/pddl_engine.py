@@ -1,8 +1,7 @@
-"""STRIPS problems by pyperplan: its parser reads them, its grounder makes states and operators, its search plans."""
+"""STRIPS problems by pyperplan: its parser reads domains, its grounder makes states and operators, its search plans."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +15,8 @@ from pyperplan.heuristics.relaxation import hFFHeuristic
 from pyperplan.pddl.parser import Parser
 from pyperplan.task import Operator
 from pyperplan.task import Task as PlanningTask
+
+from agentrm.environments.pddl_reader import read_problem
 
 EVALUATIONS = 600
 WEIGHT = 3
@@ -42,17 +43,9 @@ class Problem:
 
     @classmethod
     def parse(cls, domain: str, text: str) -> Problem:
-        """Read a problem of one of our domains. Raises ValueError for text that is no such problem."""
-        parser = Parser(None)
-        # Some published problems close one bracket too many.
-        parser.probInput = re.sub(r"\)\s*$", "", text) if text.count(")") > text.count("(") else text
-        try:
-            problem = parser.parse_problem(_domain(domain), read_from_file=False)
-            if unknown := {atom.name for atom in problem.initial_state + problem.goal} - set(problem.domain.predicates):
-                raise ValueError(f"it has no {', '.join(sorted(unknown))}")
-            task = ground(problem, remove_statics_from_initial_state=False, remove_irrelevant_operators=False)
-        except Exception as error:
-            raise ValueError(f"no problem of the domain {domain}: {error}") from error
+        """Read a problem of one of our domains. Raises ValueError, with the line, for text that is no such problem."""
+        problem = read_problem(text, _domain(domain))
+        task = ground(problem, remove_statics_from_initial_state=False, remove_irrelevant_operators=False)
         effective = [operator for operator in task.operators if operator.add_effects or operator.del_effects]
         changing = task.goals.union(*(each.preconditions | each.add_effects | each.del_effects for each in effective))
         names = sorted(changing)

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass, field
 
 from agentrm.environments.pddl_engine import Atom
+from agentrm.environments.pddl_reader import WORD
 
 _PLACE = re.compile(r"<[^>]*>")
-_WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Language:
 
         The first word that is an action counts, and the names of objects in their order; all other words are free.
         """
-        words = _WORD.findall(text.lower())
+        words = WORD.findall(text.lower())
         verbs = [self.aliases.get(word, word) for word in words]
         verb = next((word for word in verbs if word in arity), None)
         if verb is None:

@@ -34,6 +34,14 @@ class Perturbed(Environment):
     def size(cls, kind: str, split: str) -> int:
         return cls.base.size(kind, split)
 
+    @classmethod
+    def data(cls, kind: str, split: str) -> str:
+        return cls.base.data(kind, split)
+
+    @classmethod
+    def size_of(cls, task: Task) -> int:
+        return cls.base.size_of(task)
+
     def reset(self, task: Task) -> Observation:
         return self._show(self._inner.reset(replace(task, environment=self.base.name)))
 

@@ -21,7 +21,7 @@ def play(name: str, kind: str, split: str, index: int, seed: int, console: Conso
     task that does not exist.
     """
     environment = environment_class(name)
-    task = Task(name, kind, split, index, seed)
+    task = environment.task(kind, split, index, seed)
     pool = SessionPool(max_sessions=1)
     try:
         first = pool.observe(task, ())

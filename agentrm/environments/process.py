@@ -1,4 +1,7 @@
-"""A child process that runs environments: calls go out in lists, answers come back one by one, nothing outlives it."""
+"""Child processes that may die: what is sent is answered with a deadline, and nothing outlives them.
+
+`EnvironmentProcess` runs environments; its calls go out in lists, and answers come back one by one.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import ctypes
 import gc
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -32,22 +36,24 @@ _PR_SET_CHILD_SUBREAPER = 36
 # The child gets the parent's import path before it imports anything of ours.
 _CHILD = (
     "import sys, json; sys.path = json.loads(sys.argv[1]); "
-    "from agentrm.environments.process import serve; serve(int(sys.argv[2]), int(sys.argv[3]))"
+    "from agentrm.environments.process import start; start(*sys.argv[2:])"
 )
 
 
-class EnvironmentProcess:
-    """A SessionPool in a process of its own, with a temporary directory of its own; ready when made.
+class ChildProcess:
+    """A function in a process of its own, with a temporary directory of its own; ready when made.
 
-    Raises EnvironmentFailure, after the end of the process, when it dies or exceeds a deadline.
+    `target` is "module:function", which gets the child's end of the connection and `arguments`; it is ready when it
+    has sent something, and ends when it receives None. Raises EnvironmentFailure, after the end of the process, when
+    it dies or exceeds a deadline.
     """
 
-    def __init__(self, max_sessions: int) -> None:
+    def __init__(self, target: str, *arguments: str) -> None:
         self._connection, far_end = Pipe()
         self._temporary = tempfile.TemporaryDirectory(prefix="agentrm-environments-", ignore_cleanup_errors=True)
         # A session of its own: its whole group can be killed, and the terminal's Ctrl-C is for the parent alone.
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, json.dumps(sys.path), str(far_end.fileno()), str(max_sessions)],
+            [sys.executable, "-c", _CHILD, json.dumps(sys.path), str(far_end.fileno()), target, *arguments],
             pass_fds=[far_end.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -62,24 +68,24 @@ class EnvironmentProcess:
         """Whether it can take calls. Only for when no answer is due: what can be read then is its end."""
         return not self._connection.closed and not self._connection.poll(0)
 
-    def send(self, calls: list[Call]) -> None:
-        """Hand over calls; each has its answer in `receive`, in order."""
+    def send(self, message: Any) -> None:
+        """Hand over what the child is to do; its answers come by `receive`, in order."""
         try:
-            self._connection.send(calls)
+            self._connection.send(message)
         except OSError as error:
             self._fail("environment process died", error)
 
-    def receive(self, deadline_s: float) -> Answer:
+    def receive(self, deadline_s: float) -> Any:
         """The next answer, if it comes within the deadline."""
         try:
             if self._connection.poll(deadline_s):
                 return self._connection.recv()
         except (EOFError, OSError) as error:
             self._fail("environment process died", error)
-        return self._fail(f"environment timed out after {deadline_s:g} s", None)
+        return self._fail(f"environment timed out after {deadline_s:g} s", TimeoutError())
 
     def close(self) -> None:
-        """Let the environments close themselves, then end what is left. May be called twice."""
+        """Let the child finish by itself, then end what is left. May be called twice."""
         with suppress(OSError, EOFError):
             self._connection.send(None)
             if self._connection.poll(CLOSE_DEADLINE_S):
@@ -101,9 +107,16 @@ class EnvironmentProcess:
         self._connection.close()
         self._temporary.cleanup()
 
-    def _fail(self, text: str, cause: BaseException | None) -> Any:
+    def _fail(self, text: str, cause: BaseException) -> Any:
         self.kill()
         raise EnvironmentFailure(text) from cause
+
+
+class EnvironmentProcess(ChildProcess):
+    """A SessionPool in a process of its own: `send` takes a list of calls, each of which has its answer."""
+
+    def __init__(self, max_sessions: int) -> None:
+        super().__init__("agentrm.environments.process:serve", str(max_sessions))
 
 
 def value_of(answer: Answer) -> Any:
@@ -114,11 +127,15 @@ def value_of(answer: Answer) -> Any:
     return value
 
 
-def serve(descriptor: int, max_sessions: int) -> None:
-    """The child's loop: the connection brings lists of calls, each answered by itself; None or its end is the end."""
+def start(descriptor: str, target: str, *arguments: str) -> None:
+    """The child's beginning: see `ChildProcess`."""
     _tie_to_parent()
-    connection = Connection(descriptor)
-    pool = SessionPool(max_sessions)
+    pkgutil.resolve_name(target)(Connection(int(descriptor)), *arguments)
+
+
+def serve(connection: Connection, max_sessions: str) -> None:
+    """The child's loop: the connection brings lists of calls, each answered by itself; None or its end is the end."""
+    pool = SessionPool(int(max_sessions))
 
     def perform(method: str, *arguments: Any) -> Any:
         return pool.counters if method == "counters" else getattr(pool, method)(*arguments)

@@ -8,10 +8,11 @@ A package adds its own with one line in its pyproject.toml:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from agentrm.environments.base import SPLITS, Environment, Task
+from agentrm.environments.base import OFFICIAL, SPLITS, Environment, Task
 from agentrm.environments.perturbations import MARK, perturbed
 from agentrm.errors import UserError
 
@@ -56,25 +57,42 @@ def base_name(name: str) -> str:
     return name.partition(MARK)[0]
 
 
+def data_variables() -> dict[str, str]:
+    """The variables that name official data here, with absolute paths, for processes in other places."""
+    named = {}
+    for name in names():
+        with suppress(UserError):
+            if (official := getattr(_base_class(name), "official", None)) and (folder := official.folder):
+                named[official.variable] = str(folder)
+    return named
+
+
 def find_task(name: str, seed: int) -> Task:
-    """The task of an id such as `babyai.goto_local.test.3`; one that ends in another number has that seed.
+    """The task of an id such as `babyai.goto_local.test.3`; one that ends in another number has that seed, one that
+    ends in the identity of official data is of that data.
 
     Raises UserError that says which part names nothing.
     """
     parts = name.split(".")
-    if len(parts) > 4 and parts[-2].isdigit() and parts[-1].isdigit():
-        seed = int(parts.pop())
+    ending = ""
+    if len(parts) > 4 and parts[-2].isdigit() and (parts[-1].isdigit() or parts[-1].startswith(OFFICIAL)):
+        ending = parts.pop()
     if len(parts) < 4 or not parts[-1].isdigit():
         raise UserError(f"{name} is no task: write environment.kind.split.index, such as babyai.goto_local.test.3")
-    environment, *kind, split, index = parts
-    task = Task(environment, ".".join(kind), split, int(index), seed)
+    environment, *kinds, split, index = parts
+    kind = ".".join(kinds)
     cls = environment_class(environment)
-    if task.kind not in cls.kinds:
+    if kind not in cls.kinds:
         raise UserError(f"{name} is no task: {environment} has the kinds {', '.join(cls.kinds)}")
     if split not in SPLITS:
         raise UserError(f"{name} is no task: the split must be one of {', '.join(SPLITS)}")
-    if task.index >= (size := cls.size(task.kind, split)):
-        raise UserError(f"{name} is no task: {environment} has {size} of {task.kind} in {split}")
+    if ending.isdigit():
+        task = Task(environment, kind, split, int(index), int(ending))
+    else:
+        task = cls.task(kind, split, int(index), seed)
+    if ending.startswith(OFFICIAL) and ending != task.data:
+        raise UserError(f"{name} is no task: {environment}'s tasks here are of {task.data or 'no official data'}")
+    cls.check(task)
     return task
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from agentrm.environments.base import Environment, Grade, Observation, Task, Turn
-from agentrm.environments.support import GENERATED_SIZES, check_kind, digest, engine_import
-from agentrm.errors import UserError
+from agentrm.environments.base import Grade, Observation, Task, Turn
+from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
+from agentrm.environments.support import digest, engine_import
 
 if TYPE_CHECKING:
     from agentrm.environments.webshop_catalogue import Catalogue
@@ -19,7 +18,13 @@ DATA_VARIABLE = "WEBSHOP_DATA"
 CATEGORIES = ("beauty", "electronics", "fashion", "garden", "grocery")
 
 
-class WebShop(Environment):
+def _published(folder: Path, kind: str, split: str) -> Published:
+    with engine_import("WebShop", "webshop"):
+        from agentrm.environments.webshop_official import published_goals
+    return published_goals(folder, kind, split)
+
+
+class WebShop(OfficialEnvironment):
     """A kind is one of the shop's five categories; each task asks for a product of it.
 
     The shop is WebShop's own when the environment variable WEBSHOP_DATA names the data folder of its project
@@ -38,6 +43,7 @@ class WebShop(Environment):
     licence: ClassVar[str] = "Apache-2.0 (its libraries: MIT, BSD or Apache-2.0)"
     kinds: ClassVar[tuple[str, ...]] = CATEGORIES
     max_steps: ClassVar[int] = 10
+    official: ClassVar[OfficialData] = OfficialData(DATA_VARIABLE, lambda *_: True, _published)
     snapshots: ClassVar[bool] = True
     instruction: ClassVar[str] = (
         "You are in a web shop and have to buy what the instruction asks for. Actions: search[<keywords>] and "
@@ -94,16 +100,6 @@ class WebShop(Environment):
         self._goal: Goal | None = None
         self._session: Session = webshop_pages.Session()
         self._milestones = 0
-
-    @classmethod
-    def size(cls, kind: str, split: str) -> int:
-        check_kind(cls.name, cls.kinds, kind, split)
-        folder = _official_data()
-        if folder is None:
-            return GENERATED_SIZES[split]
-        with engine_import("WebShop", "webshop"):
-            from agentrm.environments import webshop_official
-        return len(webshop_official.official_shop(folder).goals.get((kind, split), []))
 
     def reset(self, task: Task) -> Observation:
         self.check(task)
@@ -174,12 +170,13 @@ class WebShop(Environment):
         return self._goal
 
     def _open(self, task: Task, session: Session, milestones: int) -> None:
-        folder = _official_data()
-        if folder is None:
+        goal = self.entry(task)
+        if goal is None:
             self._catalogue, self._goal = self._generator.catalogue(), self._generator.generated_goal(task)
         else:
-            shop = self._official.official_shop(folder)
-            self._catalogue, self._goal = shop.catalogue, shop.goals[task.kind, task.split][task.index]
+            folder = self.official.folder
+            assert folder is not None
+            self._catalogue, self._goal = self._official.official_shop(folder).catalogue, goal
         self._task, self._session, self._milestones = task, session, milestones
 
     def _page(self) -> str:
@@ -211,13 +208,3 @@ class WebShop(Environment):
         for action in actions:
             self.step(action)
         return len(actions) <= self.max_steps and self.grade().success
-
-
-def _official_data() -> Path | None:
-    """The folder of the official data, if the user has named one. Raises UserError when it does not exist."""
-    path = os.environ.get(DATA_VARIABLE)
-    if not path:
-        return None
-    if not Path(path).is_dir():
-        raise UserError(f"{DATA_VARIABLE}={path} is no folder: name WebShop's data folder, or unset the variable")
-    return Path(path)

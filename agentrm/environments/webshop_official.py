@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +14,9 @@ from typing import Any
 import ijson
 
 from agentrm.environments.base import SPLITS
+from agentrm.environments.official import Published, announce, identity
 from agentrm.environments.support import derive_seed
+from agentrm.environments.webshop import DATA_VARIABLE
 from agentrm.environments.webshop_catalogue import Catalogue, Product
 from agentrm.environments.webshop_goals import Goal, price_limit
 from agentrm.errors import UserError
@@ -25,14 +27,20 @@ TEST_GOALS, VALID_GOALS = 500, 1000
 _LONGEST_ASIN = 10
 _PATH_MARK = "\u203a"
 _DEFAULT_PRICE = 100.0
+_SAMPLE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class OfficialShop:
-    """The official catalogue, and its goals by (category, split) in the original's order."""
+    """The official catalogue, and its goals by (category, split) in the original's order.
+
+    `identity` tells it from other shops; `left_out` says why a record of the files is not in it.
+    """
 
     catalogue: Catalogue
     goals: dict[tuple[str, str], list[Goal]]
+    identity: str
+    left_out: dict[str, str]
 
 
 @lru_cache(maxsize=1)
@@ -41,39 +49,63 @@ def official_shop(folder: Path) -> OfficialShop:
 
     With several sizes in the folder the first by name is read, which is the full one. With human instructions the
     goals are those, else the synthetic ones of the attributes' file, one for each choice of options. Prices of
-    products with a price range and price limits are drawn, as in the original, but by seed. Raises UserError for a
-    missing file, text that is no JSON, and records without a needed field.
+    products with a price range and price limits are drawn, as in the original, but by seed. A record without a needed
+    field is left out. Raises UserError for a missing file, text that is no JSON, and a shop without goals.
     """
     products_path, attributes_path = _file(folder, "items_shuffle"), _file(folder, "items_ins_v2")
+    human_path = folder / "items_human_ins.json"
+    left_out: dict[str, str] = {}
     attributes = {asin: record for _, asin, record in _records(attributes_path, keyed=True)}
     products: dict[str, Product] = {}
     for number, _, record in _records(products_path, keyed=False):
         try:
-            product = _product(record, attributes.get(record["asin"], {}).get("attributes", []))
+            product = _product(record, attributes)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{products_path}: product {number} cannot be read: {error!r}") from error
+            left_out[f"{products_path.name}: product {number}"] = f"cannot be read ({error!r})"
+            continue
         if product.asin != "nan" and len(product.asin) <= _LONGEST_ASIN:
             products.setdefault(product.asin, product)
-    human_path = folder / "items_human_ins.json"
     if human_path.is_file():
         human = {asin: record for _, asin, record in _records(human_path, keyed=True) if asin in products}
-        goals = _goals(human_path, products, human, _human_goals)
+        goals = _goals(human_path, products, human, _human_goals, left_out)
     else:
-        goals = _goals(attributes_path, products, attributes, _synthetic_goals)
+        goals = _goals(attributes_path, products, attributes, _synthetic_goals, left_out)
+    announce(DATA_VARIABLE, folder, len(products) + len(goals), left_out)
+    if not goals:
+        raise UserError(f"{DATA_VARIABLE}={folder} holds no product with an instruction that can be used")
     Random(SHUFFLE_SEED).shuffle(goals)
     ends = {"test": TEST_GOALS, "valid": TEST_GOALS + VALID_GOALS, "train": len(goals)}
     found: dict[tuple[str, str], list[Goal]] = {}
     for number, goal in enumerate(goals):
         split = next(split for split in reversed(SPLITS) if number < ends[split])
         found.setdefault((products[goal.asin].category, split), []).append(goal)
-    return OfficialShop(Catalogue(list(products.values())), found)
+    read = [path for path in (products_path, attributes_path, human_path) if path.is_file()]
+    name = identity([_sample(path) for path in read])
+    return OfficialShop(Catalogue(list(products.values())), found, name, left_out)
+
+
+def published_goals(folder: Path, kind: str, split: str) -> Published:
+    """The goals of a category in a split; see `official_shop`."""
+    shop = official_shop(folder)
+    return Published(tuple(shop.goals.get((kind, split), ())), shop.identity, shop.left_out)
 
 
 def _file(folder: Path, stem: str) -> Path:
-    found = sorted(folder.glob(f"{stem}*.json"))
+    found = sorted(path for path in folder.glob(f"{stem}*.json") if path.is_file())
     if not found:
-        raise UserError(f"WEBSHOP_DATA={folder} holds no {stem}*.json: run WebShop's setup.sh, or unset the variable")
+        raise UserError(
+            f"{DATA_VARIABLE}={folder} holds no {stem}*.json: run WebShop's setup.sh, or unset the variable"
+        )
     return found[0]
+
+
+def _sample(path: Path) -> tuple[int, bytes, bytes]:
+    """What tells a file from others without reading gigabytes: its size, beginning and end."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        begins = file.read(_SAMPLE_BYTES)
+        file.seek(max(0, size - _SAMPLE_BYTES))
+        return size, begins, file.read()
 
 
 def _records(path: Path, keyed: bool) -> Iterator[tuple[int, str, Any]]:
@@ -87,49 +119,62 @@ def _records(path: Path, keyed: bool) -> Iterator[tuple[int, str, Any]]:
         raise UserError(f"{path} is no valid JSON: {error}") from error
 
 
-def _product(record: dict[str, Any], attributes: list[str]) -> Product:
+def _product(record: dict[str, Any], attributes: dict[str, Any]) -> Product:
     features = record["small_description"]
     prices = [float(re.sub(r"[^\d.]", "", price)) for price in (record.get("pricing") or "").split("$")[1:]][:2]
     low, high = (prices[0], prices[-1]) if prices else (_DEFAULT_PRICE, _DEFAULT_PRICE)
     return Product(
-        asin=record["asin"],
-        title=record["name"],
-        category=record["category"],
+        asin=_text(record["asin"]),
+        title=_text(record["name"]),
+        category=_text(record["category"]),
         query=record["query"].lower().strip(),
         path=tuple(part.strip() for part in record["product_category"].split(_PATH_MARK)),
-        description=record["full_description"] or "",
-        features=tuple(features if isinstance(features, list) else [features]),
+        description=_text(record["full_description"] or ""),
+        features=_texts(features if isinstance(features, list) else [features]),
         options={
             name.lower(): tuple(value["value"].strip().replace("/", " | ").lower() for value in values)
             for name, values in (record.get("customization_options") or {}).items()
             if values is not None
         },
-        attributes=tuple(attributes),
+        attributes=_texts(attributes.get(record["asin"], {}).get("attributes", [])),
         price=Random(derive_seed("webshop price", record["asin"])).uniform(low, high),
         price_tag=f"${low}" if len(prices) < 2 else f"${low} to ${high}",
     )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no text")
+    return value
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r:.40} is no list")
+    return tuple(map(_text, values))
 
 
 def _goals(
     path: Path,
     products: dict[str, Product],
     instructions: dict[str, Any],
-    read: Callable[[Product, Any], Iterator[Goal]],
+    read: Callable[[Product, Any], Iterable[Goal]],
+    left_out: dict[str, str],
 ) -> list[Goal]:
     """The goals of all products in their order; `read` makes those of one product from its instructions."""
     goals: list[Goal] = []
     for asin, product in products.items():
         try:
-            goals += read(product, instructions.get(asin) or [])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: instructions of {asin} cannot be read: {error!r}") from error
+            goals += [*read(product, instructions.get(asin) or [])]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            left_out[f"{path.name}: instructions of {asin}"] = f"cannot be read ({error!r})"
     return goals
 
 
 def _human_goals(product: Product, records: list[dict[str, Any]]) -> Iterator[Goal]:
     for number, record in enumerate(records):
         if record["instruction_attributes"]:
-            text, options = record["instruction"].strip("."), tuple(record["instruction_options"])
+            text, options = record["instruction"].strip("."), _texts(record["instruction_options"])
             yield _goal(product, number, text, record["instruction_attributes"], options)
 
 
@@ -151,7 +196,7 @@ def _goal(product: Product, number: int, text: str, attributes: list[str], optio
         title=product.title,
         query=product.query,
         path=product.path,
-        attributes=tuple(attributes),
+        attributes=_texts(attributes),
         options=options,
         price_upper=price_upper,
     )

@@ -36,12 +36,14 @@ _AXES = {
 
 
 def gather(runs: Mapping[str, RunDirectory], config: Config, by_kind: bool) -> pd.DataFrame:
-    """The episodes of finished variants with columns `variant`, `test` (a group of tasks, or an environment or kind),
-    `pair` (the task in its base wording) and `states` (those that the reward model has learned from).
+    """The episodes of finished variants, but for failures of an environment, with columns `variant`, `test` (a group of
+    tasks, or an environment or kind), `pair` (the task in its base wording) and `states` (those that the reward model
+    has learned from).
     """
     frames = []
     for variant, run in runs.items():
         found = pq.read_table(run.path("evaluation") / "episodes.parquet").to_pandas()
+        found = found[found["error"] == ""]
         frames.append(found.assign(variant=variant, states=float(run.metrics("train").get("states", nan))))
     episodes = pd.concat(frames, ignore_index=True)
     unit = episodes["environment"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from agentrm.evaluation.plots import (
     outcome_bars,
     uses_reward_model,
 )
+from agentrm.provenance import describe_data
 from agentrm.run import RunDirectory
 from agentrm.training.recorder import EVENTS
 
@@ -70,7 +72,7 @@ def write_report(episodes: pa.Table, output: Path, config: Config, directory: Ru
     facts = _facts(config, directory)
     quality = directory.metrics("train").get("held_out", {})
     frame = episodes.to_pandas()
-    notes = _notes(config, table) + judge_notes(frame) + refusal_notes(frame) + quality_table.verdicts(quality)
+    notes = _notes(config, episodes) + judge_notes(frame) + refusal_notes(frame) + quality_table.verdicts(quality)
     (output / "report.md").write_text(_markdown(groups, facts, notes, quality))
     losses = fit_losses(directory)
     (output / "report.html").write_text(_html(groups, environments.to_pylist(), facts, notes, losses, quality))
@@ -152,6 +154,8 @@ def _facts(config: Config, directory: RunDirectory) -> dict[str, str]:
         "run": Path(config.run).name,
         "policy": f"{model.source}, {model.action_format.value} actions, temperature {config.sampling.temperature:g}",
         "seed": str(config.seed),
+        "data": describe_data(directory.metrics("data")),
+        "tasks that their environment failed": _failed(directory),
         "reward model": _short(directory.metrics("train")),
         "seconds by stage": _short(directory.metrics("seconds")),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
@@ -159,12 +163,22 @@ def _facts(config: Config, directory: RunDirectory) -> dict[str, str]:
     return {name: text for name, text in facts.items() if text}
 
 
+def _failed(directory: RunDirectory) -> str:
+    """How many tasks the stages before the evaluation went without."""
+    demonstrations = directory.metrics("demonstrations").values()
+    failed = {
+        "demonstrations": sum(counts.get("environment_failure", 0) for counts in demonstrations),
+        "trees": directory.metrics("trees").get("failed", 0),
+    }
+    return ", ".join(f"{count:,.0f} for {stage}" for stage, count in failed.items() if count)
+
+
 def _short(values: Mapping[str, Any]) -> str:
     numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
     return ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in numbers.items())
 
 
-def _notes(config: Config, table: pa.Table) -> list[str]:
+def _notes(config: Config, episodes: pa.Table) -> list[str]:
     settings = config.evaluate
     notes = [
         f"Brackets: {settings.confidence:.0%} percentile bootstrap intervals over tasks, of {settings.bootstrap:,} "
@@ -181,9 +195,11 @@ def _notes(config: Config, table: pa.Table) -> list[str]:
             "Best of N, tokens of a search: on each task as many episodes as that search's policy tokens pay for. Its "
             "seconds leave out the turns that another method had sampled."
         )
-    failed = {row["group"]: row["failed"] for row in table.to_pylist() if row["failed"]}
+    failed = {
+        (row["group"], row["task"]) for row in episodes.select(["group", "task", "error"]).to_pylist() if row["error"]
+    }
     if failed:
-        text = ", ".join(f"{count} in {name}" for name, count in failed.items())
+        text = ", ".join(f"{count} in {name}" for name, count in sorted(Counter(group for group, _ in failed).items()))
         notes.append(f"Left out because the environment failed in some method: {text}.")
     return notes
 

@@ -8,6 +8,7 @@ import pytest
 
 from agentrm.config import changed, flatten, load
 from agentrm.errors import UserError
+from agentrm.provenance import describe_data
 from agentrm.run import _FREE, STAGES, RunDirectory, alike
 
 ALL = ["demonstrations", "policy", "trees", "reward_model"]
@@ -83,3 +84,40 @@ def test_an_evaluated_run_keeps_its_numbers(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"evaluate\.n=5, not 9"):
         RunDirectory.open(other, evaluated=True)
     RunDirectory.open(changed(config, ["evaluate.concurrency=2", "hosts.workers=1"]), evaluated=True)
+
+
+def test_a_run_keeps_the_data_that_it_was_made_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told by the files, wherever they lie; a run of other data lends nothing."""
+    pytest.importorskip("pyperplan")
+    problem = (
+        "(define (problem p) (:domain blocksworld-4ops) (:objects a b) (:init (arm-empty) (on-table a) (on-table b) "
+        "(clear a) (clear b)) (:goal (on {goal})))"
+    )
+    for name, goal in (("one", "a b"), ("copy", "a b"), ("other", "b a")):
+        (tmp_path / name / "blockworld").mkdir(parents=True)
+        (tmp_path / name / "blockworld" / "p1.pddl").write_text(problem.format(goal=goal))
+    (tmp_path / "one" / "blockworld" / "p0.pddl").write_text("; nothing")
+    monkeypatch.setenv("AGENTBOARD_PDDL", str(tmp_path / "one"))
+    tested = "tasks.held_in=[{environment: pddl, kinds: [blocksworld], split: test, count: 1}]"
+    trained = "tasks.demonstrations=[{environment: pddl, kinds: [blocksworld], count: 1}]"
+    config = load("quickstart", [f"run={tmp_path / 'run'}", tested, trained])
+    run = RunDirectory.open(config)
+    run.record_data()
+    with run.writing("demonstrations") as output:
+        (output / "x").write_text("")
+    data = run.metrics("data")
+    assert data["pddl"]["left_out"] == {"blockworld/p0.pddl": "line 1: it is empty"}
+    assert data["pddl"]["tasks"]["blocksworld.train"] == "generated"
+    told = describe_data(data)
+    assert told.startswith("pddl official-")
+    assert told.endswith(f" and generated (AGENTBOARD_PDDL={tmp_path / 'one'}, 1 entries left out)")
+    monkeypatch.setenv("AGENTBOARD_PDDL", str(tmp_path / "copy"))
+    RunDirectory.open(config).record_data()
+    again = changed(config, [f"run={tmp_path / 'again'}", f"reuse={tmp_path / 'run'}"])
+    assert RunDirectory.open(again).finished("demonstrations")
+    for name in ("other", ""):
+        monkeypatch.setenv("AGENTBOARD_PDDL", name and str(tmp_path / name))
+        with pytest.raises(UserError, match=r"pddl\.blocksworld\.test was of data official-.*/copy\), not (off|gen)"):
+            RunDirectory.open(config).record_data()
+    lent = changed(config, [f"run={tmp_path / 'lent'}", f"reuse={tmp_path / 'run'}"])
+    assert not RunDirectory.open(lent).finished("demonstrations")

@@ -22,6 +22,9 @@ from tests.servers import free_port, free_ports
 TINY = "tests/integration/tiny.yaml"
 KEY = "right-key"
 _MAZES = "tasks.demonstrations=[{environment: maze, kinds: [perfect_small], count: 4}]"
+_OFFICIAL = "{environment: pddl, kinds: [blocksworld], split: test, count: 1}"
+_BLOCKS = """(define (problem p) (:domain blocksworld-4ops) (:objects b1 b2) ; 1) two blocks
+(:init (arm-empty) (on-table b1) (on-table b2) (clear b1) (clear b2)) (:goal (on b2 b1)))"""
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +47,22 @@ def agentrm(user: dict[str, str], *arguments: str) -> subprocess.CompletedProces
     return subprocess.run(command, env=user, capture_output=True, text=True, timeout=300)
 
 
-def test_a_job_runs_on_the_cluster_and_its_log_is_here(head: dict[str, str], tmp_path: Path) -> None:
-    found = agentrm(head, "submit", "demonstrations", "--preset", TINY, f"run={tmp_path / 'run'}", _MAZES)
+def test_a_job_runs_on_the_cluster_with_the_users_data_and_its_log_is_here(
+    head: dict[str, str], tmp_path: Path
+) -> None:
+    """The head was started without the variable that names the data."""
+    (tmp_path / "data" / "blockworld").mkdir(parents=True)
+    (tmp_path / "data" / "blockworld" / "p1.pddl").write_text(_BLOCKS)
+    user = head | {"AGENTBOARD_PDDL": str(tmp_path / "data")}
+    both = f"{_MAZES[:-1]}, {_OFFICIAL}]"
+    found = agentrm(user, "submit", "demonstrations", "--preset", TINY, f"run={tmp_path / 'run'}", both)
     assert found.returncode == 0, found.stderr
     name = found.stdout.strip().splitlines()[-1]
-    assert "4 demonstrations of 4 tasks" in found.stdout
-    assert pq.read_table(tmp_path / "run" / "demonstrations").num_rows == 4
+    assert "5 demonstrations of 5 tasks" in found.stdout
+    rows = pq.read_table(tmp_path / "run" / "demonstrations").to_pylist()
+    assert [row["data"] for row in rows[:4]] == [""] * 4
+    assert rows[4]["data"].startswith("official-")
+    assert rows[4]["messages"][1]["content"].endswith("pickup b2")
     assert agentrm(head, "job", "status", name).stdout == "SUCCEEDED\n"
 
 

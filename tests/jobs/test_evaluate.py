@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from agentrm.config.schema import Aggregate, Config, Evaluation, Method
-from agentrm.errors import AgentRMError, InputRefused, ModelError, ModelUnavailable
-from agentrm.evaluation.metrics import BASELINE
+from agentrm.environments.base import Observation, Task
+from agentrm.errors import AgentRMError, EnvironmentFailure, InputRefused, ModelError, ModelUnavailable
+from agentrm.evaluation.metrics import BASELINE, summarise
+from agentrm.failures import Failures
 from agentrm.models.state import Proposal, State
-from jobs.evaluate import Evaluator, _evaluate, methods
+from jobs.evaluate import Evaluator, evaluate, methods, table_rows
 from tests.agentrm.search.toy import TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
 
 SETTINGS = Evaluation(n=4, width=2, branches=2, max_depth=9)
@@ -162,25 +166,71 @@ class Refusing(EvenPolicy):
         return await super().propose(state, n, seed=seed, greedy=greedy)
 
 
-def evaluated(error: AgentRMError, done: Path) -> None:
+def refused(error: AgentRMError, done: Path) -> None:
     todo = [("held-in", replace(TASK, index=index)) for index in range(3)]
-    asyncio.run(_evaluate(evaluator(SETTINGS, Refusing(error)), todo, str(done), concurrency=1))
+    failures = Failures(done / "failures")
+    asyncio.run(evaluate(evaluator(SETTINGS, Refusing(error)), todo, str(done), failures, concurrency=1))
 
 
 def test_a_task_that_the_model_does_not_answer_is_left_for_the_next_run(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="1 tasks failed for a model; run again to retry: no answer"):
-        evaluated(ModelError("no answer"), tmp_path)
+        refused(ModelError("no answer"), tmp_path)
     assert len(list(tmp_path.glob("*.json"))) == 2
 
 
 def test_a_model_that_answers_nobody_ends_the_evaluation(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match="wrong key"):
-        evaluated(ModelUnavailable("wrong key"), tmp_path)
+        refused(ModelUnavailable("wrong key"), tmp_path)
     assert len(list(tmp_path.glob("*.json"))) == 1
 
 
 def test_refused_states_are_counted_in_every_row(tmp_path: Path) -> None:
-    evaluated(InputRefused("filtered"), tmp_path)
+    refused(InputRefused("filtered"), tmp_path)
     rows = [row for file in sorted(tmp_path.glob("*.json")) for row in json.loads(file.read_text())]
     assert len(rows) == 3 * len(TODAY)
     assert all((row["refusals"] > 0) == row["task"].split(".")[3].startswith("1") for row in rows)
+
+
+class Failing(ToySessions):
+    """An environment whose tasks of some indices never work, or work the second time."""
+
+    def __init__(self, never: set[int], once: set[int] = frozenset()) -> None:
+        super().__init__()
+        self.never, self.once, self.starts = never, once, Counter[int]()
+
+    async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
+        if not actions:
+            self.starts[task.index] += 1
+        if task.index in self.never or (task.index in self.once and self.starts[task.index] == 1):
+            raise EnvironmentFailure(f"crash {task.index}")
+        return await super().observe(task, actions)
+
+
+def evaluated(folder: Path, sessions: Failing, todo: list[tuple[str, Task]]) -> Failures:
+    config = Config(evaluate=Evaluation(methods=[Method.greedy], n=2, max_depth=9))
+    config.model.instructions = False
+    judged = Evaluator(config, EvenPolicy(3), sessions, ToyGrader(), TrueValue(), LovesTheRight())
+    failures = Failures(folder / "failures")
+    asyncio.run(evaluate(judged, todo, str(folder / "done"), failures, 2))
+    return failures
+
+
+def test_a_task_that_fails_for_ever_is_counted_and_the_others_are_compared(tmp_path: Path) -> None:
+    todo = [("held-in", replace(TASK, index=index)) for index in range(4)]
+    sessions = Failing(never={0}, once={2})
+    failures = evaluated(tmp_path, sessions, todo)
+    assert failures.given_up == {todo[0][1].id: "crash 0"}
+    assert Failures(tmp_path / "failures").given_up == failures.given_up
+    labels = methods(Evaluation(methods=[Method.greedy], n=2))
+    rows = table_rows(todo, labels, str(tmp_path / "done"), failures.given_up)
+    assert [row["error"] for row in rows] == ["crash 0"] * len(labels) + [""] * 3 * len(labels)
+    table = summarise(pa.Table.from_pylist(rows), ["group"], resamples=10).to_pylist()
+    assert [row["method"] for row in table] == labels
+    assert {(row["tasks"], row["failed"]) for row in table} == {(3, 1)}
+
+
+def test_an_environment_that_fails_on_everything_is_an_error_and_no_result(tmp_path: Path) -> None:
+    todo = [("held-in", replace(TASK, index=index)) for index in range(2)]
+    with pytest.raises(EnvironmentFailure, match="all 2 tasks failed in their environment: crash"):
+        evaluated(tmp_path, Failing(never={0, 1}), todo)
+    assert evaluated(tmp_path, Failing(never=set()), todo).given_up == {}

@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import ray
@@ -48,7 +49,10 @@ def test_the_job_gets_the_configuration() -> None:
     assert seen[0].seed == 17
 
 
-def test_a_cluster_ends_with_its_block_and_hands_over_errors(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cluster_ends_with_its_block_and_hands_over_errors(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JERICHO_ROMS", "roms")
     config = Config(cluster=Cluster(cpus=3, object_store_gib=0.1))
 
     @ray.remote
@@ -68,6 +72,7 @@ def test_a_cluster_ends_with_its_block_and_hands_over_errors(capsys: pytest.Capt
         assert seen["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
         assert seen["OMP_NUM_THREADS"] == "1"
         assert seen["RAY_AUTH_MODE"] == "token"
+        assert seen["JERICHO_ROMS"] == str(Path("roms").absolute())
         assert execute(lambda _: ray.get(fail.remote()), "quickstart") == 2
         assert capsys.readouterr().err == "error: the file x is missing: make it\n"
     assert not ray.is_initialized()

@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import gc
 import tracemalloc
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
+
 from agentrm.config.schema import Measuring, Search
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Grade, Observation, Task
 from agentrm.environments.sessions import SessionPool
+from agentrm.errors import EnvironmentFailure
+from agentrm.failures import Failures
 from agentrm.models.state import Proposal, State
 from agentrm.search.mcts import TreeSearch
+from agentrm.search.tree import Node, Tree
 from jobs.progress import progress
-from jobs.trees import Work, largest_first, missing, spread
+from jobs.trees import Work, attempts, largest_first, missing, spread
 from tests.agentrm.search.toy import BARE
 
 TASKS = [Task("maze", "perfect_small", "train", index) for index in range(4)]
@@ -47,13 +53,51 @@ def test_all_lanes_work_until_none_is_left() -> None:
         await asyncio.sleep(0)
         running -= 1
         built.append(task)
-        return {"failed": "it broke"} if task.index == 3 else {"trees": len(numbers), "nodes": 5, "rollouts": 2}
+        return (
+            {"failed": EnvironmentFailure("it broke")}
+            if task.index == 3
+            else {"trees": len(numbers), "nodes": 5, "rollouts": 2}
+        )
 
     work = [(Task("maze", "perfect_small", "train", index), [0]) for index in range(20)]
     with progress("trees", 20) as bar:
         total = asyncio.run(spread(work, build, 6, bar))
     assert most == 6 and sorted(built) == [task for task, _ in work]
     assert total == {"failed": 1, "trees": 19, "nodes": 95, "rollouts": 38}
+
+
+def test_a_task_that_fails_for_ever_is_counted_and_never_tried_again(tmp_path: Path) -> None:
+    store, tried = TreeStore(tmp_path / "trees"), Counter[Task]()
+
+    async def build(task: Task, numbers: Sequence[int]) -> dict[str, Any]:
+        tried[task] += 1
+        for number in numbers:
+            if task == TASKS[0] or (task == TASKS[1] and number == 1 and tried[task] == 1):
+                return {"trees": number, "failed": EnvironmentFailure("it broke")}
+            store.write(Tree(task, [Node(-1, 0, "", visits=1)], number=number))
+        return {"trees": len(numbers)}
+
+    def grow() -> int:
+        failures = Failures(tmp_path / "failures")
+        todo = missing([task for task in TASKS if task.id not in failures.given_up], 2, store.finished())
+        total = asyncio.run(attempts(todo, build, 2, store, failures))
+        assert list(failures.given_up) == [TASKS[0].id]
+        return total["trees"]
+
+    assert grow() == 6
+    assert [tried[task] for task in TASKS] == [3, 2, 1, 1]
+    assert grow() == 0
+    assert tried[TASKS[0]] == 3
+
+
+def test_where_nothing_grows_no_failure_is_counted(tmp_path: Path) -> None:
+    async def build(task: Task, numbers: Sequence[int]) -> dict[str, Any]:
+        return {"failed": EnvironmentFailure("it broke")}
+
+    store, failures = TreeStore(tmp_path / "trees"), Failures(tmp_path / "failures")
+    with pytest.raises(EnvironmentFailure, match="all 4 tasks failed in their environment: it broke"):
+        asyncio.run(attempts(missing(TASKS, 1, set()), build, 2, store, failures))
+    assert failures.given_up == {} and not (tmp_path / "failures").exists()
 
 
 class Local:

@@ -175,6 +175,15 @@ def test_a_service_has_a_key_from_the_secret_and_the_nodes_that_it_needs(cluster
     assert container["envFrom"] == [{"secretRef": {"name": "agentrm-keys", "optional": True}}]
 
 
+def test_official_data_is_looked_for_where_it_is_here(cluster: Description, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JERICHO_ROMS", "/shared/roms")
+    spec = kuberay.ray_cluster(cluster, TARGET)["spec"]
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        validate(pod(group["template"]), KUBERNETES, strict=True)
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["env"] == [{"name": "JERICHO_ROMS", "value": "/shared/roms"}]
+
+
 def test_what_cannot_run_there_is_refused(cluster: Description) -> None:
     with pytest.raises(UserError, match="set run=/shared/runs/NAME"):
         manifests(cluster, "run=runs/first")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agentrm.environments import registry
+from agentrm.environments import registry, screening
 
 
 @pytest.fixture
@@ -21,6 +21,13 @@ def tricky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     forget()
     yield
     forget()
+
+
+@pytest.fixture(autouse=True)
+def no_stored_answers(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read of official data is kept for the test, not for the user."""
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr(screening, "user_cache_path", lambda _: cache)
 
 
 def forget() -> None:

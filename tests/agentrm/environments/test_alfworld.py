@@ -1,12 +1,14 @@
+import json
 import os
 import random
+import re
 import tarfile
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from agentrm.environments import Task, make
+from agentrm.environments import Task, environment_class, make
 
 if find_spec("alfworld") is None:  # not importorskip: the bare import sets ALFWORLD_DATA
     pytest.skip("ALFWorld is not installed", allow_module_level=True)
@@ -89,7 +91,7 @@ def test_official_games_load_and_their_walkthroughs_win(official: Path, monkeypa
     kinds = [kind for kind in environment.kinds if not kind.endswith("_small")]
     assert sum(environment.size(kind, "valid") for kind in kinds) == 140
     for kind in kinds:
-        assert environment.reset(Task("alfworld", kind, "valid", 0)).text.count("Your task is to: ") == 1
+        assert environment.reset(environment.task(kind, "valid", 0)).text.count("Your task is to: ") == 1
         actions = environment.expert_actions()
         assert actions, kind
         for action in actions:
@@ -99,13 +101,77 @@ def test_official_games_load_and_their_walkthroughs_win(official: Path, monkeypa
     environment.close()
 
 
+KIND, HEAT = "pick_and_place_simple", "pick_heat_then_place_in_recep"
+
+
+@pytest.fixture
+def copied(official: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of two official games of two kinds, to be changed."""
+    for kind in (KIND, HEAT):
+        game = min((official / "json_2.1.1" / "valid_seen").glob(f"{kind}-*/*/game.tw-pddl"))
+        target = tmp_path / game.relative_to(official)
+        target.parent.mkdir(parents=True)
+        target.write_bytes(game.read_bytes())
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path))
+    return tmp_path / "json_2.1.1" / "valid_seen"
+
+
+@pytest.mark.parametrize("written", ["put {0} in/on {1}", "put {0} on {1}", "lay {0} down", None])
+def test_demonstrations_of_games_with_old_walkthroughs(copied: Path, written: str | None) -> None:
+    (path,) = copied.glob(f"{KIND}-*/*/*")
+    game = json.loads(path.read_text())
+    present = game["walkthrough"]
+    assert sum(action.startswith("move ") for action in present) == 1
+    game["walkthrough"] = written and [
+        written.format(*match.groups()) if (match := re.match("move (.*) to (.*)", action)) else action
+        for action in present
+    ]
+    path.write_text(json.dumps(game))
+    environment = make("alfworld")
+    environment.reset(environment.task(KIND, "valid", 0))
+    actions = environment.expert_actions()
+    assert (actions == present) == bool(written and written.startswith("put"))
+    for action in actions:
+        observation = environment.step(action)
+    assert observation.done
+    environment.close()
+
+
+def test_games_count_by_the_rule_of_alfworld(copied: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (path,) = copied.glob(f"{KIND}-*/*/*")
+    game = json.loads(path.read_text())
+
+    def add(folder: str, text: str) -> None:
+        (copied / folder).mkdir(parents=True)
+        (copied / folder / "game.tw-pddl").write_text(text)
+
+    add(f"{KIND}-a/1", json.dumps(game | {"solvable": False}))
+    add(f"{KIND}-b/1", json.dumps({key: value for key, value in game.items() if key != "solvable"}))
+    add(f"{KIND}-c/1", json.dumps(game)[:5000])
+    add(f"{KIND}-d/1", json.dumps(game | {"grammar": "none"}))
+    add(f"{KIND}-e/1", json.dumps({"solvable": True}))
+    add(f"{KIND}-f/1", "[]")
+    add(f"{KIND}-AppleSliced-g/1", json.dumps(game))
+    add("pick_and_place_with_movable_recep-h/1", json.dumps(game))
+    add(f"{KIND}-i/1", json.dumps(game))
+    (copied / f"{KIND}-i/1/traj_data.json").write_text(json.dumps({"task_type": HEAT}))
+    environment = environment_class("alfworld")
+    assert [environment.size(kind, "valid") for kind in (KIND, HEAT)] == [1, 2]
+    left_out = environment.official.find(KIND, "valid").left_out
+    assert sorted(Path(name).parent.parent.name.split("-")[-1] for name in left_out) == list("abcdefgh")
+    (told,) = caplog.messages
+    assert "3 entries are used" in told
+    assert "2 x not marked as solvable" in told
+    assert "2 x with movable receptacles or sliced objects" in told
+
+
 def test_the_scripted_oracle_wins_official_games(official: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALFWORLD_DATA", str(official))
     environment = make("alfworld")
     from agentrm.environments.alfworld_games import scripted_plan
 
     for kind in environment.kinds[2:6:2]:
-        environment.reset(Task("alfworld", kind, "valid", 1))
+        environment.reset(environment.task(kind, "valid", 1))
         for action in scripted_plan(environment._game.problem, environment._engine.names):
             observation = environment.step(action)
             if observation.done:

@@ -81,10 +81,33 @@ def test_a_folder_without_stories_is_refused(environment, tmp_path: Path, monkey
         environment.size("adventure", "test")
 
 
+def test_odd_files_of_a_collection_are_left_out(
+    environment, roms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One cut short ends the interpreter, and with it the process that it runs in."""
+    zork = (roms / "zork1.z3").read_bytes()
+    files = {"zork1.z3": zork, "sherbet.z5": zork, "mine.z5": zork, "zork2.z3": zork[:30_000], "enter.z5": b""}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "zork3.z5").mkdir()
+    monkeypatch.setenv("JERICHO_ROMS", str(tmp_path))
+    found = environment.official.find("adventure", "test")
+    assert [entry.path.name for entry in found.entries] == ["zork1.z3"]
+    assert found.left_out == {
+        "enter.z5": "ends the program that reads it",
+        "mine.z5": "no game that jericho knows",
+        "sherbet.z5": "a game for which jericho has no walkthrough",
+        "zork2.z3": "ends the program that reads it",
+    }
+    assert environment.data("adventure", "test") in environment.task("adventure", "test", 0).id
+    (told,) = caplog.messages
+    assert "1 entries are used, left out are 2 x ends the program that reads it: enter.z5, zork2.z3; 1 x" in told
+
+
 def test_official_stories_are_played_to_the_last_milestone(environment, roms: Path) -> None:
     assert environment.size("adventure", "test") == 3
     for index in range(3):
-        task = Task("jericho", "adventure", "test", index)
+        task = environment.task("adventure", "test", index)
         assert "Places to reach: " in environment.reset(task).text
         actions = environment.expert_actions()
         assert 10 < len(actions) <= environment.max_steps
@@ -94,14 +117,14 @@ def test_official_stories_are_played_to_the_last_milestone(environment, roms: Pa
 
 
 def test_official_stories_can_be_restored(environment, roms: Path) -> None:
-    task = Task("jericho", "adventure", "test", 0)
+    task = environment.task("adventure", "test", 0)
     environment.reset(task)
     actions = environment.expert_actions()
     for action in actions[:10]:
         environment.step(action)
     state, expected = environment.snapshot(), (environment.fingerprint(), environment.grade())
     rest = [environment.step(action) for action in actions[10:]]
-    environment.reset(Task("jericho", "adventure", "test", 2))
+    environment.reset(environment.task("adventure", "test", 2))
     environment.restore(state)
     assert (environment.fingerprint(), environment.grade()) == expected
     assert [environment.step(action) for action in actions[10:]] == rest

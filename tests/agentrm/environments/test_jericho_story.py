@@ -1,10 +1,11 @@
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("jericho")
-from agentrm.environments.jericho_story import LOST, Story, _clean, holds, known_script, walk
+from agentrm.environments.jericho_story import LOST, Script, Story, _clean, holds, known_script, walk
 
 # Of Zork I's object table: the hero, the mailbox, and the places and the leaflet by their numbers.
 HOLDER = 32
@@ -65,7 +66,7 @@ def test_the_interpreter_is_out_of_reach(zork: Path, command: str, tmp_path: Pat
 
 def test_zorks_walkthrough_becomes_milestones(zork: Path) -> None:
     script = known_script(zork, max_steps=8)
-    assert script is not None
+    assert Script.of(zork, json.loads(json.dumps(script.fields()))) == script
     assert script.actions == ("n", "n", "u", "get egg", "d", "s", "e", "open window")
     # Back down and south makes nothing true that was not true before.
     assert len(script.milestones) == 6
@@ -84,7 +85,11 @@ def test_zorks_walkthrough_becomes_milestones(zork: Path) -> None:
 def test_a_file_without_a_walkthrough_has_no_script(zork: Path, tmp_path: Path) -> None:
     unknown = tmp_path / "unknown.z3"
     unknown.write_bytes(zork.read_bytes())
-    assert known_script(unknown, max_steps=8) is None
+    with pytest.raises(ValueError, match="no game that jericho knows"):
+        known_script(unknown, max_steps=8)
+    (tmp_path / "sherbet.z5").write_bytes(zork.read_bytes())
+    with pytest.raises(ValueError, match="jericho has no walkthrough"):
+        known_script(tmp_path / "sherbet.z5", max_steps=8)
 
 
 def test_a_death_is_the_end_as_jericho_has_it(zork: Path) -> None:

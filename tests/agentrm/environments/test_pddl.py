@@ -48,18 +48,18 @@ def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_example_is_what_the_engine_says(environment, official: Path) -> None:
-    observation = environment.reset(Task("pddl", "blocksworld", "test", 0))
+    observation = environment.reset(environment.task("blocksworld", "test", 0))
     for turn in environment.example:
         assert observation.text == turn.observation
         observation = environment.step(turn.action)
     assert observation.done
     assert observation.text.endswith("The goal is satisfied.")
-    environment.reset(Task("pddl", "blocksworld", "test", 0))
+    environment.reset(environment.task("blocksworld", "test", 0))
     assert environment.expert_actions() == [turn.action for turn in environment.example]
 
 
 def test_progress_counts_from_the_goals_that_hold_at_the_start(environment, official: Path) -> None:
-    environment.reset(Task("pddl", "tyreworld", "test", 0))
+    environment.reset(environment.task("tyreworld", "test", 0))
     assert environment.grade().progress == 0
     for action in ("open boot", "fetch pump from boot", "fetch r1 from boot"):
         assert not environment.step(action).done
@@ -87,7 +87,7 @@ def test_progress_is_the_best_so_far(environment) -> None:
 
 
 def test_messages(environment, official: Path) -> None:
-    environment.reset(Task("pddl", "blocksworld", "test", 0))
+    environment.reset(environment.task("blocksworld", "test", 0))
     start = environment.fingerprint()
     valid = "Valid actions are: pickup b1, unstack b3 from b2, check valid actions, look around."
     assert environment.step("Check valid actions.").text == valid
@@ -98,7 +98,7 @@ def test_messages(environment, official: Path) -> None:
 
 
 def test_changes_alone_are_shown_where_states_are_large(environment, official: Path) -> None:
-    environment.reset(Task("pddl", "tyreworld", "test", 0))
+    environment.reset(environment.task("tyreworld", "test", 0))
     assert environment.step("open boot").text == "boot is open."
     assert environment.step("jack-down the hub the-hub1").text == (
         "You cannot do that now. It needs: Hub the-hub1 is not on the ground."
@@ -118,9 +118,21 @@ def test_official_problems_are_the_tests(environment, official: Path) -> None:
     assert environment.size("tyreworld", "train") == 10_000
     with pytest.raises(UserError, match=r"there is no .*gripper"):
         environment.size("gripper", "test")
-    (official / "tyreworld" / "p01.pddl").write_text("nonsense")
-    with pytest.raises(UserError, match=r"p01.pddl cannot be read"):
-        environment.reset(Task("pddl", "tyreworld", "test", 0, 1))
-    (official / "tyreworld" / "p01.pddl").write_text(TYRES.replace("(inflated r1)", ""))
-    with pytest.raises(UserError, match="asks for nothing"):
-        environment.reset(Task("pddl", "tyreworld", "test", 0, 2))
+
+
+def test_problems_that_cannot_be_played_are_left_out_by_line_and_reason(
+    environment, official: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = official / "tyreworld"
+    (folder / "p00.pddl").write_text("nonsense")
+    (folder / "p02.pddl").write_text(TYRES.replace("(inflated r1)", ""))
+    (folder / "p03.pddl").write_bytes(b"\xef\xbb\xbf; caf\xe9 (1\r\n" + TYRES.replace("\n", "\r\n").encode())
+    (folder / "._p04.pddl").write_bytes(b"\x00\x05\x16\x07")
+    assert environment.size("tyreworld", "test") == 2
+    assert environment.reset(environment.task("tyreworld", "test", 0)) == environment.reset(
+        environment.task("tyreworld", "test", 1)
+    )
+    (told,) = caplog.messages
+    assert "2 entries are used" in told
+    assert "1 x line 1: nonsense stands outside of brackets: tyreworld/p00.pddl" in told
+    assert "1 x asks for nothing: its goal holds at the start: tyreworld/p02.pddl" in told

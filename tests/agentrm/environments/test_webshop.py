@@ -194,7 +194,7 @@ def test_requests_say_all_that_is_scored() -> None:
 def test_the_oracle_earns_the_full_reward(environment) -> None:
     for kind in environment.kinds:
         for index in range(20):
-            environment.reset(Task("webshop", kind, "test", index))
+            environment.reset(environment.task(kind, "test", index))
             actions = environment.expert_actions()
             assert 3 <= len(actions) <= environment.max_steps
             for action in actions:
@@ -375,15 +375,27 @@ def test_official_data_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("WEBSHOP_DATA", str(tmp_path))
     with pytest.raises(UserError, match=r"holds no items_shuffle\*.json"):
         environment.size("beauty", "test")
-    write_official(tmp_path, [{"asin": "B000000001"}], {})
-    with pytest.raises(UserError, match=r"items_shuffle_1000.json: product 0 cannot be read: KeyError"):
-        environment.size("beauty", "test")
-    write_official(tmp_path, [OFFICIAL_RECORD], {}, {"B000000001": [{"instruction": "i need it"}]})
-    with pytest.raises(UserError, match=r"items_human_ins.json: instructions of B000000001 cannot be read"):
-        environment.size("beauty", "test")
+    (tmp_path / "items_ins_v2_1000.json").write_text("{}")
     (tmp_path / "items_shuffle_1000.json").write_text("[{")
     with pytest.raises(UserError, match=r"items_shuffle_1000.json is no valid JSON"):
         environment.size("beauty", "test")
+    write_official(tmp_path, [OFFICIAL_RECORD], {})
+    with pytest.raises(UserError, match="holds no product with an instruction"):
+        environment.size("beauty", "test")
+
+
+def test_records_that_cannot_be_used_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    odd = [{"asin": "B000000002"}, 7, None, OFFICIAL_RECORD | {"name": None}, OFFICIAL_RECORD | {"asin": "B000000003"}]
+    asked = {"instruction": "i need it", "instruction_attributes": ["wool"], "instruction_options": []}
+    human = {"B000000001": [asked], "B000000003": [{"instruction": "i need it"}], "B000000002": [asked]}
+    attributes = {"B000000001": {"attributes": ["hand wash"]}, "B000000003": "none"}
+    sound = write_official(tmp_path, [*odd[:4], OFFICIAL_RECORD, {**odd[4], "asin": "B000000004"}], attributes, human)
+    shop = official_shop(sound)
+    assert list(shop.catalogue.products) == ["B000000001", "B000000004"]
+    assert [goal.asin for goals in shop.goals.values() for goal in goals] == ["B000000001"]
+    assert list(shop.left_out) == [f"items_shuffle_1000.json: product {number}" for number in range(4)]
+    (told,) = caplog.messages
+    assert "3 entries are used, left out are 1 x cannot be read (KeyError('small_description'))" in told
 
 
 @pytest.fixture
@@ -406,10 +418,10 @@ def test_the_official_thousand_products(environment, official: Path, monkeypatch
     assert sum(environment.size(kind, "valid") for kind in environment.kinds) == 1000
     solved = 0
     for kind in environment.kinds:
-        assert environment.reset(Task("webshop", kind, "test", 0)).text.startswith(
+        assert environment.reset(environment.task(kind, "test", 0)).text.startswith(
             "WebShop [SEP] Instruction: [SEP] Find"
         )
         for index in range(8):
-            environment.reset(Task("webshop", kind, "test", index))
+            environment.reset(environment.task(kind, "test", index))
             solved += bool(environment.expert_actions())
     assert solved >= 38

@@ -136,7 +136,10 @@ def test_episodes_are_gathered_by_group_or_by_kind(config: Config, tmp_path: Pat
     run = RunDirectory(tmp_path, config)
     columns = {"group": "held-in", "environment": "babyai+walk", "kind": "goto_local", "method": GREEDY}
     with run.writing("evaluation") as output:
-        rows = [columns | {"task": "babyai+walk.goto_local.test.3.0", "outcome": 1.0}]
+        rows = [
+            columns | {"task": "babyai+walk.goto_local.test.3.0", "outcome": 1.0, "error": ""},
+            columns | {"task": "babyai+walk.goto_local.test.4.0", "outcome": None, "error": "crash"},
+        ]
         pq.write_table(pa.Table.from_pylist(rows), output / "episodes.parquet")
     run.write_metrics("train", {"states": 12})
     (row,) = gather({"walk": run}, config, by_kind=False).to_dict("records")

@@ -201,6 +201,29 @@ def test_a_failed_environment_is_said(config: Config, directory: RunDirectory, o
     assert "environment failed in some method: 1 in held-in" in (output / "report.md").read_text()
 
 
+def test_what_environments_failed_and_which_data_was_used_is_said(
+    config: Config, directory: RunDirectory, output: Path
+) -> None:
+    """Also of a group in which nothing is left to compare."""
+    rows = [
+        row | {"outcome": None, "error": "crash"} if row["group"] != "held-in" else row
+        for row in episodes().to_pylist()
+    ]
+    directory.write_metrics(
+        "demonstrations", {"toy.kind": {"kept": 3, "environment_failure": 2}, "toy.other": {"kept": 1}}
+    )
+    directory.write_metrics("trees", {"failed": 4})
+    directory.write_metrics(
+        "data", {"toy": {"folder": "TOY=/toys", "tasks": {"kind.test": "official-1"}, "left_out": {"broken": "empty"}}}
+    )
+    metrics = write_report(pa.Table.from_pylist(rows), output, config, directory)
+    assert list(metrics) == ["held-in"]
+    text = (output / "report.md").read_text()
+    assert "environment failed in some method: 2 in held-out <kinds>" in text
+    assert "- tasks that their environment failed: 2 for demonstrations, 4 for trees\n" in text
+    assert re.search(r"^- data: toy official-[0-9a-f]{8} \(TOY=/toys, 1 entries left out\)$", text, re.MULTILINE)
+
+
 def test_the_console_shows_every_method(config: Config, directory: RunDirectory, output: Path) -> None:
     metrics = write_report(episodes(), output, config, directory)
     shown = io.StringIO()

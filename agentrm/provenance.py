@@ -1,0 +1,54 @@
+"""Which data a run's tasks are of: official data, where an environment's project publishes some, or generated tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agentrm.config.schema import Tasks
+from agentrm.environments import base_name, environment_class
+from agentrm.environments.official import OfficialEnvironment, identity
+
+_GENERATED = "generated"
+
+
+def used_data(chosen: Tasks) -> dict[str, Any]:
+    """By environment, of those with official data: its `folder` here ("" where there is none), the identity of the
+    `tasks` of each "kind.split", and by name why entries of the folder are `left_out`.
+    """
+    found: dict[str, Any] = {}
+    sets = (chosen.demonstrations, chosen.trees, chosen.held_in, chosen.held_out_kinds, chosen.held_out_environments)
+    for each in (each for group in sets for each in group):
+        cls = environment_class(base_name(each.environment))
+        if not issubclass(cls, OfficialEnvironment):
+            continue
+        folder = cls.official.folder
+        named = "" if folder is None else f"{cls.official.variable}={folder}"
+        used = found.setdefault(cls.name, {"folder": named, "tasks": {}, "left_out": {}})
+        for kind in each.kinds or cls.kinds:
+            published = cls.official.find(kind, each.split)
+            used["tasks"][f"{kind}.{each.split}"] = published.identity if published else _GENERATED
+            used["left_out"] |= published.left_out if published else {}
+    return found
+
+
+def other_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Which tasks are of other data than before, and of which; "" where none is."""
+    for name in before.keys() & now.keys():
+        old, new = before[name]["tasks"], now[name]["tasks"]
+        for tasks in old.keys() & new.keys():
+            if old[tasks] != new[tasks]:
+                return f"{name}.{tasks} was of data {old[tasks]} ({before[name]['folder'] or 'none'}), not {new[tasks]}"
+    return ""
+
+
+def describe_data(data: Mapping[str, Any]) -> str:
+    """The data of a run in one line."""
+    told = []
+    for name, used in data.items():
+        official = sorted(each for each in used["tasks"].items() if each[1] != _GENERATED)
+        kinds = [identity(official)] if official else []
+        kinds += [_GENERATED] if len(official) < len(used["tasks"]) else []
+        left_out = f", {len(used['left_out'])} entries left out" if used["left_out"] else ""
+        told.append(f"{name} {' and '.join(kinds)}" + (f" ({used['folder']}{left_out})" if official else ""))
+    return "; ".join(told)
