@@ -7,6 +7,7 @@ never becomes a special token, whatever it says.
 
 from __future__ import annotations
 
+import json
 import re
 import string
 from bisect import bisect_left
@@ -18,7 +19,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from jinja2 import Environment, TemplateError
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer
 
 from agentrm.errors import InputRefused, ModelError
 from agentrm.models.state import Message
@@ -33,7 +34,7 @@ _MARKS = "mark0mark", "mark1mark", "mark2mark"
 _PROBES = (
     ("go to box 12", "Thought: it is near\nAction: go", "you see 3 boxes", "take box 1", "done"),
     (" a \n", "\n b ", "", "", "\n\n", "<think>\nwhy\n</think>\n\nleft", "1 été 🙂 ", "  x", "\ty"),
-    ("Go", "<think>why</think>left", "<tool_response>\na wall\n</tool_response>", "right", "a door " * 400),
+    ("Go", "<think>why</think>left", "<tool_response>\na wall\n</tool_response>", "right", "a door " * 100),
 )
 """Texts of turns, after each of which the ids are compared with the template's own."""
 _ENDS = ("go", *(f"{character}a {character}" for character in string.printable for _ in range(2)))
@@ -123,9 +124,8 @@ class ChatTemplate:
             raise ModelError(
                 f"the tokenizer of {tokenizer.name_or_path} has no tokenizer.json: save it as a fast tokenizer"
             )
-        self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._tail = lru_cache(maxsize=16384)(Tail)
-        self._rename_special_tokens()
+        self._backend = self._rename_special_tokens()
         probes = [_conversation(*texts) for texts in _PROBES]
         opening = self._find_opening()
         for probe in probes:
@@ -140,8 +140,8 @@ class ChatTemplate:
         self._compare_with_the_whole(_conversation(*_ENDS))
 
     def turn(self, tail: Tail, place: Place, text: str) -> Turn:
-        """Add a turn to the conversation that ends with `tail`. Raises InputRefused when that changes the ids of the
-        tail, or when the template does not take the text.
+        """Add a turn to the conversation that ends with `tail`. Raises InputRefused when that changes what is there, or
+        when the template does not take the text.
         """
         whole = tail.text + self._text(place, text)
         ids, spans = self._encode(whole)
@@ -166,12 +166,12 @@ class ChatTemplate:
         """The ids of a conversation's tail and of what asks for the agent's turn."""
         return self._encode(tail.text + self._opening)[0]
 
-    @property
     def stop_ids(self) -> list[int]:
         """The tokens that end an agent's turn. Raises ModelError when none does, or when what a policy writes that
         writes turns as the template does would be read as something else.
         """
         found = set()
+        said = self._read(self._encode(_MARKS[1])[0])
         state = self.turn(START, "first", _MARKS[0]).tail
         for place in ("agent", "last"):
             ids, agent, tail = self.turn(state, place, _MARKS[1])
@@ -179,48 +179,37 @@ class ChatTemplate:
             *words, end = [token for token, written in pairs if written]
             if end not in self._added:
                 raise self._refusal("ends an answer with no token of its own, so a policy would not stop")
-            read = self._tokenizer.decode(words, skip_special_tokens=True).strip()
-            if read != _MARKS[1]:
-                raise self._refusal(f"adds to an answer: a policy that says {_MARKS[1]!r} would be read as {read!r}")
+            if self._read(words) != said:
+                raise self._refusal(f"adds to an answer: a policy that says {said!r} would say {self._read(words)!r}")
             found.add(end)
         return sorted(found)
 
-    def _rename_special_tokens(self) -> None:
-        """Let the tokenizer know the special tokens by names that no text holds, and read their own as plain text."""
+    def _read(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+    def _rename_special_tokens(self) -> Tokenizer:
+        """The tokenizer, but that its special tokens have names which no text holds; ids are the same."""
         key = token_hex(8)
-        known = self._backend.get_added_tokens_decoder()
-        special = {number: token for number, token in known.items() if token.special}
-        names = {token.content: f"<{key}:{number}>" for number, token in special.items()}
+        known = self._tokenizer.added_tokens_decoder
+        standing = set(self._tokenizer.all_special_tokens)
+        names = {
+            token.content: f"<{key}:{number}>"
+            for number, token in known.items()
+            if token.special or token.content in standing
+        }
         self._named = _replacing(names)
         self._plain = _replacing({name: content for content, name in names.items()})
         # While a template reads a turn, what looks like a special token in it has yet another name.
         hidden = {content: f"[{name}]" for content, name in names.items()}
         self._hidden = _replacing(hidden)
         self._shown = _replacing({name: content for content, name in hidden.items()})
-        self._backend.encode_special_tokens = True
-        self._backend.add_tokens(
-            [
-                AddedToken(
-                    names[token.content],
-                    single_word=token.single_word,
-                    lstrip=token.lstrip,
-                    rstrip=token.rstrip,
-                    normalized=token.normalized,
-                )
-                for token in special.values()
-            ]
-        )
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        # It would add no token here, but it moves the places of tokens.
-        self._backend.post_processor = None
-        self._ids = {self._backend.token_to_id(names[token.content]): number for number, token in special.items()}
         self._added = {number: names.get(token.content, token.content) for number, token in known.items()}
+        return _renamed(self._tokenizer.backend_tokenizer, names)
 
     def _encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """The ids of text whose special tokens are renamed, and the characters that each stands for."""
         encoding = self._backend.encode(text, add_special_tokens=False)
-        return [self._ids.get(token, token) for token in encoding.ids], encoding.offsets
+        return encoding.ids, encoding.offsets
 
     def _is_added(self, token: int, text: str, span: tuple[int, int]) -> bool:
         """Whether an id comes from an added token's own text: a vocabulary may give it to other text too, such as that
@@ -246,9 +235,11 @@ class ChatTemplate:
         frame = self._frames[place]
         role = "assistant" if place in ("agent", "last") else "user"
         whole = self._apply([*frame.before, {"role": role, "content": self._hidden(text)}, *frame.after])
-        self._require_prefix(frame.text_before, whole)
-        if not whole.endswith(frame.text_after):
-            raise self._refusal(f"shows a turn in another way after {text[:_SHOWN]!r}")
+        if not (whole.startswith(frame.text_before) and whole.endswith(frame.text_after)):
+            raise InputRefused(
+                f"the chat template of {self._tokenizer.name_or_path} rewrites other turns where one is "
+                f"{text[:_SHOWN]!r}: use a template that only appends turns"
+            )
         return self._shown(self._named(whole[len(frame.text_before) : len(whole) - len(frame.text_after)]))
 
     def _apply(self, messages: Sequence[Message], generate: bool = False) -> str:
@@ -327,9 +318,9 @@ class ChatTemplate:
                 list(conversation), chat_template=self._template, add_generation_prompt=generate
             )["input_ids"]
             if ours != theirs:
-                start = max(_common(ours, theirs) - 2, 0)
-                one, other = (repr(self._tokenizer.decode(each[start : start + 8])) for each in (theirs, ours))
-                raise self._refusal(f"gives other tokens for a conversation than turn by turn ({one}, {other})")
+                start = max(_common(ours, theirs) - 4, 0)
+                text = self._tokenizer.decode(theirs[start : start + 8])
+                raise self._refusal(f"has other tokens for a whole conversation than turn by turn (at {text!r})")
 
     def _require_prefix(self, state: str, successor: str) -> None:
         if not successor.startswith(state):
@@ -355,6 +346,27 @@ def _common(one: Sequence[object], other: Sequence[object]) -> int:
 
 def _excerpt(text: str, place: int) -> str:
     return repr(text[max(place - _SHOWN // 2, 0) : place + _SHOWN // 2])
+
+
+def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
+    """The tokenizer with other names for some tokens, which adds none of its own."""
+    described = json.loads(tokenizer.to_str())
+    # The last one would also move the places of tokens.
+    described |= {"truncation": None, "padding": None, "post_processor": None}
+    for token in described["added_tokens"]:
+        token["content"] = names.get(token["content"], token["content"])
+    # A vocabulary may hold special tokens too, and would find them in any text.
+    model = described["model"]
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {names.get(piece, piece): number for piece, number in vocabulary.items()}
+    else:
+        model["vocab"] = [(names.get(piece, piece), score) for piece, score in vocabulary]
+    if "merges" in model:
+        model["merges"] = [pair for pair in model["merges"] if "".join(pair) not in names]
+    if model.get("unk_token") in names:
+        model["unk_token"] = names[model["unk_token"]]
+    return Tokenizer.from_str(json.dumps(described))
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:

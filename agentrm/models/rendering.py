@@ -45,6 +45,21 @@ renders a conversation by the template shows it the same text.
 _ENCODING = threading.Lock()
 
 
+def settle_template(tokenizer: PreTrainedTokenizerBase, counted: bool = False) -> None:
+    """Let a model's template show the same on any day and in any library: a fixed date, and where `counted`, how many
+    actions were taken.
+    """
+
+    def settled(template: str) -> str:
+        return (COUNTING if counted else "") + fixed_day(template.removeprefix(COUNTING))
+
+    own = tokenizer.chat_template
+    if isinstance(own, dict):
+        tokenizer.chat_template = {name: settled(template) for name, template in own.items()}
+    elif own:
+        tokenizer.chat_template = settled(own)
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """`ids` of a conversation; `agent[i]`: token i was written by the agent (end of turn included); `ends[m]`: index of
@@ -60,8 +75,8 @@ class Renderer:
     """Renders conversations that alternate user and assistant turns, beginning with the user.
 
     `kept` says which parts of them (default: all), in turns written in `form`, and whether the actions are counted; the
-    first turn is always whole. Raises ModelError at once when the tokenizer has no chat template or one that rewrites
-    earlier turns.
+    first turn is always whole. Raises ModelError at once when the tokenizer has no chat template, or for the reasons of
+    `ChatTemplate`.
     """
 
     def __init__(
@@ -140,8 +155,12 @@ class Renderer:
 
     @property
     def stop_ids(self) -> list[int]:
-        """The tokens that end an agent's turn. Raises ModelError when its template is none for policies."""
-        return self._template.stop_ids
+        """The tokens that end an agent's turn. Raises ModelError when no policy can be prompted by the template."""
+        return self._template.stop_ids()
+
+    def check_policy(self) -> None:
+        """Raise ModelError unless a policy can be prompted by the template."""
+        self._template.stop_ids()
 
     def _fits(self, length: int) -> None:
         if length > self.context:
