@@ -41,6 +41,7 @@ def run(config: Config) -> dict[str, Any]:
         work = directory.work("clone")
         base = starting_model(work, lambda target: prepare(config.model, _texts(experts), config.seed, target))
         renderer = Renderer.from_pretrained(storage.fetch(base), config.model.context)
+        renderer.check_policy()
         sequences, overflows = agent_turns(
             (each.messages for each in experts), renderer, config.clone.observation_share, config.seed
         )

@@ -23,7 +23,7 @@ from transformers import (
 from agentrm.config.schema import ActionFormat, Representation
 from agentrm.errors import ModelError, UserError
 from agentrm.models import ensemble, padding, stored
-from agentrm.models.rendering import COUNTING, REPRESENTATION
+from agentrm.models.rendering import REPRESENTATION, settle_template
 from agentrm.models.stored import ModelKind
 
 # bfloat16 keeps 8 bits of a value, and a CPU and a GPU round at different places.
@@ -40,9 +40,10 @@ def build(
     0; of a reward model's the backbone and the trained head (an ensemble's first member's).
 
     `representation` (default: the whole state) goes into its config.json, so that every `Renderer` of the directory
-    shows the model what it was trained on; `form` is how the turns to be cut are written. Its chat template counts the
-    actions where the representation does, for libraries that know nothing of AgentRM. Its padding token is one that no
-    state holds, see `padding`. Raises UserError when `base` holds no such model.
+    shows the model what it was trained on; `form` is how the turns to be cut are written. Its chat template shows a
+    fixed date for today's, and counts the actions where the representation does, for libraries that know nothing of
+    AgentRM. Its padding token is one that no state holds, see `padding`. Raises UserError when `base` holds no such
+    model.
     """
     held = stored.kind_of_base(base)
     if held is ModelKind.implicit:
@@ -64,13 +65,10 @@ def build(
         torch.nn.init.zeros_(head.weight)
     # A reward model's own representation gives way to the one that is asked for.
     vars(model.config).pop(REPRESENTATION, None)
-    if isinstance(tokenizer.chat_template, str):
-        tokenizer.chat_template = tokenizer.chat_template.removeprefix(COUNTING)
     _pad(model, padding.choose(tokenizer))
     if representation is not None and representation != Representation():
         setattr(model.config, REPRESENTATION, asdict(representation) | {"action_format": form.value})
-        if representation.action_count:
-            tokenizer.chat_template = COUNTING + tokenizer.get_chat_template()
+    settle_template(tokenizer, counted=representation is not None and representation.action_count)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     ensemble.alone(directory)

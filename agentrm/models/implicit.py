@@ -19,7 +19,7 @@ from agentrm.config.schema import Engine
 from agentrm.errors import ContextOverflow, ModelError, UserError
 from agentrm.models import stored
 from agentrm.models.engine import EngineLoop
-from agentrm.models.rendering import Rendered, Renderer
+from agentrm.models.rendering import Rendered, Renderer, settle_template
 from agentrm.models.state import State
 from agentrm.models.stored import IMPLICIT, ModelKind
 
@@ -122,9 +122,11 @@ def _by_step(rendered: Rendered, rewards: Sequence[float]) -> list[float]:
 
 
 def copy(base: Path, directory: Path) -> None:
-    """Write the untrained reward model: the reference itself. Raises UserError unless `base` holds a policy: the values
-    of a reward model, explicit or implicit, would be lost.
+    """Write the untrained reward model: the reference itself, its chat template with a fixed date for today's. Raises
+    UserError unless `base` holds a policy: the values of a reward model, explicit or implicit, would be lost.
     """
+    from transformers import AutoTokenizer
+
     held = stored.kind_of_base(base)
     if held is not ModelKind.policy:
         raise UserError(
@@ -132,6 +134,9 @@ def copy(base: Path, directory: Path) -> None:
             "the policy that it was trained from"
         )
     shutil.copytree(base, directory, ignore=shutil.ignore_patterns("tensorboard"), dirs_exist_ok=True)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    settle_template(tokenizer)
+    tokenizer.save_pretrained(directory)
 
 
 def describe(directory: Path, beta: float, reference: str) -> None:

@@ -1,6 +1,7 @@
 """The policy before any training: a small Llama made from scratch, SmolLM2 from its Python package, or any causal LM.
 
-`prepare` leaves a plain Hugging Face directory: float32 safetensors, tokenizer and chat template.
+`prepare` leaves a plain Hugging Face directory: float32 safetensors, tokenizer and a chat template, which shows a fixed
+date for today's.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from agentrm import storage
 from agentrm.config.schema import Model, Scratch
 from agentrm.errors import ModelError, UserError
 from agentrm.models import stored
+from agentrm.models.rendering import settle_template
 from agentrm.models.stored import ModelKind
 
 PAD, USER, ASSISTANT, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
@@ -147,5 +149,6 @@ def _from_hugging_face(source: str, directory: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError, ModelError) as error:
         raise UserError(f"model.source is {source}, which cannot be loaded: {str(error).splitlines()[0]}") from error
+    settle_template(tokenizer)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)

@@ -1,7 +1,7 @@
 """Conversations to token ids with the model's own chat template; nothing else in AgentRM builds prompts.
 
-Each turn is tokenised on its own and the pieces are joined, so a state's ids are a prefix of its successor's ids and
-every engine can reuse its KV cache. Text inside a turn never becomes a special token, whatever it says.
+The ids are those of the template's whole text, and a state's are a prefix of its successor's, so that every engine can
+reuse its KV cache. Each turn is rendered once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from agentrm.config.schema import ActionFormat, Representation
 from agentrm.errors import ContextOverflow, ModelError
 from agentrm.models.actions import parse, render
+from agentrm.models.chat_template import START, ChatTemplate, Place, Tail, Turn, fixed_day, place_of
 from agentrm.models.state import Message
 from agentrm.models.stored import settings
 
@@ -40,9 +41,23 @@ COUNTING = """{%- set counted = namespace(messages=[]) -%}
 renders a conversation by the template shows it the same text.
 """
 
-# A tokenizer keeps `split_special_tokens` from one call to the next, and conversations are rendered in threads.
+# A tokenizer keeps how it cuts from one call to the next, and texts are read in threads.
 _ENCODING = threading.Lock()
-_MARKS = [f"mark{i}mark" for i in range(5)]
+
+
+def settle_template(tokenizer: PreTrainedTokenizerBase, counted: bool = False) -> None:
+    """Let a model's template show the same on any day and in any library: a fixed date, and where `counted`, how many
+    actions were taken.
+    """
+
+    def settled(template: str) -> str:
+        return (COUNTING if counted else "") + fixed_day(template.removeprefix(COUNTING))
+
+    own = tokenizer.chat_template
+    if isinstance(own, dict):
+        tokenizer.chat_template = {name: settled(template) for name, template in own.items()}
+    elif own:
+        tokenizer.chat_template = settled(own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +75,8 @@ class Renderer:
     """Renders conversations that alternate user and assistant turns, beginning with the user.
 
     `kept` says which parts of them (default: all), in turns written in `form`, and whether the actions are counted; the
-    first turn is always whole. Raises ModelError at once when the tokenizer has no chat template or one that rewrites
-    earlier turns.
+    first turn is always whole. Raises ModelError at once when the tokenizer has no chat template, or for the reasons of
+    `ChatTemplate`.
     """
 
     def __init__(
@@ -77,8 +92,12 @@ class Renderer:
         self.context = context
         self._kept = kept or Representation()
         self._form = form
-        self._wrap, self._generation = self._split_template()
-        self._turn = lru_cache(maxsize=16384)(self._encode_turn)
+        template = tokenizer.get_chat_template()
+        if self._kept.action_count:
+            template = template.removeprefix(COUNTING)
+        self._template = ChatTemplate(tokenizer, fixed_day(template))
+        self._turn = lru_cache(maxsize=16384)(self._render_turn)
+        self._opened = lru_cache(maxsize=16384)(self._template.opened)
 
     @classmethod
     def from_pretrained(cls, path: str | Path, context: int) -> Renderer:
@@ -99,19 +118,12 @@ class Renderer:
         return cls(tokenizer, context, Representation(**stored), form)
 
     def render(self, messages: Sequence[Message]) -> Rendered:
-        """All turns of a conversation, closed. Raises ContextOverflow."""
-        ids: list[int] = []
-        agent: list[bool] = []
-        ends: list[int] = []
-        for index, message in enumerate(messages):
-            # Two messages to an action, the opening first.
-            taken = index // 2 if self._kept.action_count and message["role"] == "user" else 0
-            turn_ids, turn_agent = self._turn(message["role"], index == 0, message["content"], taken)
-            ids += turn_ids
-            agent += turn_agent
-            ends.append(len(ids) - 1)
-        self._fits(len(ids))
-        return Rendered(ids, agent, ends)
+        """All turns of a conversation, closed. Raises ContextOverflow, and InputRefused as `ChatTemplate.turn` does."""
+        rendered, tail = self._turns(messages)
+        rendered.ids.extend(tail.ids)
+        rendered.agent.extend(tail.agent)
+        self._fits(len(rendered.ids))
+        return rendered
 
     def ids(self, messages: Sequence[Message]) -> list[int]:
         """The token ids of a state: what a reward model reads, its value at the last one."""
@@ -132,7 +144,8 @@ class Renderer:
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The ids of a state and the opening of the agent's turn: what a policy continues."""
-        ids = self.ids(messages) + self._generation
+        rendered, tail = self._turns(messages)
+        ids = rendered.ids + self._opened(tail)
         self._fits(len(ids) + 1)
         return ids
 
@@ -142,8 +155,12 @@ class Renderer:
 
     @property
     def stop_ids(self) -> list[int]:
-        """The token that ends an agent's turn."""
-        return self._wrap["assistant", False][1][:1]
+        """The tokens that end an agent's turn. Raises ModelError when no policy can be prompted by the template."""
+        return self._template.stop_ids()
+
+    def check_policy(self) -> None:
+        """Raise ModelError unless a policy can be prompted by the template."""
+        self._template.stop_ids()
 
     def _fits(self, length: int) -> None:
         if length > self.context:
@@ -151,73 +168,38 @@ class Renderer:
                 f"the conversation has {length} tokens, the model's context is {self.context}: raise model.context"
             )
 
-    def _encode(self, text: str, special: bool) -> list[int]:
-        with _ENCODING:
-            return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not special)
+    def _turns(self, messages: Sequence[Message]) -> tuple[Rendered, Tail]:
+        """What is final of a conversation, with the ends of all its turns, and its tail."""
+        ids: list[int] = []
+        agent: list[bool] = []
+        ends: list[int] = []
+        tail = START
+        counted, count = self._kept.action_count, len(messages)
+        for index, message in enumerate(messages):
+            place = place_of(message["role"], index, count)
+            # Two messages to an action, the opening first.
+            taken = index // 2 if counted and place == "user" else 0
+            more, written, tail = self._turn(tail, place, message["content"], taken)
+            ids += more
+            agent += written
+            ends.append(len(ids) + len(tail.ids) - 1)
+        return Rendered(ids, agent, ends), tail
 
-    def _encode_turn(self, role: str, first: bool, text: str, taken: int) -> tuple[list[int], list[bool]]:
-        """The ids of a whole turn, and which of them the agent wrote; it says how many actions were `taken` if any."""
-        before, after = self._wrap[role, first]
-        shown = self._shown(role, first, text)
+    def _render_turn(self, tail: Tail, place: Place, text: str, taken: int) -> Turn:
+        """A turn as the model is to see it; it says how many actions were `taken` if any."""
+        shown = self._shown(place, text)
         if taken:
-            shown = f"{shown}\nActions taken: {taken}".strip()
-        content = self._encode(shown, special=False)
-        written = role == "assistant"
-        agent = [False] * len(before) + [written] * len(content) + [written and i == 0 for i in range(len(after))]
-        return before + content + after, agent
+            shown = f"{shown.strip()}\nActions taken: {taken}".strip()
+        return self._template.turn(tail, place, shown)
 
-    def _shown(self, role: str, first: bool, text: str) -> str:
-        text = text.strip()
-        if role == "user":
-            return text if first or self._kept.observations else ""
+    def _shown(self, place: Place, text: str) -> str:
+        if place == "first":
+            return text
+        if place == "user":
+            return text if self._kept.observations else ""
         if self._kept.thoughts and self._kept.actions:
             return text
         thought, action, _ = parse(text, self._form)
         if self._kept.actions:
             return render("", action, self._form)
         return thought if self._kept.thoughts else ""
-
-    def _split_template(self) -> tuple[dict[tuple[str, bool], tuple[list[int], list[int]]], list[int]]:
-        """The ids around a turn's text, by role and whether it is the first turn, and those that open an answer."""
-
-        template = self.tokenizer.get_chat_template()
-        if self._kept.action_count:
-            template = template.removeprefix(COUNTING)
-
-        def render(count: int, generate: bool = False) -> str:
-            roles = ("user", "assistant")
-            turns = [{"role": roles[i % 2], "content": _MARKS[i]} for i in range(count)]
-            return self.tokenizer.apply_chat_template(
-                turns, chat_template=template, tokenize=False, add_generation_prompt=generate
-            )
-
-        whole, generation = render(5), render(5, True)
-        pieces, rest = [], whole
-        for mark in _MARKS:
-            before, _, rest = rest.partition(mark)
-            pieces.append(before)
-        opening = generation[len(whole) :]
-        user_end, agent_end = rest, render(2).rpartition(_MARKS[1])[2]
-        user_start = pieces[2][len(agent_end) :]
-        stable = (
-            generation.startswith(whole)
-            and all(whole.startswith(render(count)) for count in range(1, 5))
-            and pieces[1] == pieces[3] == user_end + opening
-            and pieces[2] == pieces[4] == agent_end + user_start
-            and bool(agent_end)
-        )
-        if not stable:
-            raise ModelError(
-                f"the chat template of {self.tokenizer.name_or_path} rewrites earlier turns, so a state would not be a "
-                "prefix of its successor: use a template that only appends"
-            )
-        wrap = {
-            ("user", True): (pieces[0], user_end),
-            ("user", False): (user_start, user_end),
-            ("assistant", False): (opening, agent_end),
-        }
-        ids = {
-            key: (self._encode(before, special=True), self._encode(after, special=True))
-            for key, (before, after) in wrap.items()
-        }
-        return ids, self._encode(opening, special=True)
