@@ -266,7 +266,7 @@ async def _evaluate(evaluator: Evaluator, todo: list[tuple[str, Task]], done: st
         await asyncio.to_thread(storage.write_text, _file(done, task), json.dumps(list(rows.values())))
         bar.advance(1)
 
-    with progress("tasks", len(todo)) as bar:
+    with progress("tasks", len(todo), lanes=concurrency) as bar:
         await asyncio.gather(*(one(group, task) for group, task in todo))
     if models := [error for error in failed if isinstance(error, ModelError)]:
         raise ModelError(f"{len(models)} tasks failed for a model; run again to retry: {reason(models[0])}")

@@ -73,14 +73,13 @@ def largest_first(todo: Iterable[Work], search: Search) -> list[Work]:
     """The tasks with the most rollouts first, else in their order: long trees that begin last would leave the engine
     with little to do at the end.
     """
-    test = measuring(search)
+    return sorted(todo, key=lambda work: len(work[1]) * rollouts(work[0], search), reverse=True)
 
-    def rollouts(work: Work) -> int:
-        task, numbers = work
-        own = search if task.split == "train" else test
-        return len(numbers) * own.iterations * own.rollouts
 
-    return sorted(todo, key=rollouts, reverse=True)
+def rollouts(task: Task, search: Search) -> int:
+    """How many a tree of a task has, unless another budget ends it."""
+    own = search if task.split == "train" else measuring(search)
+    return own.iterations * own.rollouts
 
 
 async def spread(todo: Iterable[Work], build: Build, lanes: int, bar: Bar) -> Counter[str]:
@@ -119,7 +118,8 @@ async def _build(
         return counts
 
     most = max(config.trees.builders, config.trees.max_builders or 0)
-    with progress("trees", sum(len(numbers) for _, numbers in todo)) as bar:
+    works = [rollouts(task, config.trees) for task, numbers in todo for _ in numbers]
+    with progress("trees", len(works), works, lanes * config.trees.builders) as bar:
         async with scaled({fleet: builders.load, replicas: None, hosts: None}, lambda: builders.tell(replicas, hosts)):
             total = await spread(todo, build, lanes * most, bar)
     if failure is not None and not store.finished():
