@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -28,6 +28,8 @@ from agentrm.models.state import Message, State
 from agentrm.scoring_api import Busy, create_app
 
 _DEPLOYMENT = "Scorer"
+
+_LONGEST_NAME = 64
 
 # The engine batches whatever has arrived, so a replica takes as many requests as its queue may hold.
 _ONGOING = 2 * MOST_QUEUED
@@ -62,7 +64,7 @@ class Scorer:
     def __serve_build_asgi_app__(self) -> FastAPI:
         config, several = self._config, _several(self._config.reward_engine)
         score = _scorers(config, serve.get_replica_context().app_name).score if several else self._scorer.score
-        return create_app(score, self.alive, config.serve, application(config), config.model.context)
+        return create_app(score, self.alive, config.serve, model_name(config), config.model.context)
 
     async def score(self, inputs: list[Input], per: Per) -> tuple[str, list[Score]]:
         """See `agentrm.models.scoring.ServedScorer`."""
@@ -200,7 +202,7 @@ def deployed(config: Config, directory: storage.Location, http: bool) -> Iterato
     try:
         try:
             serve.run(scorer, name=name, route_prefix="/" if http else None)
-        except RuntimeError as error:
+        except (RuntimeError, TimeoutError) as error:
             raise ModelError(f"the reward model in {directory} could not be served: {reason(error)}") from error
         since = serve.status().applications[name].last_deployed_time_s
         with closing(_scorers(config, name)) as scorers:
@@ -219,7 +221,10 @@ def _start(settings: Serve, http: bool) -> None:
 
     def start() -> None:
         options = {"host": settings.host, "port": settings.port}
-        serve.start(proxy_location="HeadOnly" if http else "Disabled", http_options=options)
+        try:
+            serve.start(proxy_location="HeadOnly" if http else "Disabled", http_options=options)
+        except TimeoutError as error:
+            raise ModelError(f"Ray Serve did not start: {reason(error)} Try the same command again") from error
 
     start()
     # Serve's public functions do not say where it listens.
@@ -270,6 +275,15 @@ def _scorers(config: Config, name: str) -> Scorers:
     return Scorers(serve.get_deployment_handle(_DEPLOYMENT, app_name=name), _several(config.reward_engine))
 
 
+def model_name(config: Config) -> str:
+    """The name of a run's reward model in the API."""
+    return f"agentrm-{storage.name(config.run)}"
+
+
 def application(config: Config) -> str:
-    """The name of a run's Serve application, which is the model's name in the API."""
-    return f"agentrm-{Path(config.run).name}"
+    """The name of a run's Serve application: the model's, if Serve can make names of actors, files, metrics and
+    HAProxy's backends of it.
+    """
+    name = model_name(config)
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:_LONGEST_NAME]
+    return name if name == plain else f"{plain}-{blake2b(name.encode(), digest_size=8).hexdigest()}"

@@ -66,6 +66,7 @@ def fit(
     if len(ray.nodes()) == 1:
         # One node has no other to move to before a preemption, and the watcher's process takes seconds to start.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    files, folder = storage.filesystem(work)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={
@@ -84,7 +85,8 @@ def fit(
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         run_config=RunConfig(
             name="fit",
-            storage_path=str(work),
+            storage_path=folder,
+            storage_filesystem=files,
             failure_config=FailureConfig(max_failures=training.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),

@@ -5,8 +5,8 @@ A failed rollout is data (it is counted under its boundary); a failed command en
 
 
 def reason(error: BaseException) -> str:
-    """The last line of an error's text: Ray writes the remote traceback before it."""
-    return str(error).strip().splitlines()[-1]
+    """The last line of an error's text, or its type without one: Ray writes the remote traceback before it."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
 class AgentRMError(Exception):

@@ -97,7 +97,8 @@ class RunDirectory:
         made with another configuration, or there is no run to reuse; `evaluated`: the keys of `evaluate` count as well.
         """
         location = storage.absolute(config.run)
-        text = storage.read_text(f"{location}/config.yaml")
+        with storage.reaching(location):
+            text, holds_other = storage.read_text(f"{location}/config.yaml"), bool(storage.names(location))
         if text is not None:
             free = tuple(key for key in _FREE if not (evaluated and key == "evaluate."))
             if changed := _changed(stored(text, f"{location}/config.yaml"), config, free):
@@ -105,13 +106,14 @@ class RunDirectory:
                 raise UserError(
                     f"{location} was made with {key}={before}, not {now}: choose another run=... or set it back"
                 )
-        elif storage.names(location):
+        elif holds_other:
             raise UserError(f"{location} is not empty and no run of AgentRM: choose another run=...")
         else:
-            storage.write_text(f"{location}/config.yaml", resolved(config))
+            with storage.reaching(location):
+                storage.write_text(f"{location}/config.yaml", resolved(config))
         run = cls(location, config)
         run.write_metrics("versions", _versions())
-        if config.reuse is not None:
+        if config.reuse:
             other = cls.existing(config.reuse)
             if not other_data(other.metrics("data"), used_data(config.tasks)):
                 run.borrow(other, alike(other.config, config))
@@ -121,7 +123,8 @@ class RunDirectory:
     def existing(cls, location: storage.Location) -> RunDirectory:
         """A run as it is, to read. Raises UserError where there is none."""
         location = storage.absolute(location)
-        text = storage.read_text(f"{location}/config.yaml")
+        with storage.reaching(location):
+            text = storage.read_text(f"{location}/config.yaml")
         if text is None:
             raise UserError(
                 f"{location} is no run of AgentRM, as config.yaml is not in it: give a directory that run=... named"

@@ -1,16 +1,20 @@
 """Files at locations: paths of this machine, or URIs of filesystems that pyarrow knows (`s3://`, `gs://`, `file://`).
 
+Any name that a filesystem takes may be in a path, and in a URI as well: only %XX stands for another character there.
 Libraries read models and tables from local paths: `fetch` brings what lies at a URI to this machine, once.
 """
 
 from __future__ import annotations
 
+import glob
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
+from urllib.parse import quote, unquote
 from uuid import uuid4
 
 import pyarrow as pa
@@ -23,6 +27,7 @@ Location = str | Path
 """A path, or a URI."""
 
 _LOCAL = fs.LocalFileSystem()
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 # Lies beside the files of a folder at a URI until the last of them is there: object stores cannot rename a folder.
 _WRITING = ".writing"
@@ -30,23 +35,52 @@ _WRITING = ".writing"
 
 def is_uri(location: Location) -> bool:
     """Whether a location is no path of this machine."""
-    return "://" in str(location)
+    return _SCHEME.match(str(location)) is not None
 
 
 def absolute(location: Location) -> str:
     """A path without `~` and independent of the current directory; a URI without the slash at its end."""
-    return str(location).rstrip("/") if is_uri(location) else str(Path(location).expanduser().absolute())
+    if is_uri(location):
+        return str(location).rstrip("/")
+    path = Path(location)
+    # A name may begin with ~ and be no user's.
+    with suppress(RuntimeError):
+        path = path.expanduser()
+    return str(path.absolute())
+
+
+def name(location: Location) -> str:
+    """What a folder or a file is called."""
+    last = absolute(location).rpartition("/")[2]
+    return unquote(last) if is_uri(location) else last
 
 
 def filesystem(location: Location) -> tuple[fs.FileSystem, str]:
     """The filesystem of a location, and the location's path in it. Raises UserError for one that cannot be reached."""
+    text = str(location)
+    # Bytes that are no UTF-8 reach Python as characters that cannot be encoded.
+    if "\0" in text or text != text.encode(errors="replace").decode():
+        raise UserError(f"{text!r} cannot be a file's name: write it in UTF-8")
     if not is_uri(location):
         return _LOCAL, absolute(location)
+    with reaching(location):
+        return fs.FileSystem.from_uri(_encoded(text))
+
+
+@contextmanager
+def reaching(location: Location) -> Iterator[None]:
+    """Raise a UserError instead when the filesystem of a location refuses what the block asks of it."""
     try:
-        files, path = fs.FileSystem.from_uri(str(location))
+        yield
     except (pa.ArrowInvalid, OSError, ImportError) as error:
         raise UserError(f"{location} cannot be reached: {str(error).splitlines()[0]}") from error
-    return files, path
+
+
+def _encoded(uri: str) -> str:
+    """A URI whose path holds every character that a URI must write as %XX in that form."""
+    scheme, _, rest = uri.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host}{slash}{quote(re.sub('%(?![0-9A-Fa-f]{2})', '%25', path), safe='/%')}"
 
 
 def names(location: Location) -> list[str]:
@@ -139,6 +173,18 @@ def fetch(location: Location) -> Path:
     except OSError:  # another process was faster
         shutil.rmtree(temporary)
     return copied
+
+
+def plain(directory: Path) -> Path:
+    """The same folder on this machine under a path that nobody can take for a pattern of file names."""
+    if glob.escape(str(directory)) == str(directory):
+        return directory
+    target = absolute(directory)
+    link = _cached(target)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        link.symlink_to(target)
+    return link
 
 
 def identity(location: Location) -> str:

@@ -113,8 +113,8 @@ async def _grow(
             before = (await environment_counters(hosts))["steps"]
             cpu_before = await _cpu_seconds(builders)
             started = time.monotonic()
-            with progress(name, len(todo)) as bar:
-                lanes = config.trees.concurrency
+            lanes = config.trees.concurrency
+            with progress(name, len(todo), lanes=lanes * config.trees.builders) as bar:
                 build = Builders(builders, lanes).build
                 counts = await spread(_work(todo, seconds), build, lanes * config.trees.builders, bar)
             arm = Arm(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from agentrm import storage
-from agentrm.config.schema import Config
+from agentrm.config.schema import Config, is_endpoint
 from agentrm.data.demonstrations import Demonstration, agent_turns, read
 from agentrm.models import openai_policy
 from agentrm.models.initial import prepare
@@ -30,7 +30,7 @@ def run(config: Config) -> dict[str, Any]:
     directory = RunDirectory.open(config)
     if directory.finished("policy"):
         return directory.metrics("clone")
-    if openai_policy.is_endpoint(config.model.source):
+    if is_endpoint(config.model.source):
         with directory.writing("policy") as output:
             openai_policy.describe(output, config.model.source, config.model.name)
         return {}

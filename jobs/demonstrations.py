@@ -34,7 +34,11 @@ def run(config: Config) -> dict[str, Any]:
         return directory.metrics("demonstrations")
     directory.record_data()
     todo = tasks(config.tasks.demonstrations, config.tasks.seed)
-    with cluster(config), start_environments(config) as hosts, progress("demonstrations", len(todo)) as bar:
+    with (
+        cluster(config),
+        start_environments(config) as hosts,
+        progress("demonstrations", len(todo), lanes=_CONCURRENCY) as bar,
+    ):
         collection = asyncio.run(
             collect(
                 todo,

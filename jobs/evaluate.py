@@ -282,7 +282,7 @@ async def evaluate(
         await asyncio.to_thread(storage.write_text, _file(done, task), json.dumps(list(rows.values())))
         bar.advance(1)
 
-    with progress("tasks", len(todo)) as bar:
+    with progress("tasks", len(todo), lanes=concurrency) as bar:
         while todo:
             failed.clear()
             await asyncio.gather(*(one(group, task) for group, task in todo))

@@ -49,9 +49,10 @@ def fit_with_progress(
     with progress(f"{objective} steps", steps_of(sequences, training)) as bar:
 
         def show(state: dict[str, float]) -> None:
-            bar.advance(
-                int(state["step"]) - bar.done, loss=state["loss"], tokens_per_s=round(state["tokens_per_second"])
-            )
+            step = int(state["step"])
+            if not bar.done:
+                bar.resume(step)
+            bar.advance(step - bar.done, loss=state["loss"], tokens_per_s=round(state["tokens_per_second"]))
 
         return fit(objective, base, sequences, held_out, training, seed, work, show, resources)
 

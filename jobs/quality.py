@@ -50,7 +50,7 @@ def run(model: storage.Location, trees: storage.Location, overrides: Sequence[st
         )
     with (
         closing(open_scorer(storage.fetch(model), config.reward_engine, config.model.context)) as scorer,
-        progress("trees", len(kept)) as bar,
+        progress("trees", len(kept), lanes=_TREES_AT_ONCE) as bar,
     ):
         values = asyncio.run(_values(kept, scorer, bar))
     drawn = Settings(config.evaluate.bootstrap, config.evaluate.confidence, config.seed)

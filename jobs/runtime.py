@@ -17,13 +17,25 @@ from typing import Any
 from agentrm.config import load
 from agentrm.config.schema import Config
 from agentrm.environments import data_variables
-from agentrm.errors import AgentRMError, UserError
+from agentrm.errors import AgentRMError, UserError, reason
 from jobs.progress import progress
 
 __all__ = ["cluster", "execute", "main", "progress"]
 
 _INTERRUPTED = 130
 _KNOCK_S = 10
+_START_S = 180
+
+_LOCAL = {
+    # Ray starts workers at niceness 15, so that the driver and Ray itself would interrupt the engines.
+    "RAY_worker_niceness": "0",
+    # On a busy machine the parts of Ray need more than the 30 or 60 s that each of them has to start.
+    "RAY_gcs_server_port_wait_time_s": str(_START_S),
+    "RAY_raylet_start_wait_time_s": str(_START_S),
+    "RAY_agent_register_timeout_ms": str(1000 * _START_S),
+    "RAY_worker_register_timeout_seconds": str(_START_S),
+}
+"""What Ray's processes on this machine read when they start; what the user has set wins."""
 
 
 @contextmanager
@@ -31,7 +43,7 @@ def cluster(config: Config) -> Iterator[None]:
     """Connect to a Ray cluster for the block: `cluster.address`, else RAY_ADDRESS, else a local one that ends with it.
 
     A cluster that this process is already connected to is used as it is. Raises UserError when the address does not
-    answer.
+    answer, or no local one starts.
     """
     import ray
 
@@ -50,8 +62,8 @@ def cluster(config: Config) -> Iterator[None]:
                 ray.init(address, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level="error")
             else:
                 _use_private_token()
-                # Ray starts workers at niceness 15, so that the driver and Ray itself would interrupt the engines.
-                os.environ.setdefault("RAY_worker_niceness", "0")
+                for name, value in _LOCAL.items():
+                    os.environ.setdefault(name, value)
                 ray.init(
                     "local",
                     num_cpus=config.cluster.cpus,
@@ -61,10 +73,9 @@ def cluster(config: Config) -> Iterator[None]:
                     log_to_driver=False,
                     logging_level="error",
                 )
-        except OSError as error:
-            raise UserError(
-                f"no Ray cluster answers at {address}: set cluster.address or RAY_ADDRESS, or leave both empty"
-            ) from error
+        except Exception as error:  # Ray raises whatever it met, and a bare Exception when a start took too long
+            ray.shutdown()
+            raise UserError(_not_there(address, error)) from error
         try:
             yield
         finally:
@@ -101,6 +112,20 @@ def main(run: Callable[..., Any], **choices: Sequence[str]) -> None:
     arguments = parser.parse_intermixed_args()
     chosen = {name: getattr(arguments, name) for name in choices}
     sys.exit(execute(lambda config: run(config, **chosen), arguments.preset, arguments.overrides))
+
+
+def _not_there(address: str, error: Exception) -> str:
+    """Why there is no cluster, and what to do."""
+    why = reason(error).rstrip(".")
+    if not address:
+        remedy = "run the same command again when the machine is less busy, or set cluster.address to a running cluster"
+        if isinstance(error, ValueError):
+            remedy = "change cluster.cpus or cluster.object_store_gib"
+        return f"Ray could not be started on this machine: {why}; {remedy}"
+    remedy = "set cluster.address or RAY_ADDRESS, or leave both empty"
+    if isinstance(error, OSError):
+        return f"no Ray cluster answers at {address}: {remedy}"
+    return f"the Ray cluster at {address} cannot be used: {why}; {remedy}"
 
 
 def _knock(address: str) -> None:

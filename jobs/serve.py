@@ -19,6 +19,7 @@ from actors.serving import bound, deployed
 from agentrm import storage
 from agentrm.config import load
 from agentrm.config.schema import Config
+from agentrm.config.values import is_text, type_of
 from agentrm.errors import UserError
 from agentrm.run import RunDirectory
 from jobs.runtime import cluster, main
@@ -42,7 +43,11 @@ def application(arguments: dict[str, str]) -> serve.Application:
     with their values. Where others can reach it give `serve.host` and `serve.api_key`. Raises as `load` and `run` do.
     """
     given = dict(arguments)
-    config = load(given.pop("preset", "quickstart"), [f"{key}={value}" for key, value in given.items()])
+    preset = given.pop("preset", "quickstart")
+    for key, value in given.items():
+        if is_text(type_of(key)) and not isinstance(value, str):
+            raise UserError(f"the argument {key} is {value!r}, no text as YAML has it: write it in quotes")
+    config = load(preset, [f"{key}={value}" for key, value in given.items()])
     return bound(config, _model(config))
 
 

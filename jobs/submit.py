@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _EXPERIMENT = "experiment"
 JOBS = ("demonstrations", "clone", "trees", "train", "evaluate", "pipeline", "serve", _EXPERIMENT)
 
-_AGENT_S = 60.0
+_AGENT_S = 180.0
 """How long a cluster that has just started may take until it takes jobs."""
 
 _STOP_S = 60
@@ -64,7 +64,8 @@ def checked(job: str, preset: str, arguments: Sequence[str]) -> tuple[Config, li
     if name:
         for overrides in variants(name, config).values():
             changed(config, overrides)
-    if any(key.startswith("serve.api_key=") and "${" not in key for key in keys):
+    secret = config.serve.api_key
+    if secret and any(key.startswith("serve") and secret in key for key in keys):
         raise UserError(
             "the cluster's list of jobs would show the key serve.api_key: set AGENTRM_API_KEY here and on its nodes, "
             "and give 'serve.api_key=${oc.env:AGENTRM_API_KEY}'"

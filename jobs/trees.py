@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from actors.builder import Builders, start_builders
@@ -80,14 +80,13 @@ def largest_first(todo: Iterable[Work], search: Search) -> list[Work]:
     """The tasks with the most rollouts first, else in their order: long trees that begin last would leave the engine
     with little to do at the end.
     """
-    test = measuring(search)
+    return sorted(todo, key=lambda work: len(work[1]) * rollouts(work[0], search), reverse=True)
 
-    def rollouts(work: Work) -> int:
-        task, numbers = work
-        own = search if task.split == "train" else test
-        return len(numbers) * own.iterations * own.rollouts
 
-    return sorted(todo, key=rollouts, reverse=True)
+def rollouts(task: Task, search: Search) -> int:
+    """How many a tree of a task has, unless another budget ends it."""
+    own = search if task.split == "train" else measuring(search)
+    return own.iterations * own.rollouts
 
 
 async def spread(todo: Iterable[Work], build: Build, lanes: int, bar: Bar) -> Counter[str]:
@@ -123,18 +122,29 @@ async def _build(
     lanes = config.trees.concurrency
     builders = Builders(fleet, lanes)
     most = max(config.trees.builders, config.trees.max_builders or 0)
+
+    def shown(todo: Iterable[Work]) -> AbstractContextManager[Bar]:
+        works = [rollouts(task, config.trees) for task, numbers in todo for _ in numbers]
+        return progress("trees", len(works), works, lanes * config.trees.builders)
+
     async with scaled({fleet: builders.load, replicas: None, hosts: None}, lambda: builders.tell(replicas, hosts)):
-        total = await attempts(todo, builders.build, lanes * most, store, failures)
+        total = await attempts(todo, builders.build, lanes * most, store, failures, shown)
     summed: dict[str, float] = dict(total)
     summed["root_value"] = summed.get("root_value", 0.0) / max(total["trees"], 1)
     return summed | {f"environment_{name}": count for name, count in (await environment_counters(hosts)).items()}
 
 
 async def attempts(
-    todo: Sequence[Work], build: Build, lanes: int, store: TreeStore, failures: Failures
+    todo: Sequence[Work],
+    build: Build,
+    lanes: int,
+    store: TreeStore,
+    failures: Failures,
+    shown: Callable[[Iterable[Work]], AbstractContextManager[Bar]],
 ) -> Counter[str]:
     """`spread` until every task has its trees, is given up, or is left for the next run because of a model; returns the
-    summed counts. Raises what was the cause where there is no tree at all: then no failure is counted.
+    summed counts. `shown` gives the bar of a round. Raises what was the cause where there is no tree at all: then no
+    failure is counted.
     """
     failed: dict[Task, AgentRMError] = {}
     total: Counter[str] = Counter()
@@ -147,7 +157,7 @@ async def attempts(
 
     while todo:
         failed.clear()
-        with progress("trees", sum(len(numbers) for _, numbers in todo)) as bar:
+        with shown(todo) as bar:
             total.update(await spread(todo, one, lanes, bar))
         finished = store.finished()
         broken = {task: error for task, error in failed.items() if isinstance(error, EnvironmentFailure)}

@@ -8,8 +8,7 @@ from typing import Any
 
 from agentrm.cluster.memory import of_engine, of_loading, of_training, shape
 from agentrm.cluster.roles import Role, actor_options
-from agentrm.config.schema import Config, RewardKind
-from agentrm.models.openai_policy import is_endpoint
+from agentrm.config.schema import Config, RewardKind, is_endpoint
 
 
 @dataclass(frozen=True, slots=True)

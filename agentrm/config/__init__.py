@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from math import inf
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -23,17 +24,20 @@ from agentrm.config.schema import (
     Tasks,
     TaskSet,
     Training,
+    is_endpoint,
 )
+from agentrm.config.values import is_text, plain, read, to_yaml, type_of, verbatim, with_variables
 from agentrm.environments import base_name, environment_class
 from agentrm.environments.base import SPLITS, Task
 from agentrm.errors import UserError
-from agentrm.models.openai_policy import is_endpoint
 
 MOST_QUEUED = 2048
 """How many requests over HTTP may wait; one of them may hold a place at two replicas of the service."""
 
 # vLLM's attention kernels exist for these sizes only (its CPU backend has the shortest list).
 _HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256)
+
+_SCHEMA = OmegaConf.structured(Config)
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -46,6 +50,9 @@ def presets() -> list[str]:
 def load(source: str, overrides: Sequence[str] = ()) -> Config:
     """The configuration of a preset's name or a YAML file's path, with dot-list overrides such as `clone.epochs=1`.
 
+    Where the schema says text, what follows the first `=` is taken as it is, as is what a file writes without quotes;
+    only `${oc.env:NAME}` in it stands for a variable of the environment.
+
     Raises UserError that names the key for an unknown key, a value of the wrong type or out of range, an unknown
     environment, kind or split, and a missing value.
     """
@@ -56,38 +63,80 @@ def load(source: str, overrides: Sequence[str] = ()) -> Config:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', 'it is no text')}") from error
-    return _checked(text, str(path), overrides)
+    return _checked(_given(text, str(path)), str(path), overrides)
 
 
 def changed(config: Config, overrides: Sequence[str]) -> Config:
     """A copy of the configuration with overrides. Raises UserError as `load` does."""
-    return _checked(config, "the preset", overrides)
+    return _checked(_given(to_yaml(config), "the preset", verbatim), "the preset", overrides)
 
 
 def stored(text: str, name: str) -> Config:
-    """The configuration that `resolved` gave; what `load` checks against this machine's environments is taken as it is.
+    """The configuration that `resolved` gave; what `load` checks against this machine's environments is taken as it is,
+    and so is every text.
 
     Raises UserError that begins with `name`, the text's file.
     """
-    return _merge(text, name, ())
+    return _merge(_given(text, name, verbatim), name, ())
 
 
-def _checked(source: str | Config, name: str, overrides: Sequence[str]) -> Config:
-    for override in overrides:
-        if "=" not in override:
-            raise UserError(f"cannot read the override {override!r}: write key=value, such as clone.epochs=1")
-        if override.partition("=")[2].strip() == "???":
-            raise UserError(f"the override {override} gives no value: write key=value, such as clone.epochs=1")
-    config = _merge(source, name, overrides)
+def resolved(config: Config) -> str:
+    """The resolved configuration as YAML that `stored` reads back equal, but for the API key."""
+    return to_yaml(replace(config, serve=replace(config.serve, api_key="")))
+
+
+def flatten(config: Config) -> dict[str, object]:
+    """The resolved configuration as `{dotted key: value}`."""
+
+    def walk(node: object, key: str) -> Iterable[tuple[str, object]]:
+        if isinstance(node, dict):
+            for name in node:
+                yield from walk(node[name], ".".join(filter(None, (key, name))))
+        else:
+            yield key, node
+
+    return dict(walk(plain(config), ""))
+
+
+def _given(text: str, name: str, take: Callable[[str], str] = with_variables) -> dict[str, Any]:
+    """What a file's YAML gives, for OmegaConf. Raises UserError."""
+    try:
+        given = read(text, Config, take) or {}
+    except YAMLError as error:
+        raise UserError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(given, dict):
+        raise UserError(f"{name} holds no keys: write lines such as seed: 0")
+    return given
+
+
+def _checked(given: dict[str, Any], name: str, overrides: Sequence[str]) -> Config:
+    config = _merge(given, name, [_parsed(override) for override in overrides])
     _check(config)
     return config
 
 
-def _merge(source: str | Config, name: str, overrides: Sequence[str]) -> Config:
-    """The configuration that YAML or another configuration gives, which errors call `name`, with overrides."""
+def _parsed(override: str) -> tuple[str, Any]:
+    """An override's key, and its value for OmegaConf. Raises UserError."""
+    key, marked, text = override.partition("=")
+    if not marked:
+        raise UserError(f"cannot read the override {override!r}: write key=value, such as clone.epochs=1")
+    if text == "???":
+        raise UserError(f"the override {override} gives no value: write key=value, such as clone.epochs=1")
+    expected = type_of(key)
+    if is_text(expected):
+        return key, with_variables(text)
     try:
-        given = OmegaConf.create(source) if isinstance(source, str) else OmegaConf.structured(source)
-        merged = OmegaConf.merge(OmegaConf.structured(Config), given, OmegaConf.from_dotlist(list(overrides)))
+        return key, read(text, expected)
+    except YAMLError as error:
+        raise UserError(f"cannot read the override {override!r}: {' '.join(str(error).split())}") from error
+
+
+def _merge(given: dict[str, Any], name: str, overrides: Iterable[tuple[str, Any]]) -> Config:
+    """The configuration of what `name` gives, with overrides as keys and values."""
+    try:
+        merged = OmegaConf.merge(_SCHEMA, given)
+        for key, value in overrides:
+            OmegaConf.update(merged, key, value)
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
             raise UserError(f"the key {missing[0]} has no value: give it in {name} or as {missing[0]}=...")
@@ -95,28 +144,8 @@ def _merge(source: str | Config, name: str, overrides: Sequence[str]) -> Config:
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
         raise UserError(f"the key {key} cannot be used: {str(error).splitlines()[0]}") from error
-    except YAMLError as error:
-        raise UserError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
     assert isinstance(config, Config)
     return config
-
-
-def resolved(config: Config) -> str:
-    """The resolved configuration as YAML that `stored` reads back equal, but for the API key."""
-    return OmegaConf.to_yaml(OmegaConf.structured(replace(config, serve=replace(config.serve, api_key=""))))
-
-
-def flatten(config: Config) -> dict[str, object]:
-    """The resolved configuration as `{dotted key: value}`."""
-
-    def walk(node: object, key: str) -> Iterable[tuple[str, object]]:
-        if isinstance(node, DictConfig):
-            for name in node:
-                yield from walk(node[name], ".".join(filter(None, (key, str(name)))))
-        else:
-            yield key, OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
-
-    return dict(walk(OmegaConf.structured(config), ""))
 
 
 def tasks(sets: Sequence[TaskSet], seed: int) -> list[Task]:

@@ -71,6 +71,11 @@ class Model:
     instructions: bool = True
 
 
+def is_endpoint(source: str) -> bool:
+    """Whether the `source` of a model is an endpoint's address."""
+    return source.startswith(("http://", "https://"))
+
+
 @dataclass
 class Lora:
     """Adapters of `rank` (0: none, all weights are trained), scaled by `alpha` / `rank`, at the linear layers whose

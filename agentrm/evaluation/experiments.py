@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from agentrm.config import kind_names, learned_sets
 from agentrm.config.schema import ActionFormat, Config, RewardKind, TaskSet
@@ -99,7 +99,7 @@ def _matrix(config: Config) -> Variants:
     units = list(dict.fromkeys(names))
     if len(units) < 2:
         raise UserError(f"tasks.trees holds {units[0]} alone: generalisation needs two environments or kinds in it")
-    alone = {unit: [_GREEDY, f"train.labels.environments={json.dumps([unit])}"] for unit in units}
+    alone = {unit: [_GREEDY, f"train.labels.environments={_listed([unit])}"] for unit in units}
     return alone | {"all": [_GREEDY]}
 
 
@@ -146,9 +146,14 @@ def _perturbations(config: Config) -> Variants:
                 sets[name].append(replace(each, environment=f"{each.environment}{MARK}{wording}"))
             elif not wording and found:
                 sets[name].append(each)
-        return [f"tasks.{name}={json.dumps([asdict(each) for each in chosen])}" for name, chosen in sets.items()]
+        return [f"tasks.{name}={_listed([asdict(each) for each in chosen])}" for name, chosen in sets.items()]
 
     return {wording or "original": [_GREEDY, *reworded(wording)] for wording in ("", *wordings)}
+
+
+def _listed(values: list[Any]) -> str:
+    """A list for an override: YAML knows no surrogate pairs."""
+    return json.dumps(values, ensure_ascii=False)
 
 
 def _weak_to_strong(config: Config) -> Variants:

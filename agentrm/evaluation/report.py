@@ -16,6 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from agentrm import storage
 from agentrm.config.schema import Config
 from agentrm.evaluation import quality_table
 from agentrm.evaluation.curves import read_curves
@@ -151,7 +152,7 @@ def _facts(config: Config, directory: RunDirectory) -> dict[str, str]:
     model = config.model
     versions = directory.metrics("versions")
     facts = {
-        "run": Path(config.run).name,
+        "run": storage.name(config.run),
         "policy": f"{model.source}, {model.action_format.value} actions, temperature {config.sampling.temperature:g}",
         "seed": str(config.seed),
         "data": describe_data(directory.metrics("data")),

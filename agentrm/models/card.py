@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from agentrm import __version__
 from agentrm.config.schema import Config, RewardKind
+from agentrm.config.values import to_yaml
 from agentrm.evaluation import quality_table
 from agentrm.evaluation.quality import UNSEEN, WITH_LIKELIHOOD
 
@@ -102,7 +101,7 @@ def card(config: Config, metrics: Mapping[str, Any]) -> str:
         "## Configuration",
         "",
         "```yaml",
-        OmegaConf.to_yaml(OmegaConf.structured(config.train)).strip(),
+        to_yaml(config.train).strip(),
         "```",
     ]
     return "\n".join(lines) + "\n"

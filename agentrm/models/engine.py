@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from agentrm import storage
 from agentrm.config.schema import Engine
 from agentrm.errors import InputRefused, ModelError
 from agentrm.models.base import Scored
@@ -75,7 +76,8 @@ class EngineLoop:
             }
         with alone_on_gpu(engine):
             self._llm = LLM(
-                model=str(directory),
+                # It looks for weights by a pattern that begins with this path.
+                model=str(storage.plain(Path(directory))),
                 runner=runner,
                 dtype=engine.dtype,
                 max_model_len=context,

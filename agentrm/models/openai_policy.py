@@ -21,11 +21,6 @@ FILE = "endpoint.json"
 KEY_VARIABLE = "OPENAI_API_KEY"
 
 
-def is_endpoint(source: str) -> bool:
-    """Whether `model.source` is an endpoint's address."""
-    return source.startswith(("http://", "https://"))
-
-
 def api_key() -> str:
     """The endpoint's key; endpoints without one take any."""
     return os.environ.get(KEY_VARIABLE) or "none"

@@ -91,5 +91,5 @@ class Recorder:
             tracker.close()
 
     def _name(self) -> str:
-        run, _, command = storage.absolute(self._location).split("/")[-3:]
-        return f"{run} {command}"
+        run, _, command = storage.absolute(self._location).rsplit("/", 2)
+        return f"{storage.name(run)} {command}"

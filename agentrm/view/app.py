@@ -13,10 +13,11 @@ from typing import Annotated, Any
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
-from omegaconf import OmegaConf
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from agentrm import storage
+from agentrm.config import resolved
 from agentrm.data.trees import TreeStore, from_table
 from agentrm.errors import UserError
 from agentrm.evaluation import quality_table
@@ -72,11 +73,11 @@ def create_app(run: RunDirectory) -> FastAPI:
     @app.get("/api/run")
     def overview() -> dict[str, Any]:
         return {
-            "name": run.location.rpartition("/")[2],
+            "name": storage.name(run.location),
             "path": run.location,
             "stages": stages(run),
             "versions": run.metrics("versions"),
-            "config": OmegaConf.to_yaml(OmegaConf.structured(run.config)),
+            "config": resolved(run.config),
         }
 
     @app.get("/api/curves")

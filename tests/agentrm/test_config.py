@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agentrm.config import (
     PRESETS,
@@ -107,6 +111,8 @@ def test_overrides_win_and_change_nothing_else() -> None:
         ("policy_engine={gpus: 1, tensor_parallel: 2}", "policy_engine.tensor_parallel"),
         ("epochs", "key=value"),
         ("run=???", "run=???"),
+        ("tasks.trees[7].count=1", "tasks.trees[7]"),
+        ("train.labels.environments=[maze", "train.labels.environments=[maze"),
     ],
 )
 def test_what_cannot_be_used_is_named(override: str, told: str) -> None:
@@ -123,6 +129,109 @@ def test_a_configuration_with_changes_is_checked_as_a_loaded_one() -> None:
     for override, told in (("train.beta=0", "train.beta"), ("train.bta=1", "train.bta"), ("seed", "key=value")):
         with pytest.raises(UserError, match=told):
             changed(base, [override])
+
+
+NASTY = [
+    *("0123", "12e4", "1e-5", "0x1f", "1_000", "1:30", "2024-01-01", "true", "no", "null", "~", "-", "=", ".inf", "<<"),
+    *(
+        "a #b",
+        "#",
+        " led ",
+        "",
+        "'quoted'",
+        '"',
+        "a: b",
+        "{a: 1}",
+        "[beam]",
+        "- x",
+        "&a",
+        "*a",
+        "!!int 3",
+        "%",
+        "@",
+        "`",
+    ),
+    *("$", "${", "${}", "${seed}", "\\${seed}", "a\\", "\\\\${x}\\", "${oc.env:", "\\???", "?", "????"),
+    *(
+        "ä 日本語 עברית 👩‍🔬 e\u0301",
+        "two\nlines\r\n",
+        "\ttab",
+        "\x7f\x85\u2028\ufeff",
+        "~user",
+        "--x",
+        "a/b",
+        "x" * 300,
+    ),
+]
+
+
+KEYS = ("run", "reuse", "serve.api_key", "train.base", "clone.lora.targets")
+
+
+def assert_taken(texts: Sequence[str]) -> None:
+    """Each of as many texts as KEYS reaches its key as it is, and survives saving."""
+    several = yaml.safe_dump([*texts, "x=1"], default_flow_style=True)
+    config = load("quickstart", [*map("=".join, zip(KEYS, texts, strict=True)), f"evaluate.strong={several}"])
+    assert [flatten(config)[key] for key in KEYS] == list(texts)
+    assert config.evaluate.strong == [*texts, "x=1"]
+    assert changed(config, ["seed=3"]) == replace(config, seed=3)
+    assert stored(resolved(config), "config.yaml") == replace(config, serve=replace(config.serve, api_key=""))
+
+
+@pytest.mark.parametrize("start", range(0, len(NASTY), len(KEYS)))
+def test_text_is_text(start: int, tmp_path: Path) -> None:
+    texts = (NASTY * 2)[start : start + len(KEYS)]
+    assert_taken(texts)
+    path = tmp_path / "saved.yaml"
+    path.write_text(resolved(load("quickstart", list(map("=".join, zip(KEYS, texts, strict=True))))))
+    assert [flatten(load(str(path)))[key] for key in KEYS if key != "serve.api_key"] == [*texts[:2], *texts[3:]]
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\\\\$${{}}?#:'\" \n"), max_size=20)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(TEXT, min_size=len(KEYS), max_size=len(KEYS)))
+def test_any_text_is_text(texts: list[str]) -> None:
+    # These two mean something to the configuration.
+    assert_taken(["x" if text == "???" or "oc.env" in text else text for text in texts])
+
+
+def test_what_a_file_writes_without_quotes_is_text(tmp_path: Path) -> None:
+    text = resolved(load("quickstart", ["run=x"]))
+    path = tmp_path / "mine.yaml"
+    for written, taken in (("0123", "0123"), ("12e4", "12e4"), ("2024-01-01", "2024-01-01"), ("yes # no", "yes")):
+        path.write_text(text.replace("run: x\n", f"run: {written}\n").replace("strong: []", f"strong: [{written}\n]"))
+        assert load(str(path)).run == taken
+        assert load(str(path)).evaluate.strong == [taken]
+    path.write_text(text.replace("run: x\n", "run: null\n"))
+    with pytest.raises(UserError, match="key run"):
+        load(str(path))
+    path.write_text("- run\n")
+    with pytest.raises(UserError, match=r"mine\.yaml holds no keys"):
+        load(str(path))
+
+
+def test_a_variable_of_the_environment_is_read_and_its_value_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINE", "a ${seed} #0")
+    config = load(
+        "quickstart", ["serve.api_key=${oc.env:MINE}", "run=/${oc.env:MINE}/${seed}", "reuse=${oc.env:NO,none}"]
+    )
+    assert config.serve.api_key == "a ${seed} #0"
+    assert config.run == "/a ${seed} #0/${seed}"
+    assert config.reuse == "none"
+    assert stored(resolved(config), "config.yaml").run == config.run
+    with pytest.raises(UserError, match=r"key serve\.api_key.*NOT_THERE"):
+        load("quickstart", ["serve.api_key=${oc.env:NOT_THERE}"])
+
+
+def test_numbers_choices_and_lists_are_yaml() -> None:
+    config = load("quickstart", ["train.learning_rate=1e-5", "clone.epochs= 3", "evaluate.methods=[beam, greedy]"])
+    assert (config.train.learning_rate, config.clone.epochs) == (1e-5, 3)
+    assert [each.value for each in config.evaluate.methods] == ["beam", "greedy"]
+    assert load("quickstart", ["tasks.trees[0].count=3"]).tasks.trees[0].count == 3
+    several = ["clone.epochs=1", "clone={epochs: 2, dtype: bfloat16}", "clone.epochs=3"]
+    assert load("quickstart", several).clone.epochs == 3
 
 
 def test_an_implicit_reward_model_reads_whole_states() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from glob import glob
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -14,6 +16,7 @@ from agentrm.environments.base import Task
 from agentrm.errors import UserError
 from agentrm.run import RunDirectory
 from agentrm.search.tree import Node, Tree
+from tests.names import NASTY
 from tests.servers import s3
 
 
@@ -113,6 +116,55 @@ def test_a_local_run_reuses_one_at_a_location(location: str, tmp_path: Path) -> 
         (output / "played").write_text("episodes")
     run = RunDirectory.open(load("quickstart", [f"run={tmp_path / 'run'}", f"reuse={location}"]))
     assert (run.path("demonstrations") / "played").read_text() == "episodes"
+
+
+def test_any_name_that_a_filesystem_takes_is_one_folder(location: str) -> None:
+    # The test's server for S3 takes its time, and knows no URL with a new line.
+    nasty = [name for name in NASTY if "\n" not in name][::4] if location.startswith("s3:") else NASTY
+    for name in nasty:
+        storage.write_text(f"{location}/{name}/deep/a.json", name)
+        with storage.writing(f"{location}/{name}/stage") as folder:
+            (folder / "model").write_text(name)
+    taken = {unquote(name) for name in nasty} if storage.is_uri(location) else set(nasty)
+    assert set(storage.names(location)) == taken
+    for name in nasty:
+        called = unquote(name) if storage.is_uri(location) else name
+        assert storage.read_text(f"{location}/{name}/deep/a.json") in (name, called)
+        assert storage.name(f"{location}/{name}/") == called
+        assert storage.finished(f"{location}/{name}/stage")
+        assert (storage.fetch(f"{location}/{name}/stage") / "model").read_text() in (name, called)
+    if storage.is_uri(location):
+        assert storage.read_text(f"{location}/first%20%232/deep/a.json") == "first #2"
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_a_model_in_any_folder_has_a_path_that_is_no_pattern(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "a.safetensors").write_text("weights")
+    for _ in range(2):
+        found = glob(f"{storage.plain(tmp_path / name)}/*.safetensors")  # noqa: PTH207 as vLLM does
+        assert [Path(path).read_text() for path in found] == ["weights"]
+
+
+def test_a_tilde_is_the_home_folder_and_else_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert storage.absolute("~/x") == str(tmp_path / "x")
+    assert storage.absolute("~nobody-of-this-name/x") == str(tmp_path / "~nobody-of-this-name" / "x")
+    assert not storage.is_uri("odd/a://b") and storage.is_uri("s3://b")
+
+
+@pytest.mark.parametrize("name", ["\udcff", "a\0b", "x" * 300])
+def test_a_name_that_no_filesystem_takes_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        RunDirectory.open(load("quickstart", [f"run={tmp_path}/{name}"]))
+    assert len(str(caught.value).splitlines()) == 1 and str(tmp_path) in str(caught.value)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file/run cannot be reached"):
+        RunDirectory.open(load("quickstart", [f"run={tmp_path}/file/run"]))
 
 
 def test_a_location_that_cannot_be_reached_is_named() -> None:

@@ -21,13 +21,14 @@ from agentrm.data.trees import TreeStore
 from agentrm.errors import UserError
 from agentrm.run import RunDirectory
 from jobs import clone, pipeline, train, trees
+from tests.names import NASTIEST
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return load(TINY, [f"run={tmp_path_factory.mktemp('pipeline') / 'run'}"])
+    return load(TINY, [f"run={tmp_path_factory.mktemp('pipeline') / NASTIEST}"])
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ from agentrm.errors import ModelError, UserError
 from agentrm.models.rendering import Renderer
 from agentrm.models.state import Proposal, State
 from jobs.runtime import cluster
+from tests.names import NASTIEST
 from tests.reward_models import write_reward_model
 from tests.servers import free_port
 
@@ -56,7 +57,7 @@ CONVERSATIONS = [
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "reward"
+    path = tmp_path_factory.mktemp("models") / NASTIEST
     write_reward_model(path, [message["content"] for each in CONVERSATIONS for message in each], CONTEXT)
     return path
 
@@ -65,7 +66,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     port = free_port()
     return Config(
-        run=str(tmp_path_factory.mktemp("run")),
+        run=str(tmp_path_factory.mktemp("run") / NASTIEST),
         model=Model(context=CONTEXT),
         reward_engine=Engine(kv_cache_gib=0.05),
         serve=Serve(port=port, api_key="right-key", max_conversations=4),

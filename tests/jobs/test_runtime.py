@@ -1,9 +1,8 @@
-"""From arguments to exit codes, the progress lines, and clusters that end with their block."""
+"""From arguments to exit codes, and clusters that end with their block."""
 
 from __future__ import annotations
 
 import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +12,6 @@ import ray
 
 from agentrm.config.schema import Cluster, Config
 from agentrm.errors import EnvironmentFailure, ModelError, UserError
-from jobs import progress as progress_module
-from jobs.progress import progress
 from jobs.runtime import cluster, execute
 
 
@@ -71,11 +68,26 @@ def test_a_cluster_ends_with_its_block_and_hands_over_errors(
         seen = ray.get(variables.remote())
         assert seen["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
         assert seen["OMP_NUM_THREADS"] == "1"
+        # Ray's processes have more than 30 s to start.
+        assert seen["RAY_raylet_start_wait_time_s"] == "180"
         assert seen["RAY_AUTH_MODE"] == "token"
         assert seen["JERICHO_ROMS"] == str(Path("roms").absolute())
         assert execute(lambda _: ray.get(fail.remote()), "quickstart") == 2
         assert capsys.readouterr().err == "error: the file x is missing: make it\n"
     assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (Cluster(object_store_gib=1e-4), "change cluster.cpus or cluster.object_store_gib"),
+        (Cluster(address="nonsense"), "the Ray cluster at nonsense cannot be used: Invalid address format"),
+    ],
+)
+def test_a_cluster_that_cannot_be_had_is_a_line_with_the_fix(settings: Cluster, told: str) -> None:
+    with pytest.raises(UserError) as caught, cluster(Config(cluster=settings)):
+        pass
+    assert told in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
 def test_an_address_that_does_not_answer_is_named() -> None:
@@ -86,40 +98,3 @@ def test_an_address_that_does_not_answer_is_named() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert result.stderr.splitlines()[-1].startswith("agentrm.errors.UserError: no Ray cluster answers at 127.0.0.1:1")
-
-
-def test_progress_without_a_terminal_is_lines(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(progress_module, "_LINE_S", 0.0)
-    with progress("trees", 5, done=2) as bar:
-        bar.advance(1, outcome=0.51234)
-        bar.advance(2, failed=1)
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.split(" elapsed")[0] for line in lines] == ["trees 3/5", "trees 5/5"]
-    assert lines[0].endswith("outcome 0.512")
-    assert "left 0 s" in lines[1]
-    assert lines[1].endswith("outcome 0.512, failed 1")
-
-
-def test_progress_shows_the_last_count_once_when_work_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress("tasks", 3) as bar:
-        for _ in range(3):
-            bar.advance()
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("tasks 3/3")
-
-
-def test_progress_in_a_terminal_is_a_bar() -> None:
-    command = (
-        "from jobs.progress import progress\nwith progress('trees', 2) as bar:\n bar.advance(1, won=1)\n bar.advance(1)"
-    )
-    main, side = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-c", command], stderr=side)
-    assert process.wait(60) == 0
-    os.set_blocking(main, False)
-    shown = os.read(main, 65536).decode()
-    assert "2/2" in shown
-    assert "won 1" in shown
-    assert "━" in shown

@@ -6,7 +6,8 @@ import asyncio
 import gc
 import tracemalloc
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,7 +23,7 @@ from agentrm.failures import Failures
 from agentrm.models.state import Proposal, State
 from agentrm.search.mcts import TreeSearch
 from agentrm.search.tree import Node, Tree
-from jobs.progress import progress
+from jobs.progress import Bar, progress
 from jobs.trees import Work, attempts, largest_first, missing, spread
 from tests.agentrm.search.toy import BARE
 
@@ -66,6 +67,10 @@ def test_all_lanes_work_until_none_is_left() -> None:
     assert total == {"failed": 1, "trees": 19, "nodes": 95, "rollouts": 38}
 
 
+def shown(todo: Iterable[Work]) -> AbstractContextManager[Bar]:
+    return progress("trees", sum(len(numbers) for _, numbers in todo))
+
+
 def test_a_task_that_fails_for_ever_is_counted_and_never_tried_again(tmp_path: Path) -> None:
     store, tried = TreeStore(tmp_path / "trees"), Counter[Task]()
 
@@ -80,7 +85,7 @@ def test_a_task_that_fails_for_ever_is_counted_and_never_tried_again(tmp_path: P
     def grow() -> int:
         failures = Failures(tmp_path / "failures")
         todo = missing([task for task in TASKS if task.id not in failures.given_up], 2, store.finished())
-        total = asyncio.run(attempts(todo, build, 2, store, failures))
+        total = asyncio.run(attempts(todo, build, 2, store, failures, shown))
         assert list(failures.given_up) == [TASKS[0].id]
         return total["trees"]
 
@@ -96,7 +101,7 @@ def test_where_nothing_grows_no_failure_is_counted(tmp_path: Path) -> None:
 
     store, failures = TreeStore(tmp_path / "trees"), Failures(tmp_path / "failures")
     with pytest.raises(EnvironmentFailure, match="all 4 tasks failed in their environment: it broke"):
-        asyncio.run(attempts(missing(TASKS, 1, set()), build, 2, store, failures))
+        asyncio.run(attempts(missing(TASKS, 1, set()), build, 2, store, failures, shown))
     assert failures.given_up == {} and not (tmp_path / "failures").exists()
 
 

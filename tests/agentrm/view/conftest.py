@@ -11,6 +11,7 @@ from agentrm.config import load, resolved
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Task
 from agentrm.search.tree import Node, Tree
+from tests.names import NASTIEST
 
 SMALL, LARGE = Task("babyai", "goto_local", "train", 1), Task("maze", "perfect_small", "train", 7)
 NODES = 5000
@@ -48,7 +49,8 @@ def large() -> Tree:
 @pytest.fixture(scope="session")
 def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory, to read."""
-    root = tmp_path_factory.mktemp("run")
+    root = tmp_path_factory.mktemp("run") / NASTIEST
+    root.mkdir()
     (root / "config.yaml").write_text(resolved(load("quickstart", [f"run={root}"])))
     store = TreeStore(root / "trees")
     for tree in (small(), large()):
@@ -61,4 +63,4 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def root(untouched: Path, tmp_path: Path) -> Path:
     """A copy of the run directory, to change."""
-    return shutil.copytree(untouched, tmp_path / "run")
+    return shutil.copytree(untouched, tmp_path / untouched.name)

@@ -23,6 +23,7 @@ from agentrm.models.rendering import Renderer
 from agentrm.run import RunDirectory
 from agentrm.view.app import create_app
 from tests.agentrm.view.conftest import LARGE, NODES, SMALL
+from tests.names import NASTIEST
 
 
 @pytest.fixture
@@ -36,8 +37,10 @@ def test_a_directory_that_is_no_run_is_named(tmp_path: Path) -> None:
         RunDirectory.existing(tmp_path)
 
 
-def test_what_is_not_there_yet_is_said(client: TestClient) -> None:
-    states = {stage["name"]: stage["state"] for stage in client.get("/api/run").json()["stages"]}
+def test_what_is_not_there_yet_is_said(root: Path, client: TestClient) -> None:
+    run = client.get("/api/run").json()
+    assert (run["name"], run["path"]) == (NASTIEST, str(root))
+    states = {stage["name"]: stage["state"] for stage in run["stages"]}
     assert states == {
         "demonstrations": "missing",
         "policy": "missing",

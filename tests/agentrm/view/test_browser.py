@@ -30,7 +30,7 @@ def address(untouched: Path) -> Iterator[str]:
         assert process.stdout is not None
         told = process.stdout.readline()
         assert told.startswith(f"{untouched} at http://127.0.0.1:") and told.endswith(" until Ctrl-C\n")
-        yield told.split()[2]
+        yield told.rpartition(" at ")[2].split()[0]
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == "stopping\n"
         assert process.wait(30) == 0

@@ -1,0 +1,106 @@
+"""From YAML and `key=value` to values of the schema's types, and back: text is taken as it is written.
+
+YAML alone makes a number of 0123, and of `a #b` a comment; where the schema says text, neither happens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import yaml
+from omegaconf._yaml import get_yaml_loader
+
+from agentrm.config.schema import Config
+
+_NULL, _TEXT = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
+
+# OmegaConf interpolates ${...} and takes ??? for a value that is missing; a backslash makes either of them text.
+_INTERPOLATIONS = re.compile(r"(\\*)(\$\{)")
+_BUT_VARIABLES = re.compile(r"(\\*)(\$\{(?!\s*oc\.env\s*:[^{}]*\}))")
+_MISSING = re.compile(r"\\*\?\?\?")
+
+
+def verbatim(text: str) -> str:
+    """A text for OmegaConf, in which every character stands for itself."""
+    text = _INTERPOLATIONS.sub(r"\1\1\\\2", text)
+    return f"\\{text}" if _MISSING.fullmatch(text) else text
+
+
+def with_variables(text: str) -> str:
+    """A text for OmegaConf, in which `${oc.env:NAME}` stands for a variable of the environment, `???` alone for no
+    value, and every other character for itself.
+    """
+    text = _BUT_VARIABLES.sub(r"\1\1\\\2", text)
+    return f"\\{text}" if text != "???" and _MISSING.fullmatch(text) else text
+
+
+def type_of(key: str) -> Any:
+    """The schema's type of a dotted key, None for one that it does not have."""
+    found: Any = Config
+    for name in re.findall(r"[^.\[\]]+", key):
+        found = _field(found, name) if is_dataclass(found) else _element(found)
+    return found
+
+
+def read(text: str, expected: Any, take: Callable[[str], str] = with_variables) -> Any:
+    """YAML as values of a type of the schema, each of its texts as `take` gives it. Raises YAMLError."""
+    loader = get_yaml_loader()(text)
+    try:
+        node = loader.get_single_node()
+        # An alias is the node that it stands for.
+        for each in set(_texts(node, expected)):
+            each.tag, each.value = _TEXT, take(each.value)
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def plain(value: Any) -> Any:
+    """A part of the configuration as dictionaries and lists, with the names of choices."""
+    if is_dataclass(value):
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, list):
+        return [plain(each) for each in value]
+    # OmegaConf marks a text that looks like a missing value by a class of its own.
+    return str(value) if isinstance(value, str) else value
+
+
+def to_yaml(part: Any) -> str:
+    """A part of the configuration as YAML, whose texts any reader takes for texts."""
+    return yaml.safe_dump(plain(part), sort_keys=False, allow_unicode=True)
+
+
+def _texts(node: yaml.Node | None, expected: Any) -> Iterator[yaml.ScalarNode]:
+    """The scalars that the schema takes for texts, whatever YAML takes them for."""
+    if isinstance(node, yaml.MappingNode) and is_dataclass(expected):
+        for key, value in node.value:
+            yield from _texts(value, _field(expected, key.value))
+    elif isinstance(node, yaml.SequenceNode) and (element := _element(expected)):
+        for value in node.value:
+            yield from _texts(value, element)
+    elif isinstance(node, yaml.ScalarNode) and node.tag != _NULL and is_text(expected):
+        yield node
+
+
+def is_text(expected: Any) -> bool:
+    """Whether values of a type of the schema are texts or the names of choices."""
+    return isinstance(expected, type) and issubclass(expected, str)
+
+
+def _field(owner: Any, name: Any) -> Any:
+    """The type of a field; of one that may be None, the type that it has else."""
+    found = get_type_hints(owner).get(name) if isinstance(name, str) else None
+    if get_origin(found) is UnionType:
+        (found,) = (each for each in get_args(found) if each is not type(None))
+    return found
+
+
+def _element(owner: Any) -> Any:
+    return get_args(owner)[0] if get_origin(owner) is list else None
