@@ -27,7 +27,7 @@ from agentrm.config import measuring, tasks
 from agentrm.config.schema import Config, Search
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Task
-from agentrm.errors import AgentRMError, EnvironmentFailure
+from agentrm.errors import AgentRMError, EnvironmentFailure, UserError
 from agentrm.failures import Failures
 from agentrm.models.base import RewardModel
 from agentrm.run import RunDirectory
@@ -144,9 +144,11 @@ async def attempts(
 ) -> Counter[str]:
     """`spread` until every task has its trees, is given up, or is left for the next run because of a model; returns the
     summed counts. `shown` gives the bar of a round. Raises what was the cause where there is no tree at all: then no
-    failure is counted.
+    failure is counted; raises UserError in the end for tasks that no machine may play, such as those of data that one
+    lacks.
     """
     failed: dict[Task, AgentRMError] = {}
+    refused: list[UserError] = []
     total: Counter[str] = Counter()
 
     async def one(task: Task, numbers: Sequence[int]) -> Mapping[str, Any]:
@@ -167,8 +169,11 @@ async def attempts(
             raise others[0] if others else EnvironmentFailure(told)
         for task, error in broken.items():
             failures.record(task, str(error))
+        refused += [error for error in failed.values() if isinstance(error, UserError)]
         again = [(task, numbers) for task, numbers in todo if task in broken and task.id not in failures.given_up]
         todo = [(task, [n for n in numbers if tree_id(task, n) not in finished]) for task, numbers in again]
+    if refused:
+        raise refused[0]
     return total
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,7 +21,6 @@ COMMON = ("look", "inventory", "wait")
 MOVES = ("north", "south", "east", "west", "up", "down")
 
 
-@cache
 def _published(folder: Path, kind: str, split: str) -> Published:
     with engine_import("Jericho", "jericho"):
         from agentrm.environments.jericho_official import published_stories

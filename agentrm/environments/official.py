@@ -12,6 +12,7 @@ import platform
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -46,7 +47,7 @@ class OfficialData:
     """Where an environment's official data is, and which of its tasks are official there.
 
     `variable` names the folder; `covers(kind, split)` says whether tasks are taken from it, `read(folder, kind, split)`
-    which (it remembers what it has read; raises UserError for a folder without them).
+    which (asked once in a process; raises UserError for a folder without them).
     """
 
     variable: str
@@ -66,7 +67,12 @@ class OfficialData:
             return None
         if not folder.is_dir():
             raise UserError(f"{self.variable}={folder} is no folder on {platform.node()}: name one, or unset it")
-        return self.read(folder, kind, split)
+        return _read_once(self.read, folder, kind, split)
+
+
+@cache
+def _read_once(read: Callable[[Path, str, str], Published], folder: Path, kind: str, split: str) -> Published:
+    return read(folder, kind, split)
 
 
 class OfficialEnvironment(Environment):

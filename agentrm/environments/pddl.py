@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,7 +22,6 @@ OFFICIAL = {"gripper": ("gripper", 20), "blocksworld": ("blockworld", 10), "barm
 CHECK, LOOK = "check valid actions", "look around"
 
 
-@cache
 def _published(folder: Path, kind: str, split: str) -> Published:
     with engine_import("PDDL", "pddl"):
         from agentrm.environments.pddl_official import published_problems

@@ -18,7 +18,7 @@ from agentrm.config.schema import Measuring, Search
 from agentrm.data.trees import TreeStore
 from agentrm.environments.base import Grade, Observation, Task
 from agentrm.environments.sessions import SessionPool
-from agentrm.errors import EnvironmentFailure
+from agentrm.errors import EnvironmentFailure, UserError
 from agentrm.failures import Failures
 from agentrm.models.state import Proposal, State
 from agentrm.search.mcts import TreeSearch
@@ -103,6 +103,20 @@ def test_where_nothing_grows_no_failure_is_counted(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailure, match="all 4 tasks failed in their environment: it broke"):
         asyncio.run(attempts(missing(TASKS, 1, set()), build, 2, store, failures, shown))
     assert failures.given_up == {} and not (tmp_path / "failures").exists()
+
+
+def test_a_task_that_no_machine_may_play_is_the_users_error_once_the_others_are_grown(tmp_path: Path) -> None:
+    store, failures = TreeStore(tmp_path / "trees"), Failures(tmp_path / "failures")
+
+    async def build(task: Task, numbers: Sequence[int]) -> dict[str, Any]:
+        if task == TASKS[0]:
+            return {"failed": UserError("the data is not here")}
+        store.write(Tree(task, [Node(-1, 0, "", visits=1)]))
+        return {"trees": 1}
+
+    with pytest.raises(UserError, match="the data is not here"):
+        asyncio.run(attempts(missing(TASKS, 1, set()), build, 1, store, failures))
+    assert store.finished() == {task.id for task in TASKS[1:]} and not (tmp_path / "failures").exists()
 
 
 class Local:
