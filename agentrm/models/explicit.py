@@ -65,10 +65,11 @@ def build(
         torch.nn.init.zeros_(head.weight)
     # A reward model's own representation gives way to the one that is asked for.
     vars(model.config).pop(REPRESENTATION, None)
+    settle_template(tokenizer)
     _pad(model, padding.choose(tokenizer))
     if representation is not None and representation != Representation():
         setattr(model.config, REPRESENTATION, asdict(representation) | {"action_format": form.value})
-    settle_template(tokenizer, counted=representation is not None and representation.action_count)
+        settle_template(tokenizer, counted=representation.action_count)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     ensemble.alone(directory)
