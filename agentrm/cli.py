@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -375,7 +376,7 @@ def _measured(run: str) -> dict[str, Any]:
 
     metrics = RunDirectory.existing(run).metrics("train")
     if not metrics:
-        raise UserError(f"{run} has no reward model yet: run `agentrm train run={run}` first")
+        raise UserError(f"{run} has no reward model yet: run `agentrm train {quote(f'run={run}')}` first")
     return metrics["held_out"]
 
 

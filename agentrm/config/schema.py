@@ -415,7 +415,7 @@ class Config:
     """One run: the pipeline's stages read nothing else.
 
     `reuse`: another run. Its finished stages become this one's, from the first to the last that would write the same
-    under both configurations: as links, or as copies where one of the two lies at a URI.
+    under both configurations: as links, or as copies where one of the two lies at a URI (empty: none).
     """
 
     run: str = MISSING

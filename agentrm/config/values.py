@@ -13,7 +13,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
-from omegaconf._yaml import get_yaml_loader
+from yaml.constructor import ConstructorError
 
 from agentrm.config.schema import Config
 
@@ -23,6 +23,23 @@ _NULL, _TEXT = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
 _INTERPOLATIONS = re.compile(r"(\\*)(\$\{)")
 _BUT_VARIABLES = re.compile(r"(\\*)(\$\{(?!\s*oc\.env\s*:[^{}]*\}))")
 _MISSING = re.compile(r"\\*\?\?\?")
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes 1e-5 for a number, as YAML 1.2 does, and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise ConstructorError(None, None, f"the key {twice[0]} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
 
 
 def verbatim(text: str) -> str:
@@ -49,7 +66,7 @@ def type_of(key: str) -> Any:
 
 def read(text: str, expected: Any, take: Callable[[str], str] = with_variables) -> Any:
     """YAML as values of a type of the schema, each of its texts as `take` gives it. Raises YAMLError."""
-    loader = get_yaml_loader()(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         # An alias is the node that it stands for.

@@ -207,6 +207,9 @@ def test_what_a_file_writes_without_quotes_is_text(tmp_path: Path) -> None:
     path.write_text(text.replace("run: x\n", "run: null\n"))
     with pytest.raises(UserError, match="key run"):
         load(str(path))
+    path.write_text(f"{text}seed: 1\n")
+    with pytest.raises(UserError, match=r"mine\.yaml .*seed is given twice"):
+        load(str(path))
     path.write_text("- run\n")
     with pytest.raises(UserError, match=r"mine\.yaml holds no keys"):
         load(str(path))

@@ -12,6 +12,7 @@ from agentrm.models import initial
 from agentrm.models.explicit import build
 from agentrm.models.initial import ASSISTANT, END, PAD, USER, prepare, train_tokenizer
 from agentrm.models.rendering import Renderer
+from tests.names import NASTIEST
 
 TEXTS = ["go to the red ball 12", "you see a grey box and a blue key in room 34"] * 20
 SCRATCH = Model(source="scratch", context=128, scratch=Scratch(vocabulary=300, hidden=64, layers=1, heads=2))
@@ -19,7 +20,7 @@ SCRATCH = Model(source="scratch", context=128, scratch=Scratch(vocabulary=300, h
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("base")
+    directory = tmp_path_factory.mktemp("base") / NASTIEST
     prepare(SCRATCH, TEXTS, 0, directory)
     return directory
 
