@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from agentrm.config.schema import Representation
 from agentrm.models.rendering import Renderer
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def choose(tokenizer: PreTrainedTokenizerBase) -> int:
     """
     special = {token.content: id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     reserved = sorted(filter(_RESERVED.search, special), key=lambda token: ("pad" not in token.lower(), special[token]))
-    named = [token for token in (tokenizer.pad_token, *reserved) if token in special]
-    used = _used(tokenizer, named)
+    used = _used(tokenizer)
+    named = (token for token in (tokenizer.pad_token, *reserved) if token in special)
     tokenizer.pad_token = next((token for token in named if special[token] not in used), None)
     if tokenizer.pad_token is None:
         tokenizer.add_special_tokens({"pad_token": _NEW})
@@ -44,13 +45,15 @@ def read_at(ids: Sequence[int], pad: int | None) -> int:
     return next((place for place in range(len(ids) - 1, -1, -1) if ids[place] != pad), 0)
 
 
-def _used(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> set[int]:
-    """The ids that texts begin or end with, that the chat template writes, and that `texts` become within turns."""
-    renderer = Renderer(tokenizer, sys.maxsize)
+def _used(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The ids that texts begin or end with, that the chat template writes, and that unknown text becomes within turns,
+    where no text becomes a special token.
+    """
+    # A base that is a reward model may have a template that counts.
+    renderer = Renderer(tokenizer, sys.maxsize, Representation(action_count=True))
     ends = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.cls_token_id}
     written = {
         id for id, token in tokenizer.added_tokens_decoder.items() if token.content in tokenizer.get_chat_template()
     }
-    said = " ".join([_RARE, *(f"{text} a{text}" for text in texts)])
-    turns = [{"role": ("user", "assistant")[number % 2], "content": said} for number in range(5)]
+    turns = [{"role": ("user", "assistant")[number % 2], "content": _RARE} for number in range(5)]
     return ends | written | set(renderer.render(turns).ids)

@@ -285,6 +285,8 @@ async def test_an_update_to_two_replicas_loses_no_request_keeps_prefixes_togethe
                 while len(cached) < 4 or (0 in cached[-4:] and len(cached) < 100):
                     cached.append((await http.post("/v1/score", json=body)).json()["usage"]["cached_tokens"])
                 assert 0 not in cached[-4:]
+            cut = {"input": "go to the red ball " * 400, "truncate_prompt_tokens": -1, "truncation_side": "left"}
+            assert (await http.post("/classify", json=cut)).json()["usage"]["prompt_tokens"] == CONTEXT
         assert _running(updated) == 2
 
         grown = asyncio.Event()
