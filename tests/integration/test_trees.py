@@ -24,7 +24,7 @@ from transformers import AutoModelForSequenceClassification
 from actors import metrics
 from actors.environments import RemoteSessions, start_environments
 from actors.fleet import Fleet, Size
-from actors.policy import PolicyReplica, RemoteGenerator, start_policy
+from actors.policy import RemoteGenerator, start_policy
 from agentrm.config import load
 from agentrm.config.schema import Config
 from agentrm.data.trees import TreeStore, to_table
@@ -36,6 +36,7 @@ from agentrm.models.rendering import Renderer
 from agentrm.run import RunDirectory
 from jobs import benchmark_trees, clone, tree_statistics, trees
 from jobs.runtime import cluster, execute
+from tests.integration.fragile import FragileReplica
 from tests.servers import free_port, serving
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
@@ -121,20 +122,11 @@ def test_environments_yield_to_engines(store: TreeStore, config: Config):
             time.sleep(0.5)
 
 
-class Fragile(PolicyReplica.__ray_metadata__.modified_class):
-    """A replica whose engine breaks down at its next step."""
-
-    async def sabotage(self) -> None:
-        """Let the engine fail."""
-        self._engine._loop._core.step = None
-
-
 def test_an_engine_that_dies_is_replaced(store: TreeStore, config: Config):
     """What it held fails; what is asked for later waits for its successor."""
     policy = RunDirectory.existing(config.run).at("policy")
     stop_ids = Renderer.from_pretrained(policy, config.model.context).stop_ids
     arguments = (policy, config.policy_engine, config.sampling, config.model.context, stop_ids, config.seed)
-    actor = ray.remote(max_restarts=-1, max_task_retries=-1)(Fragile)
 
     async def ask(replicas: Fleet) -> None:
         generator = RemoteGenerator(replicas)
@@ -144,7 +136,7 @@ def test_an_engine_that_dies_is_replaced(store: TreeStore, config: Config):
             await generator.generate([5, 6], 2, False, 0)
         assert await generator.generate([5, 6], 2, False, 0) == first
 
-    with Fleet.start(actor, Size.of(1, None, 1), {"num_cpus": 1}, *arguments) as replicas:
+    with Fleet.start(FragileReplica, Size.of(1, None, 1), {"num_cpus": 1}, *arguments) as replicas:
         asyncio.run(ask(replicas))
 
 
