@@ -214,7 +214,7 @@ class ChatEndpoint:
                 self._answered = time.monotonic()
                 return choices
             told = _told(answer.http_response.text)
-            failure = self._failure(int(told.code) if told.code.isdigit() else _BAD_GATEWAY, told)
+            failure = self._failure(int(told.code) if told.code.isdecimal() else _BAD_GATEWAY, told)
             if isinstance(failure, _Refusal | ContextOverflow):
                 raise failure
         raise ModelError(f"{self.model} answered without a choice: {told.words}")
@@ -273,7 +273,7 @@ def _told(text: str) -> _Told:
     if isinstance(body, dict):
         details = body.get("detail")
         if isinstance(details, list) and details and all(isinstance(each, dict) for each in details):
-            fields = [str((each.get("loc") or [""])[-1]) for each in details]
+            fields = [str((_get(each, "loc", list) or [""])[-1]) for each in details]
             words = "; ".join(f"{name}: {each.get('msg')}" for name, each in zip(fields, details, strict=True))
             return _Told(_short(words), field=fields[0])
         words = body.get("message") or details or text
@@ -289,7 +289,9 @@ def _error(body: Mapping[str, Any]) -> Any:
 
 
 def _short(text: str) -> str:
-    words = " ".join(re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL).split())
+    words = " ".join(
+        re.sub(r"<(style|script)\b.*?</\1>|</?[a-z!][^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE).split()
+    )
     return words[:_WORDS] or "no words"
 
 

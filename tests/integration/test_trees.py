@@ -23,6 +23,7 @@ from transformers import AutoModelForSequenceClassification
 
 from actors import metrics
 from actors.environments import RemoteSessions, start_environments
+from actors.fleet import Fleet, Size
 from actors.policy import RemoteGenerator, start_policy
 from agentrm.config import load
 from agentrm.config.schema import Config
@@ -35,6 +36,7 @@ from agentrm.models.rendering import Renderer
 from agentrm.run import RunDirectory
 from jobs import benchmark_trees, clone, tree_statistics, trees
 from jobs.runtime import cluster, execute
+from tests.integration.fragile import FragileReplica
 from tests.servers import free_port, serving
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
@@ -123,15 +125,19 @@ def test_environments_yield_to_engines(store: TreeStore, config: Config):
 def test_an_engine_that_dies_is_replaced(store: TreeStore, config: Config):
     """What it held fails; what is asked for later waits for its successor."""
     policy = RunDirectory.existing(config.run).at("policy")
+    stop_ids = Renderer.from_pretrained(policy, config.model.context).stop_ids
+    arguments = (policy, config.policy_engine, config.sampling, config.model.context, stop_ids, config.seed)
 
-    async def ask(generator: RemoteGenerator) -> None:
-        assert len(await generator.generate([5, 6], 2, False, 0)) == 2
+    async def ask(replicas: Fleet) -> None:
+        generator = RemoteGenerator(replicas)
+        first = await generator.generate([5, 6], 2, False, 0)
+        await replicas.handle(replicas.names[0]).sabotage.remote()
         with pytest.raises(ModelError, match="the vLLM engine failed"):
-            await generator.generate([5, -6], 1, False, 0)  # no token has this id
-        assert len(await generator.generate([5, 6], 2, False, 0)) == 2
+            await generator.generate([5, 6], 2, False, 0)
+        assert await generator.generate([5, 6], 2, False, 0) == first
 
-    with start_policy(config, policy) as replicas:
-        asyncio.run(ask(RemoteGenerator(replicas)))
+    with Fleet.start(FragileReplica, Size.of(1, None, 1), {"num_cpus": 1}, *arguments) as replicas:
+        asyncio.run(ask(replicas))
 
 
 class Endpoint:

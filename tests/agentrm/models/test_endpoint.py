@@ -334,6 +334,29 @@ def test_other_refusals_are_about_one_state(server: Server, words: str) -> None:
     assert not isinstance(told.value, ContextOverflow)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"detail": "no"},
+        {"detail": [{"loc": 3}]},
+        {"detail": [None]},
+        {"error": None},
+        {"error": []},
+        {"error": "no"},
+        {"error": {"message": None, "code": "²"}},
+        [{"error": {"message": "no"}}],
+        [],
+        "no",
+        7,
+        None,
+    ],
+)
+def test_a_refusal_may_have_any_form(server: Server, body: Any) -> None:
+    server.respond = lambda sent: answer("look") if greeting(sent) else JSONResponse(body, 400)
+    with pytest.raises(InputRefused, match="m refused a request: 400"):
+        server.propose()
+
+
 def test_a_body_that_is_too_large_is_a_full_context(server: Server) -> None:
     server.respond = lambda body: HTMLResponse("<h1>Request Entity Too Large</h1>", 413)
     with pytest.raises(ContextOverflow):
