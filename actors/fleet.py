@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, TypeVar
 
 import ray
@@ -17,6 +16,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
 from agentrm.errors import AgentRMError, ModelUnavailable, reason
+from agentrm.models.routing import rendezvous
 
 T = TypeVar("T")
 
@@ -116,11 +116,7 @@ class Fleet:
 
     def member(self, key: str) -> str:
         """The member that serves a key; a change of members moves only the keys of those that came or went."""
-
-        def weight(name: str) -> bytes:
-            return blake2b(f"{key}|{name}".encode(), digest_size=8).digest()
-
-        return max(self.names, key=weight)
+        return rendezvous(key, self.names)
 
     async def ask(self, choose: Callable[[], str], call: Callable[[str], Coroutine[Any, Any, T]]) -> T:
         """`call` of the member that `choose` names; once more, of another one, if that is lost before it has answered.

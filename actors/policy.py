@@ -21,9 +21,7 @@ from agentrm.models.base import Policy
 from agentrm.models.judge import Completer, EndpointCompleter, PolicyCompleter
 from agentrm.models.policy import Completion, GenerationEngine, LanguageModelPolicy
 from agentrm.models.rendering import Renderer
-
-# Prompts that share this many first tokens go to one replica, whose prefix cache then holds them.
-_AFFINITY = 128
+from agentrm.models.routing import PrefixRouter
 
 _WATCH_S = 1.0
 
@@ -69,10 +67,11 @@ class PolicyReplica:
 
 
 class RemoteGenerator:
-    """A `Generator` over replicas; prompts of one episode stay on one replica."""
+    """A `Generator` over replicas, which share the work and keep what they have read of an episode."""
 
     def __init__(self, replicas: Fleet) -> None:
         self._replicas = replicas
+        self._router = PrefixRouter()
         self._lines: dict[str, Line] = {}
 
     async def generate(self, ids: Sequence[int], n: int, greedy: bool, seed: int) -> list[Completion]:
@@ -83,12 +82,11 @@ class RemoteGenerator:
                 self._lines[name] = Line(self._replicas.find(name))
             return await self._lines[name].ask(list(ids), n, greedy, seed)
 
-        return await self._replicas.ask(lambda: replica(self._replicas, ids), ask)
-
-
-def replica(replicas: Fleet, ids: Sequence[int]) -> str:
-    """The replica that serves a prompt."""
-    return replicas.member(repr(list(ids[:_AFFINITY])))
+        with self._router.request(ids) as request:
+            completions = await self._replicas.ask(lambda: request.place(self._replicas.names), ask)
+            # Greedy ones are one, said n times.
+            request.generated(sum(each.tokens for each in completions[: 1 if greedy else n]))
+        return completions
 
 
 def start_policy(config: Config, directory: storage.Location) -> Fleet:

@@ -6,23 +6,26 @@ import asyncio
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from hashlib import blake2b
+from contextlib import ExitStack, closing, contextmanager
+from contextvars import Context
 from typing import Any
 from uuid import uuid4
 
 from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
+from ray.serve.config import RequestRouterConfig
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
+from actors.addressing import Addressed
 from agentrm import storage
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config import MOST_QUEUED
 from agentrm.config.schema import Config, Engine, Serve
 from agentrm.errors import InputRefused, ModelError, UserError, reason
+from agentrm.models.routing import PrefixRouter, rendezvous
 from agentrm.models.scoring import Input, Per, Score, Text, Truncated, check, open_scorer
 from agentrm.models.state import Message, State
 from agentrm.scoring_api import Busy, create_app
@@ -38,9 +41,7 @@ _CHUNK = 64
 # A replica is added when each has more requests than this; a request holds up to `_CHUNK` inputs.
 _BUSY = 8
 
-# Inputs that begin alike fall into one of so many groups. Serve knows a group as a "model" that a replica has loaded:
-# it sends the group there while that replica has room, and a new group to the replica that has the fewest.
-_GROUPS = 64
+# Of token ids and text, so many of the first say which replica routes them; of a conversation, the first turn does.
 _BEGINNING = 256
 
 _ATTEMPTS = 3
@@ -53,7 +54,8 @@ _SURGE_PERCENT = 1
 class Scorer:
     """One replica: a reward model with its engines, and the API. Every answer goes with the `release` that gave it.
 
-    A lone replica scores what comes over HTTP itself; one of several hands it to the replicas that hold its beginnings.
+    A lone replica scores what comes over HTTP itself. Of several, none knows what the others have read: an input goes
+    to the one that routes all that begins like it, and from there to the one that has read most of it.
     """
 
     def __init__(self, directory: str, config: Config, release: str) -> None:
@@ -62,28 +64,22 @@ class Scorer:
         self._release = release
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        config, several = self._config, _several(self._config.reward_engine)
-        score = _scorers(config, serve.get_replica_context().app_name).score if several else self._scorer.score
+        config = self._config
+        self._scorers = _scorers(config, serve.get_replica_context().app_name)
+        score = self._scorers.relay if _several(config.reward_engine) else self._scorer.score
         return create_app(score, self.alive, config.serve, model_name(config), config.model.context)
 
     async def score(self, inputs: list[Input], per: Per) -> tuple[str, list[Score]]:
         """See `agentrm.models.scoring.ServedScorer`."""
-        await self._note_group()
         return self._release, await self._scorer.score(inputs, per)
 
     async def rank(self, conversations: list[list[Message]]) -> tuple[str, list[float]]:
         """See `agentrm.models.scoring.ServedScorer`."""
-        await self._note_group()
         return self._release, await self._scorer.rank(conversations)
 
-    async def _note_group(self) -> None:
-        if group := serve.get_multiplexed_model_id():
-            await self._hold(group)
-
-    @serve.multiplexed(max_num_models_per_replica=_GROUPS)
-    async def _hold(self, group: str) -> str:
-        """Serve notes who has called this with which group."""
-        return group
+    async def spread(self, inputs: list[Input], per: Per) -> tuple[str, list[Score]]:
+        """`score` by all replicas, for inputs that this one routes."""
+        return await self._scorers.spread("score", inputs, per)
 
     async def alive(self) -> bool:
         """Whether the engines still run."""
@@ -100,65 +96,86 @@ class Scorer:
 
 
 class Scorers:
-    """All replicas behind a handle: they share the work in chunks, and inputs that begin alike go to the replica that
-    holds their beginning. What a replica that died had in hand is sent again. The values of one call are all from one
-    model, also while the service is updated.
+    """All replicas behind a handle: they share the work, and an input goes where most of it has been read. What a
+    replica that died had in hand is sent again. The values of one call are all from one model, also while the service
+    is updated.
     """
 
     def __init__(self, handle: DeploymentHandle, several: bool) -> None:
         self._handle = handle
         self._several = several
+        self._router = PrefixRouter()
 
     async def score(self, inputs: list[Input], per: Per) -> list[Score]:
         """One `Score` per input. Raises InputRefused, Busy, and ModelError without an answer."""
-        return await self._spread("score", inputs, per)
+        _, scores = await self.spread("score", inputs, per)
+        return scores
 
     async def rank(self, conversations: list[list[Message]]) -> list[float]:
         """One value per conversation, -inf for one that exceeds the context. Raises ModelError without an answer."""
-        return await self._spread("rank", conversations)
+        _, values = await self.spread("rank", conversations)
+        return values
+
+    async def relay(self, inputs: list[Input], per: Per) -> list[Score]:
+        """`score` by way of the replicas that route such inputs."""
+        replicas = self._replicas()
+        places = [rendezvous(_beginning(each), replicas) if replicas else "" for each in inputs]
+        _, scores = await self._shared("spread", places, inputs, per)
+        return scores
+
+    async def spread(self, method: str, inputs: Sequence[Input], *arguments: Any) -> tuple[str, list[Any]]:
+        """What a method of the replicas gives for each input, and the release that gave it."""
+        replicas = self._replicas()
+        with ExitStack() as under_way:
+            places = [
+                under_way.enter_context(self._router.request(_read(each))).place(replicas) if replicas else ""
+                for each in inputs
+            ]
+            return await self._shared(method, places, inputs, *arguments)
 
     def close(self) -> None:
         """End the handle's threads, which would outlive the cluster."""
         self._handle.shutdown()
 
-    async def _spread(self, method: str, inputs: Sequence[Input], *arguments: Any) -> list[Any]:
-        groups: dict[str, list[int]] = {}
-        for number, each in enumerate(inputs):
-            groups.setdefault(self._group(each), []).append(number)
+    def _replicas(self) -> list[str]:
+        """The ids of those that run, where there may be several; none before the handle was first used."""
+        if not self._several:
+            return []
+        # Serve's public functions do not say.
+        router = self._handle._init_router()._asyncio_router.request_router
+        return [] if router is None else [replica.unique_id for replica in list(router.curr_replicas)]
+
+    async def _shared(
+        self, method: str, places: Sequence[str], inputs: Sequence[Input], *arguments: Any
+    ) -> tuple[str, list[Any]]:
+        """Ask each place for its inputs, in chunks, or any replica for all of them where the releases differ."""
+        lots: dict[str, list[int]] = {}
+        for number, place in enumerate(places):
+            lots.setdefault(place, []).append(number)
         chunks = [
-            (group, numbers[start : start + _CHUNK])
-            for group, numbers in groups.items()
+            (place, numbers[start : start + _CHUNK])
+            for place, numbers in lots.items()
             for start in range(0, len(numbers), _CHUNK)
         ]
         answers = await asyncio.gather(
-            *(self._ask(method, group, [inputs[i] for i in numbers], *arguments) for group, numbers in chunks)
+            *(self._ask(method, place, [inputs[i] for i in numbers], *arguments) for place, numbers in chunks)
         )
-        if len({release for release, _ in answers}) > 1:
-            _, whole = await self._ask(method, "", inputs, *arguments)
-            return whole
+        releases = {release for release, _ in answers}
+        if len(releases) > 1:
+            return await self._ask(method, "", inputs, *arguments)
         found = {
             i: one
             for (_, numbers), (_, answer) in zip(chunks, answers, strict=True)
             for i, one in zip(numbers, answer, strict=True)
         }
-        return [found[number] for number in range(len(inputs))]
+        return "".join(releases), [found[number] for number in range(len(inputs))]
 
-    def _group(self, given: Input) -> str:
-        if not self._several:
-            return ""
-        if isinstance(given, Truncated):
-            given = given.whole
-        if isinstance(given, Text):
-            beginning = given.text[:_BEGINNING]
-        else:
-            beginning = given[0]["content"] if isinstance(given[0], dict) else repr(given[:_BEGINNING])
-        digest = blake2b(beginning.encode(), digest_size=8).digest()
-        return str(int.from_bytes(digest, "big") % _GROUPS)
-
-    async def _ask(self, method: str, group: str, *arguments: Any) -> tuple[str, list[Any]]:
+    async def _ask(self, method: str, place: str, *arguments: Any) -> tuple[str, list[Any]]:
         for left in reversed(range(_ATTEMPTS)):
             try:
-                return await self._handle.options(method_name=method, multiplexed_model_id=group).remote(*arguments)
+                call = self._handle.options(method_name=method, session_id=place).remote
+                # Serve takes the calls of one request for one call, and would wait for ever to send the others.
+                return await Context().run(call, *arguments)
             except InputRefused as error:
                 # Ray adds the remote traceback to the text; its cause is the error as it was raised.
                 raise getattr(error, "cause", error) from None
@@ -170,6 +187,26 @@ class Scorers:
             except RayError as error:
                 raise ModelError(f"the reward model did not answer: {reason(error)}") from error
         raise AssertionError("the last attempt returns or raises")
+
+
+def _read(given: Input) -> list[int] | str:
+    """What a replica reads of an input, for the router."""
+    if isinstance(given, Truncated):
+        return _read(given.whole)
+    if isinstance(given, Text):
+        return given.text
+    if isinstance(given[0], dict):
+        return "\n".join(f"{message['role']}\n{message['content']}" for message in given)
+    return given
+
+
+def _beginning(given: Input) -> str:
+    """What inputs of one episode have in common."""
+    if isinstance(given, Truncated):
+        return _beginning(given.whole)
+    if isinstance(given, Text):
+        return given.text[:_BEGINNING]
+    return given[0]["content"] if isinstance(given[0], dict) else repr(given[:_BEGINNING])
 
 
 class ServedRewardModel:
@@ -263,6 +300,7 @@ def bound(config: Config, directory: storage.Location) -> serve.Application:
         max_ongoing_requests=_ONGOING,
         max_queued_requests=_ONGOING,
         max_surge_percent=_SURGE_PERCENT,
+        request_router_config=RequestRouterConfig(request_router_class=Addressed),
         **scaling,
     ).bind(str(directory), config, uuid4().hex)
 

@@ -30,10 +30,11 @@ from actors.benchmark import MeasuredBuilder, Replay, Request
 from actors.builder import Builders
 from actors.environments import RemoteSessions, environment_counters, start_environments
 from actors.fleet import Fleet, Size
-from actors.policy import replica, start_policy
+from actors.policy import start_policy
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config import tasks
 from agentrm.config.schema import Config
+from agentrm.models.routing import PrefixRouter
 from agentrm.run import RunDirectory
 from jobs.runtime import cluster, main, progress
 from jobs.trees import Work, largest_first, spread
@@ -153,10 +154,12 @@ async def warmed(*fleets: Fleet) -> None:
 
 
 async def replay(engines: Fleet, requests: list[Request]) -> tuple[float, int]:
-    """Seconds and tokens of all requests at once, each replica with those that it would have had."""
+    """Seconds and tokens of all requests at once, spread over the replicas as they would have been one by one."""
+    router = PrefixRouter()
     shares: dict[str, list[Request]] = {name: [] for name in engines.names}
     for request in requests:
-        shares[replica(engines, request.ids.tolist())].append(request)
+        with router.request(request.ids.tolist()) as placed:
+            shares[placed.place(engines.names)].append(request)
     done = await asyncio.gather(*(engines.handle(name).run.remote(share) for name, share in shares.items()))
     return max(seconds for seconds, _ in done), sum(tokens for _, tokens in done)
 
