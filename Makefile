@@ -1,32 +1,35 @@
 PYTHON ?= python3.11
 VENV := .venv
-PIP := $(VENV)/bin/python -m pip install --no-deps --disable-pip-version-check --quiet
+INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint
+.PHONY: help install quickstart test lint docs
 
 help:  ## What can be made
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
-install: $(VENV)/.installed  ## Everything into .venv, once (2 to 5 minutes); TORCH_INDEX=<index> if pip finds no CPU torch
+install: $(INSTALLED)  ## Everything into .venv, once (2 to 5 minutes); TORCH_INDEX=<index> if no CPU torch is found
+	@echo "$(VENV) has all that requirements-cpu.txt pins"
 
-quickstart: install  ## The whole pipeline on this machine's CPU
+quickstart: $(INSTALLED)  ## The whole pipeline on this machine's CPU
 	agentrm pipeline --preset quickstart
 
-test: install  ## All tests: those that start clusters one after the other, the others two at a time
+test: $(INSTALLED)  ## All tests: those that start clusters one after the other, the others two at a time
 	pytest -n 2 --dist loadfile --ignore tests/integration
 	pytest tests/integration
 
-lint: install  ## ruff and mypy
+lint: $(INSTALLED)  ## ruff, mypy and the layers
 	ruff check
 	ruff format --check
 	mypy
+	lint-imports
 
-$(VENV)/.installed: requirements-cpu.txt pyproject.toml
+docs: $(INSTALLED)  ## The documentation, into build/site
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
+$(INSTALLED): requirements-cpu.txt pyproject.toml
 	sh tools/system_packages.sh
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	DS_BUILD_OPS=0 $(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements-cpu.txt || { \
-	  echo "If pip found no torch==...+cpu: look up PyTorch's CPU wheel index, then make install TORCH_INDEX=<index>"; exit 1; }
-	$(PIP) --no-build-isolation -e .
-	touch $@
+	DS_BUILD_OPS=0 $(VENV)/bin/python tools/install.py $(TORCH_INDEX)
+	@touch $@
