@@ -18,12 +18,12 @@ from actors.fleet import Fleet
 from actors.policy import RemoteGenerator
 from agentrm import storage
 from agentrm.config.schema import Config, Engine
-from agentrm.models.base import RewardModel
+from agentrm.core.protocols import RewardModel
+from agentrm.core.state import State
 from agentrm.models.engine import ScoringEngine
 from agentrm.models.ensemble import described
 from agentrm.models.policy import Completion, GenerationEngine, Generator, LanguageModelPolicy
-from agentrm.models.rendering import Renderer
-from agentrm.models.state import State
+from agentrm.rendering.renderer import Renderer
 
 # How many states transformers scores in one padded batch.
 PADDED_ROWS = 32
@@ -134,7 +134,7 @@ class ScoreLedger:
         self.states: list[State] = []
 
     async def score(self, states: Sequence[State]) -> list[float]:
-        """See `agentrm.models.base.RewardModel`."""
+        """See `agentrm.core.protocols.RewardModel`."""
         self.states += states
         return await self._reward_model.score(states)
 

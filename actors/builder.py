@@ -15,15 +15,14 @@ from actors.fleet import Fleet, Size
 from actors.metrics import TreeMetrics
 from actors.policy import connect_policy
 from agentrm.cluster.roles import Role, actor_options
-from agentrm.config import measuring
 from agentrm.config.schema import Config
+from agentrm.core.errors import EnvironmentFailure, ModelError, ModelUnavailable, UserError
+from agentrm.core.protocols import Policy, RewardModel
+from agentrm.core.task import Task
+from agentrm.core.tree import Tree
 from agentrm.data.trees import TreeStore
-from agentrm.environments.base import Task
-from agentrm.errors import EnvironmentFailure, ModelError, ModelUnavailable, UserError
-from agentrm.models.base import Policy, RewardModel
 from agentrm.search.episode import Opening
 from agentrm.search.mcts import TreeSearch
-from agentrm.search.tree import Tree
 
 Members = tuple[list[str], list[str]]
 """The arguments of `Fleet.update`."""
@@ -45,7 +44,7 @@ class TreeBuilder:
         opening = Opening(config.model.instructions, config.model.action_format)
         self._learning, self._measuring = (
             TreeSearch(policy, sessions, grader, search, opening, reward_model)
-            for search in (config.trees, measuring(config.trees))
+            for search in (config.trees, config.trees.measuring)
         )
         self._store = TreeStore(store)
 

@@ -15,9 +15,9 @@ from ray.actor import ActorHandle
 from actors.fleet import Fleet, Size
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config, Hosts
-from agentrm.environments.base import Grade, Observation, Task
-from agentrm.environments.host import EnvironmentHost
-from agentrm.environments.process import Answer, Call, value_of
+from agentrm.core.task import Grade, Observation, Task
+from agentrm.environments.hosting.host import EnvironmentHost
+from agentrm.environments.hosting.process import Answer, Call, value_of
 
 _YIELDING = 10
 
@@ -127,11 +127,11 @@ class RemoteSessions(_Hosts):
     """`BranchingSessions` over environment actors: what a policy's side may hold."""
 
     async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
-        """See `agentrm.models.base.Sessions`."""
+        """See `agentrm.core.protocols.Sessions`."""
         return await self._call("observe", task, actions)
 
     async def fingerprint(self, task: Task, actions: tuple[str, ...]) -> str:
-        """See `agentrm.models.base.BranchingSessions`."""
+        """See `agentrm.core.protocols.BranchingSessions`."""
         return await self._call("fingerprint", task, actions)
 
 
@@ -139,7 +139,7 @@ class RemoteGrader(_Hosts):
     """`Grader` over environment actors, for tree building and evaluation alone."""
 
     async def grade(self, task: Task, actions: tuple[str, ...]) -> Grade:
-        """See `agentrm.models.base.Grader`."""
+        """See `agentrm.core.protocols.Grader`."""
         return await self._call("grade", task, actions)
 
 

@@ -15,7 +15,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
-from agentrm.errors import AgentRMError, ModelUnavailable, reason
+from agentrm.core.errors import AgentRMError, ModelUnavailable, reason
 from agentrm.models.routing import rendezvous
 
 T = TypeVar("T")

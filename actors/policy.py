@@ -16,12 +16,12 @@ from actors.fleet import Fleet, Size
 from agentrm import storage
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config, Engine, Sampling
+from agentrm.core.protocols import Policy
 from agentrm.models import openai_policy
-from agentrm.models.base import Policy
 from agentrm.models.judge import Completer, EndpointCompleter, PolicyCompleter
 from agentrm.models.policy import Completion, GenerationEngine, LanguageModelPolicy
-from agentrm.models.rendering import Renderer
 from agentrm.models.routing import PrefixRouter
+from agentrm.rendering.renderer import Renderer
 
 _WATCH_S = 1.0
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from actors.fleet import Fleet, Size
 from actors.metrics import FleetMetrics
-from agentrm.errors import reason
+from agentrm.core.errors import reason
 
 TICK_S = 0.5
 IDLE_S = 10.0

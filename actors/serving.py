@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from contextvars import Context
+from hashlib import blake2b
 from typing import Any
 from uuid import uuid4
 
@@ -22,13 +23,16 @@ from ray.serve.handle import DeploymentHandle
 from actors.addressing import Addressed
 from agentrm import storage
 from agentrm.cluster.roles import Role, actor_options
-from agentrm.config import MOST_QUEUED
-from agentrm.config.schema import Config, Engine, Serve
-from agentrm.errors import InputRefused, ModelError, UserError, reason
+from agentrm.config.schema import MOST_QUEUED, Config, Engine, Serve
+from agentrm.core.errors import InputRefused, ModelError, UserError, reason
+from agentrm.core.messages import Message
+from agentrm.core.protocols import RewardModel
+from agentrm.core.state import State
+from agentrm.models.baselines import WithLikelihood
+from agentrm.models.batched import BatchedRewardModel
 from agentrm.models.routing import PrefixRouter, rendezvous
-from agentrm.models.scoring import Input, Per, Score, Text, Truncated, check, open_scorer
-from agentrm.models.state import Message, State
-from agentrm.scoring_api import Busy, create_app
+from agentrm.models.scorers import Input, Per, Score, Text, Truncated, check, open_scorer
+from agentrm.service.api import Busy, create_app
 
 _DEPLOYMENT = "Scorer"
 
@@ -70,11 +74,11 @@ class Scorer:
         return create_app(score, self.alive, config.serve, model_name(config), config.model.context)
 
     async def score(self, inputs: list[Input], per: Per) -> tuple[str, list[Score]]:
-        """See `agentrm.models.scoring.ServedScorer`."""
+        """See `agentrm.models.scorers.ServedScorer`."""
         return self._release, await self._scorer.score(inputs, per)
 
     async def rank(self, conversations: list[list[Message]]) -> tuple[str, list[float]]:
-        """See `agentrm.models.scoring.ServedScorer`."""
+        """See `agentrm.models.scorers.ServedScorer`."""
         return self._release, await self._scorer.rank(conversations)
 
     async def spread(self, inputs: list[Input], per: Per) -> tuple[str, list[Score]]:
@@ -218,6 +222,11 @@ class ServedRewardModel:
     async def score(self, states: Sequence[State]) -> list[float]:
         """One raw value per state, -inf for one that exceeds the context. Raises ModelError without an answer."""
         return await self._scorers.rank([state.messages() for state in states])
+
+
+def connect_reward_model(config: Config, scorers: Scorers) -> RewardModel:
+    """What test-time searches compare states by: the served values, asked for together, and `evaluate.likelihood`."""
+    return WithLikelihood(BatchedRewardModel(ServedRewardModel(scorers)), config.evaluate.likelihood)
 
 
 @contextmanager

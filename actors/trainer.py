@@ -20,11 +20,11 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from agentrm import storage
 from agentrm.config.schema import RewardKind, Training
-from agentrm.errors import ModelError, reason
+from agentrm.core.errors import ModelError, reason
 from agentrm.training.recorder import read_progress
 
 if TYPE_CHECKING:
-    from agentrm.training.sequences import Sequences
+    from agentrm.data.sequences import Sequences
 
 _MODEL, _VALUES = "model", "values.npy"
 _POLL_S = 1.0
@@ -146,11 +146,8 @@ def _worker(settings: dict[str, Any]) -> None:
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging
 
-    from agentrm.training.loop import Progress
     from agentrm.training.loop import fit as run_loop
     from agentrm.training.losses import LogRatioError, Objective, TokenCrossEntropy, ValueSquaredError
-    from agentrm.training.packing import steps_of
-    from agentrm.training.probe import fit_head
     from agentrm.training.recorder import Recorder
     from agentrm.training.reference import with_reference
 
@@ -168,11 +165,11 @@ def _worker(settings: dict[str, Any]) -> None:
         objective: Objective = TokenCrossEntropy(model)
     elif training.kind is RewardKind.explicit:
         model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32)
-        objective = ValueSquaredError(model, training.contrast)
+        objective = ValueSquaredError(model)
     else:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         cross_entropy = training.kind is RewardKind.implicit_cross_entropy
-        objective = LogRatioError(model, training.beta, cross_entropy, training.contrast)
+        objective = LogRatioError(model, training.beta, cross_entropy)
 
     def checkpoint(step: int, save: Callable[[Path], None]) -> None:
         with tempfile.TemporaryDirectory() as directory:
@@ -189,10 +186,6 @@ def _worker(settings: dict[str, Any]) -> None:
             with_reference(objective, each, training, device, stored / f"reference_{name}.npy")
             for name, each in (("train", sequences), ("held_out", held_out))
         )
-    elif isinstance(objective, ValueSquaredError) and training.probe and resume is None:
-        loss = fit_head(objective, sequences, training, device)
-        if rank == 0:
-            recorder(Progress(0, steps_of(sequences, training), loss, 0.0, None, len(sequences.ids)))
     fitted = run_loop(
         objective,
         sequences,

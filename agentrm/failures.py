@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from agentrm import storage
-from agentrm.environments.base import Task
+from agentrm.core.task import Task
 
 ATTEMPTS = 3
 """How often a task is tried before it counts as failed by its environment."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentrm.config.schema import Tasks
-from agentrm.environments import base_name, environment_class
 from agentrm.environments.official import OfficialEnvironment, identity
+from agentrm.environments.registry import base_name, environment_class
 
 _GENERATED = "generated"
 

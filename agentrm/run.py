@@ -15,9 +15,9 @@ from importlib import metadata
 from pathlib import Path
 
 from agentrm import storage
-from agentrm.config import flatten, resolved, stored
+from agentrm.config.loading import flatten, resolved, stored
 from agentrm.config.schema import Config
-from agentrm.errors import UserError
+from agentrm.core.errors import UserError
 from agentrm.provenance import other_data, used_data
 
 # Where a stage runs and how a server listens never change what it writes, so a resumed run may change these.
@@ -31,6 +31,7 @@ _FREE = (
     "reward_engine.",
     "evaluate.",
     "evaluate.concurrency",  # free where `evaluate.` is not
+    "intervals.",
     "trees.concurrency",
     "trees.builders",
     "trees.max_builders",

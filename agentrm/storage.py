@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.fs as fs
 from platformdirs import user_cache_path
 
-from agentrm.errors import UserError
+from agentrm.core.errors import UserError
 
 Location = str | Path
 """A path, or a URI."""

@@ -16,7 +16,7 @@ from agentrm.config.schema import Config, is_endpoint
 from agentrm.data.demonstrations import Demonstration, agent_turns, read
 from agentrm.models import openai_policy
 from agentrm.models.initial import prepare
-from agentrm.models.rendering import Renderer
+from agentrm.rendering.renderer import Renderer
 from agentrm.run import RunDirectory
 from jobs import demonstrations
 from jobs.fitting import fit_with_progress, starting_model, store_model

@@ -12,10 +12,10 @@ import sys
 from typing import Any
 
 from actors.environments import RemoteExpert, RemoteGrader, RemoteSessions, start_environments
-from agentrm.config import tasks
 from agentrm.config.schema import Config
+from agentrm.config.tasks import tasks
+from agentrm.core.errors import UserError
 from agentrm.data.demonstrations import collect, write
-from agentrm.errors import UserError
 from agentrm.run import RunDirectory
 from agentrm.search.episode import Opening
 from jobs.runtime import cluster, main, progress

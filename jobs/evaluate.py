@@ -20,12 +20,15 @@ from rich.console import Console
 from actors.environments import RemoteGrader, RemoteSessions, start_environments
 from actors.policy import connect_judge, connect_policy, start_policy
 from actors.scaling import scaled
-from actors.serving import ServedRewardModel, deployed
+from actors.serving import connect_reward_model, deployed
 from agentrm import storage
-from agentrm.config import tasks
 from agentrm.config.schema import Aggregate, Config, Evaluation, Method
-from agentrm.environments.base import Task
-from agentrm.errors import EnvironmentFailure, ModelError, ModelUnavailable, reason
+from agentrm.config.tasks import tasks
+from agentrm.core.errors import EnvironmentFailure, ModelError, ModelUnavailable, reason
+from agentrm.core.protocols import Grader, Policy, RewardModel, Sessions
+from agentrm.core.state import State
+from agentrm.core.task import Task
+from agentrm.core.tree import Tree
 from agentrm.evaluation.metrics import (
     BASELINE,
     CEILING,
@@ -36,13 +39,10 @@ from agentrm.evaluation.metrics import (
     SHORTEST,
     VERDICTS,
 )
-from agentrm.evaluation.report import print_results, write_report
 from agentrm.failures import Failures
-from agentrm.models.base import Grader, Policy, RewardModel, Sessions
-from agentrm.models.batched import BatchedRewardModel
+from agentrm.models.baselines import PolicyLikelihood, RandomScores, ShortestFirst
 from agentrm.models.judge import Completer, Judge
-from agentrm.models.reward import PolicyLikelihood, RandomScores, ShortestFirst, WithLikelihood
-from agentrm.models.state import State
+from agentrm.reports.report import write_report
 from agentrm.run import RunDirectory
 from agentrm.search.best_of_n import BestOfN, JudgedBestOfN
 from agentrm.search.episode import Opening
@@ -53,8 +53,8 @@ from agentrm.search.result import Cost
 from agentrm.search.sampling import sample
 from agentrm.search.shared import SharedPolicy
 from agentrm.search.strategy import Strategy, search
-from agentrm.search.tree import Tree
 from jobs.runtime import cluster, main, progress
+from jobs.terminal.tables import print_results
 
 Row = dict[str, Any]
 Rows = dict[str, Row]
@@ -98,7 +98,7 @@ def _run(config: Config, directory: RunDirectory) -> None:
             deployed(config, reward_model, http=False) as scorers,
         ):
             generator = connect_policy(config, policy, replicas)
-            scorer = WithLikelihood(BatchedRewardModel(ServedRewardModel(scorers)), config.train.likelihood)
+            scorer = connect_reward_model(config, scorers)
             judge = connect_judge(config, policy, replicas)
             evaluator = Evaluator(config, generator, RemoteSessions(hosts), RemoteGrader(hosts), scorer, judge)
 

@@ -14,18 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from agentrm import storage
-from agentrm.config import changed
+from agentrm.config.loading import changed
 from agentrm.config.schema import Config
-from agentrm.evaluation.comparison import gather, print_comparison, write
 from agentrm.evaluation.experiments import EXPERIMENTS, variants
+from agentrm.reports.comparison import gather, write
 from agentrm.run import RunDirectory, alike
 from jobs import clone, evaluate, train, trees
 from jobs.runtime import cluster, main
+from jobs.terminal.tables import console, print_comparison
 
-FILE_WIDTH = 160
 _STAGES = {"policy": clone, "trees": trees, "reward_model": train}
 
 
@@ -54,10 +52,7 @@ def run(config: Config, experiment: str) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         rows = write(experiment, about, gather(runs, config, about.by_kind), config, Path(folder))
         storage.copy(folder, output)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = FILE_WIDTH
-    print_comparison(rows, about, console)
+    print_comparison(rows, about, console())
     print(f"report: {output}/report.html")
     return rows
 

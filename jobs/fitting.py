@@ -14,9 +14,9 @@ from actors.trainer import Trained, fit
 from agentrm import storage
 from agentrm.cluster.roles import Role, role_resources
 from agentrm.config.schema import Config
+from agentrm.data.sequences import Sequences
 from agentrm.training.packing import steps_of
 from agentrm.training.recorder import EVENTS
-from agentrm.training.sequences import Sequences
 from jobs.runtime import progress
 
 

@@ -13,16 +13,17 @@ from contextlib import closing
 from typing import Any
 
 from agentrm import storage
-from agentrm.config import changed, learned_kinds
+from agentrm.config.loading import changed
+from agentrm.config.tasks import learned_kinds
+from agentrm.core.errors import ContextOverflow, UserError
+from agentrm.core.tree import Tree
 from agentrm.data.states import held_out
 from agentrm.data.trees import TreeStore
-from agentrm.errors import ContextOverflow, UserError
 from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import quality
-from agentrm.models.scoring import Per, ServedScorer, open_scorer
+from agentrm.models.scorers import Per, ServedScorer, open_scorer
 from agentrm.run import RunDirectory
-from agentrm.search.tree import Tree
-from jobs.progress import Bar, progress
+from jobs.terminal.progress import Bar, progress
 
 _TREES_AT_ONCE = 16
 
@@ -53,8 +54,7 @@ def run(model: storage.Location, trees: storage.Location, overrides: Sequence[st
         progress("trees", len(kept), lanes=_TREES_AT_ONCE) as bar,
     ):
         values = asyncio.run(_values(kept, scorer, bar))
-    drawn = Settings(config.evaluate.bootstrap, config.evaluate.confidence, config.seed)
-    return quality(kept, values, drawn, learned, likelihood=config.train.likelihood)
+    return quality(kept, values, Settings.of(config), learned, likelihood=config.evaluate.likelihood)
 
 
 async def _values(trees: Sequence[Tree], scorer: ServedScorer, bar: Bar) -> list[dict[int, float]]:

@@ -14,11 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from agentrm.config import load
+from agentrm.config.loading import load
 from agentrm.config.schema import Config
+from agentrm.core.errors import AgentRMError, UserError, reason
 from agentrm.environments import data_variables
-from agentrm.errors import AgentRMError, UserError, reason
-from jobs.progress import progress
+from jobs.terminal.progress import progress
 
 __all__ = ["cluster", "execute", "main", "progress"]
 

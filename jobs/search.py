@@ -10,27 +10,23 @@ from __future__ import annotations
 
 import asyncio
 
-from rich.console import Console
-
 from actors.environments import RemoteGrader, RemoteSessions, start_environments
 from actors.policy import connect_judge, connect_policy, start_policy
-from actors.serving import ServedRewardModel, deployed
-from agentrm.config import tasks
+from actors.serving import connect_reward_model, deployed
 from agentrm.config.schema import Config, Method
+from agentrm.config.tasks import tasks
+from agentrm.core.protocols import RewardModel
 from agentrm.data.trees import TreeStore
-from agentrm.environments import find_task
-from agentrm.models.base import RewardModel
+from agentrm.environments.registry import find_task
 from agentrm.models.judge import Judge
-from agentrm.models.reward import WithLikelihood
 from agentrm.run import RunDirectory
 from agentrm.search.episode import Opening
-from agentrm.search.live import Live
 from agentrm.search.methods import strategy
 from agentrm.search.result import Result
 from agentrm.search.strategy import search
 from jobs.runtime import cluster, main
-
-FILE_WIDTH = 160
+from jobs.terminal.live import Live
+from jobs.terminal.tables import console
 
 
 def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
@@ -42,11 +38,9 @@ def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
     directory = RunDirectory.open(config)
     policy = directory.require("policy", "clone")
     reward_model = directory.require("reward_model", "train")
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = FILE_WIDTH
-    live, made = Live(console), strategy(method, config.evaluate)
-    console.print(f"{chosen.id}: {made.label}", style="bold", markup=False)
+    terminal = console()
+    live, made = Live(terminal), strategy(method, config.evaluate)
+    terminal.print(f"{chosen.id}: {made.label}", style="bold", markup=False)
     with (
         cluster(config),
         start_policy(config, policy) as replicas,
@@ -55,11 +49,11 @@ def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
     ):
         opening = Opening(config.model.instructions, config.model.action_format)
         generator, sessions = connect_policy(config, policy, replicas), RemoteSessions(hosts)
-        judged, likelihood = method is Method.judge, config.train.likelihood
+        judged, likelihood = method is Method.judge, config.evaluate.likelihood
         scorer: RewardModel = (
             Judge(connect_judge(config, policy, replicas), "listwise")
             if judged
-            else WithLikelihood(ServedRewardModel(handle), likelihood)
+            else connect_reward_model(config, handle)
         )
 
         async def play() -> Result:
@@ -73,8 +67,8 @@ def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
         store = TreeStore(directory.at(f"searches/{method.value}"))
         store.write(result.tree)
         if likelihood and not judged:
-            console.print(f"values: the reward model's plus {likelihood:g} of the log-probability", markup=False)
-        console.print(f"explored tree: {store.root}", markup=False, soft_wrap=True)
+            terminal.print(f"values: the reward model's plus {likelihood:g} of the log-probability", markup=False)
+        terminal.print(f"explored tree: {store.root}", markup=False, soft_wrap=True)
     return result
 
 

@@ -17,10 +17,10 @@ from ray import serve
 
 from actors.serving import bound, deployed
 from agentrm import storage
-from agentrm.config import load
+from agentrm.config.loading import load
 from agentrm.config.schema import Config
 from agentrm.config.values import is_text, type_of
-from agentrm.errors import UserError
+from agentrm.core.errors import UserError
 from agentrm.run import RunDirectory
 from jobs.runtime import cluster, main
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentrm.config import changed, load
+from agentrm.config.loading import changed, load
 from agentrm.config.schema import Config
+from agentrm.core.errors import AgentRMError, UserError
 from agentrm.environments import data_variables
-from agentrm.errors import AgentRMError, UserError
 from agentrm.evaluation.experiments import EXPERIMENTS, variants
 
 if TYPE_CHECKING:

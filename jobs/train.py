@@ -10,28 +10,25 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from agentrm import storage
-from agentrm.config import learned_kinds
 from agentrm.config.schema import Config, RewardKind
+from agentrm.config.tasks import learned_kinds
+from agentrm.core.errors import UserError
+from agentrm.core.tree import Tree
 from agentrm.data.states import StateSamples, held_out, learned, samples
 from agentrm.data.trees import TreeStore
-from agentrm.errors import UserError
 from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import quality
 from agentrm.models import ensemble, explicit, implicit
-from agentrm.models.card import card
 from agentrm.models.ensemble import lower_confidence, member
-from agentrm.models.rendering import Renderer
-from agentrm.models.stored import ModelKind, kind_of_base
+from agentrm.rendering.renderer import Renderer
+from agentrm.reports.card import card
 from agentrm.run import RunDirectory
-from agentrm.search.tree import Tree
-from agentrm.training import tree_attention
 from jobs.fitting import fit_with_progress, starting_model, store_model
 from jobs.runtime import cluster, main
 
@@ -55,18 +52,13 @@ def run(config: Config) -> dict[str, Any]:
     fraction = settings.held_out_trees
     trees = [tree for tree in store.trees() if held_out(tree.task, fraction)]
     kept = (tree for tree in store.trees() if not held_out(tree.task, fraction) and learned(tree.task, settings.labels))
-    bundled = settings.contrast > 0 or settings.merge_paths
-    training = samples(kept, renderer, settings.labels, bundled=bundled, implicit=is_implicit)
+    training = samples(kept, renderer, settings.labels, implicit=is_implicit)
     if not training.owners:
         raise UserError(
             "train.labels leaves no state to learn from: lower min_visits, raise share or grow more trees of the split "
             "train"
         )
     sequences = training.sequences
-    if settings.merge_paths:
-        tree_attention.check(storage.fetch(base))
-        sequences = tree_attention.merged(sequences, settings.tokens_per_batch)
-        sequences = sequences if settings.contrast else replace(sequences, bundles=None)
     testing = samples(trees, renderer, implicit=is_implicit)
     if not is_implicit:
         explicit.check_padding(storage.fetch(base), np.concatenate([training.sequences.ids, testing.sequences.ids]))
@@ -84,7 +76,6 @@ def run(config: Config) -> dict[str, Any]:
             for number, own in enumerate(works)
         ]
     values = [trained.values.tolist() for trained in fits if trained.values is not None]
-    drawn = Settings(config.evaluate.bootstrap, config.evaluate.confidence, config.seed)
     predicted = _by_tree(testing, lower_confidence(values, settings.ensemble.penalty), len(trees))
     beside = {"first member": _by_tree(testing, values[0], len(trees))} if len(values) > 1 else {}
     with directory.writing("reward_model") as output:
@@ -99,7 +90,7 @@ def run(config: Config) -> dict[str, Any]:
         if len(fits) > 1:
             ensemble.describe(output, len(fits), settings.ensemble.penalty)
         metrics = figures[0] | {
-            "held_out": quality(trees, predicted, drawn, kinds, beside, settings.likelihood),
+            "held_out": quality(trees, predicted, Settings.of(config), kinds, beside),
             "export_difference": max(differences),
             "states": len(training.owners),
             "over_context": training.overflows + testing.overflows,
@@ -129,11 +120,6 @@ def _by_tree(testing: StateSamples, values: list[float], trees: int) -> list[dic
 
 def _build(config: Config, source: Path, target: Path) -> None:
     if config.train.kind is RewardKind.explicit:
-        if config.train.probe and kind_of_base(source) is ModelKind.explicit:
-            raise UserError(
-                f"train.probe fits the head anew, and train.base is {source}, a reward model whose head is trained: "
-                "set train.probe=false, or name a policy"
-            )
         explicit.build(source, target, config.train.representation, config.model.action_format)
     else:
         implicit.copy(source, target)

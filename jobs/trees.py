@@ -23,17 +23,17 @@ from actors.policy import start_policy
 from actors.scaling import scaled
 from actors.serving import ServedRewardModel, deployed
 from agentrm import storage
-from agentrm.config import measuring, tasks
 from agentrm.config.schema import Config, Search
+from agentrm.config.tasks import tasks
+from agentrm.core.errors import AgentRMError, EnvironmentFailure, UserError
+from agentrm.core.protocols import RewardModel
+from agentrm.core.task import Task
+from agentrm.core.tree import tree_id
 from agentrm.data.trees import TreeStore
-from agentrm.environments.base import Task
-from agentrm.errors import AgentRMError, EnvironmentFailure, UserError
 from agentrm.failures import Failures
-from agentrm.models.base import RewardModel
 from agentrm.run import RunDirectory
-from agentrm.search.tree import tree_id
-from jobs.progress import Bar
 from jobs.runtime import cluster, main, progress
+from jobs.terminal.progress import Bar
 
 Work = tuple[Task, Sequence[int]]
 Build = Callable[[Task, Sequence[int]], Awaitable[Mapping[str, Any]]]
@@ -85,7 +85,7 @@ def largest_first(todo: Iterable[Work], search: Search) -> list[Work]:
 
 def rollouts(task: Task, search: Search) -> int:
     """How many a tree of a task has, unless another budget ends it."""
-    own = search if task.split == "train" else measuring(search)
+    own = search if task.split == "train" else search.measuring
     return own.iterations * own.rollouts
 
 

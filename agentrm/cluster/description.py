@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from agentrm.config.schema import Config
-from agentrm.errors import UserError
+from agentrm.core.errors import UserError
 
 GIB = 2**30
 

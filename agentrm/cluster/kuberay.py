@@ -20,8 +20,8 @@ import yaml
 from agentrm.cluster.description import Description, NodeType
 from agentrm.cluster.roles import Role
 from agentrm.config.schema import Config
+from agentrm.core.errors import UserError
 from agentrm.environments import data_variables
-from agentrm.errors import UserError
 from agentrm.storage import is_uri
 
 Manifest = dict[str, Any]

@@ -14,11 +14,10 @@ import torch
 import yaml
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PretrainedConfig
 
-from agentrm import storage
+from agentrm import model_directory, storage
 from agentrm.cluster.description import GIB
 from agentrm.config.schema import Engine, Lora, Model, Training
-from agentrm.errors import ModelError, UserError
-from agentrm.models import stored
+from agentrm.core.errors import ModelError, UserError
 from agentrm.models.initial import scratch_shape
 
 _KNOWN = Path(__file__).with_name("architectures.yaml")
@@ -137,7 +136,7 @@ def _architecture(model: Model, source: str) -> PretrainedConfig:
         local = source.startswith("~") or storage.is_uri(source)
         path = storage.fetch(source) if local else Path(source)
         if path.is_dir():
-            stored.settings(path)
+            model_directory.settings(path)
         return AutoConfig.from_pretrained(path if local else source)
     except (OSError, ValueError, ModelError) as error:
         reason = str(error).strip().splitlines()[0]

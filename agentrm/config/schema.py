@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
+from importlib.util import find_spec
 
 from omegaconf import MISSING
 
+from agentrm.config.bounds import (
+    inner_share,
+    not_negative,
+    one_of,
+    positive,
+    positive_share,
+    share,
+    share_below_one,
+)
+from agentrm.core.actions import ActionFormat
+from agentrm.core.errors import UserError
+from agentrm.core.task import SPLITS
 
-class ActionFormat(str, Enum):
-    """How the policy writes a turn: `bare` is the action alone, `react` is "Thought: ...\\nAction: ..."."""
+MOST_QUEUED = 2048
+"""How many requests over HTTP may wait; one of them may hold a place at two replicas of the service."""
 
-    bare = "bare"
-    react = "react"
+# vLLM's attention kernels exist for these sizes only (its CPU backend has the shortest list).
+_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256)
+
+
+def is_endpoint(source: str) -> bool:
+    """Whether the source of a model is an endpoint's address."""
+    return source.startswith(("http://", "https://"))
 
 
 @dataclass
@@ -21,9 +39,9 @@ class TaskSet:
 
     environment: str = MISSING
     kinds: list[str] = field(default_factory=list)
-    split: str = "train"
-    count: int = MISSING
-    offset: int = 0
+    split: str = one_of(*SPLITS)("train")
+    count: int = positive(MISSING)
+    offset: int = not_negative(0)
 
 
 @dataclass
@@ -51,9 +69,21 @@ class Scratch:
     vocabulary: int = 1024
     phrases: bool = False
     hidden: int = 192
-    layers: int = 4
-    heads: int = 3
+    layers: int = positive(4)
+    heads: int = positive(3)
     kv_heads: int | None = None
+
+    def check_heads(self, key: str) -> None:
+        """Raise UserError for attention heads that vLLM cannot run."""
+        size, rest = divmod(self.hidden, self.heads)
+        if rest or size not in _HEAD_SIZES:
+            raise UserError(
+                f"the keys {key}.hidden={self.hidden} and heads={self.heads} give heads of "
+                f"{self.hidden / self.heads:g}: choose them so that hidden / heads is one of "
+                f"{', '.join(map(str, _HEAD_SIZES))}"
+            )
+        if self.kv_heads is not None and (self.kv_heads < 1 or self.heads % self.kv_heads):
+            raise UserError(f"the key {key}.kv_heads is {self.kv_heads}: it must divide heads={self.heads}")
 
 
 @dataclass
@@ -66,14 +96,18 @@ class Model:
     source: str = MISSING
     name: str = ""
     scratch: Scratch = field(default_factory=Scratch)
-    context: int = 2048
+    context: int = positive(2048)
     action_format: ActionFormat = ActionFormat.react
     instructions: bool = True
 
-
-def is_endpoint(source: str) -> bool:
-    """Whether the `source` of a model is an endpoint's address."""
-    return source.startswith(("http://", "https://"))
+    def check(self, key: str) -> None:
+        """Raise UserError for a name without an endpoint, and for a model from scratch that vLLM cannot run."""
+        if is_endpoint(self.source) != bool(self.name):
+            raise UserError(
+                f"{key}.name, the name of a model, goes together with an endpoint's address as {key}.source"
+            )
+        if self.source == "scratch":
+            self.scratch.check_heads(f"{key}.scratch")
 
 
 @dataclass
@@ -82,9 +116,9 @@ class Lora:
     full names match the regular expression `targets` (`all-linear`: at all of the backbone).
     """
 
-    rank: int = 0
-    alpha: int = 32
-    dropout: float = 0.0
+    rank: int = not_negative(0)
+    alpha: int = positive(32)
+    dropout: float = share_below_one(0.0)
     targets: str = "all-linear"
 
 
@@ -99,22 +133,28 @@ class TrackerKind(str, Enum):
 class Training:
     """One DeepSpeed fit; `tokens_per_batch` is the micro-batch of one worker. Cosine schedule with warm-up."""
 
-    epochs: int = 3
-    learning_rate: float = 2e-5
+    epochs: int = positive(3)
+    learning_rate: float = positive(2e-5)
     warmup: float = 0.1
     weight_decay: float = 0.0
     gradient_clipping: float = 1.0
-    tokens_per_batch: int = 8192
-    accumulate: int = 1
-    dtype: str = "float32"
-    zero_stage: int = 2
+    tokens_per_batch: int = positive(8192)
+    accumulate: int = positive(1)
+    dtype: str = one_of("float32", "bfloat16")("float32")
+    zero_stage: int = one_of(0, 1, 2, 3)(2)
     gradient_checkpointing: bool = False
     lora: Lora = field(default_factory=Lora)
-    workers: int = 2
+    workers: int = positive(2)
     gpus_per_worker: float = 0
-    checkpoints: int = 3
+    checkpoints: int = positive(3)
     max_failures: int = 2
     trackers: list[TrackerKind] = field(default_factory=list)
+
+    def check(self, key: str) -> None:
+        """Raise UserError for a tracker that is not installed."""
+        for name in (tracker.value for tracker in self.trackers):
+            if find_spec(name) is None:
+                raise UserError(f"the key {key}.trackers holds {name}, which is not installed: install agentrm[{name}]")
 
 
 @dataclass
@@ -123,7 +163,7 @@ class Cloning(Training):
     as well: 0 is the paper's; a model from scratch learns to read by it.
     """
 
-    observation_share: float = 0.0
+    observation_share: float = share(0.0)
 
 
 @dataclass
@@ -132,20 +172,17 @@ class Labels:
 
     Only trees of `environments` count, each an environment or ENVIRONMENT.KIND (none given: all), and of those a
     `share`, drawn by the tasks' ids, so that a smaller one lies in a larger one. States with fewer visits than
-    `min_visits` are left out, with `last_step_only` all but the ends of episodes. A label's weight is
-    visits ** `visit_power` * `decay` ** (steps to the farthest end below the state); `balance` gives every environment
-    the same weight in total. `normalise`: the values of each tree get mean 0 and variance 1, so that scores are no
-    longer values.
+    `min_visits` are left out. `balance` gives every environment the same weight in total.
     """
 
     environments: list[str] = field(default_factory=list)
-    share: float = 1.0
-    min_visits: int = 1
-    last_step_only: bool = False
-    visit_power: float = 0.0
-    decay: float = 1.0
+    share: float = positive_share(1.0)
+    min_visits: int = positive(1)
     balance: bool = False
-    normalise: bool = False
+
+    def holds(self, environment: str, kind: str) -> bool:
+        """Whether `environments` has a `kind`, ENVIRONMENT.KIND: itself, its environment, or nothing at all."""
+        return not self.environments or environment in self.environments or kind in self.environments
 
 
 @dataclass
@@ -161,6 +198,11 @@ class Representation:
     actions: bool = True
     observations: bool = True
     action_count: bool = False
+
+    def check(self, key: str) -> None:
+        """Raise UserError where nothing is left to read."""
+        if not (self.thoughts or self.actions or self.observations):
+            raise UserError(f"{key} drops thoughts, actions and observations: keep one of them")
 
 
 class RewardKind(str, Enum):
@@ -180,8 +222,8 @@ class Ensemble:
     GPUs' memory, or on a CPU `kv_cache_gib`.
     """
 
-    members: int = 1
-    penalty: float = 1.0
+    members: int = positive(1)
+    penalty: float = not_negative(1.0)
 
 
 @dataclass
@@ -189,15 +231,6 @@ class RewardTraining(Training):
     """The reward model's fit on tree values; `base` is `policy` or a Hugging Face directory: of another policy, or an
     explicit reward model, with whose head an explicit one goes on (of an ensemble the first member's). `beta` scales
     an implicit one's ratio.
-
-    `probe`: an explicit one's head starts as the ridge regression of the values on the base's last hidden states;
-    `epochs` may be 0 then, which leaves the backbone as it is. `contrast`, 0 to 1, of squared errors: the share of each
-    tree's mean error that costs nothing, so that the model learns which state of a task is better rather than which
-    task is easier. `merge_paths`: what paths of a tree share is computed once, in rows of `tokens_per_batch` tokens
-    with a tree attention mask, whose cost on small models is higher than what that saves.
-
-    `likelihood`: what searches compare is the value plus so much of the policy's natural-log probability of the turns
-    so far, which helps where the reward model knows less than the policy does. The fit does not depend on it.
     """
 
     base: str = "policy"
@@ -205,12 +238,26 @@ class RewardTraining(Training):
     labels: Labels = field(default_factory=Labels)
     representation: Representation = field(default_factory=Representation)
     kind: RewardKind = RewardKind.explicit
-    beta: float = 0.05
-    probe: bool = False
-    contrast: float = 0.0
-    merge_paths: bool = False
-    likelihood: float = 0.0
+    beta: float = positive(0.05)
     ensemble: Ensemble = field(default_factory=Ensemble)
+
+    def check(self, key: str) -> None:
+        """Raise UserError as `Training` does, and for what this kind of reward model cannot learn."""
+        super().check(key)
+        if self.kind is not RewardKind.explicit:
+            self._check_implicit(key)
+
+    def _check_implicit(self, key: str) -> None:
+        """An implicit reward model reads each token of a whole state after another, as its reference did."""
+        plain, shown = asdict(Representation()), asdict(self.representation)
+        needed = [
+            f"representation.{name}={str(value).lower()}" for name, value in plain.items() if shown[name] != value
+        ]
+        if needed:
+            changes = " ".join(f"{key}.{change}" for change in needed)
+            raise UserError(
+                f"{key}.kind={self.kind.value} reads whole states as they are, token by token: add {changes}"
+            )
 
 
 @dataclass
@@ -220,7 +267,7 @@ class Engine:
     `gpus=0` runs on the CPU with one thread.
     """
 
-    replicas: int = 1
+    replicas: int = positive(1)
     max_replicas: int | None = None
     gpus: float = 0
     tensor_parallel: int = 1
@@ -231,24 +278,35 @@ class Engine:
     max_num_seqs: int = 128
     eager: bool = True
 
+    def check(self, key: str) -> None:
+        """Raise UserError for fewer replicas at most than at least, and for replicas wider than their GPUs."""
+        _check_most(key, "replicas", self.replicas, self.max_replicas)
+        if self.gpus and self.tensor_parallel > max(self.gpus, 1):
+            told = f"the key {key}.tensor_parallel is {self.tensor_parallel}"
+            raise UserError(f"{told}: a replica has {self.gpus:g} GPUs, so set {key}.gpus to as many")
+
 
 @dataclass
 class Hosts:
     """Processes that hold live environments, from `workers` to `max_workers` as calls wait (None: always `workers`)."""
 
-    workers: int = 1
+    workers: int = positive(1)
     max_workers: int | None = None
     sessions: int = 256
-    deadline_s: float = 30.0
+    deadline_s: float = positive(30.0)
+
+    def check(self, key: str) -> None:
+        """Raise UserError for fewer workers at most than at least."""
+        _check_most(key, "workers", self.workers, self.max_workers)
 
 
 @dataclass
 class Sampling:
     """How actions are drawn from the policy; temperature 0 is greedy."""
 
-    temperature: float = 0.7
-    top_p: float = 1.0
-    max_tokens: int = 512
+    temperature: float = not_negative(0.7)
+    top_p: float = positive_share(1.0)
+    max_tokens: int = positive(512)
 
 
 class Selection(str, Enum):
@@ -265,8 +323,8 @@ class Measuring:
     labels of less noise.
     """
 
-    iterations: int | None = None
-    rollouts: int | None = None
+    iterations: int | None = positive(None)
+    rollouts: int | None = positive(None)
 
 
 @dataclass
@@ -283,28 +341,40 @@ class Search:
     Each of `builders` to `max_builders` (None: always `builders`) grows the trees of `concurrency` tasks at once.
     """
 
-    iterations: int = 50
-    expansions: int = 3
+    iterations: int = positive(50)
+    expansions: int = positive(3)
     selection: Selection = Selection.ucb
-    exploration: float = 0.7
-    virtual_loss: float = 1.0
-    widening: float = 0.0
-    resamples: int = 0
+    exploration: float = not_negative(0.7)
+    virtual_loss: float = not_negative(1.0)
+    widening: float = share(0.0)
+    resamples: int = not_negative(0)
     merge_states: bool = False
-    rollouts: int = 1
-    discount: float = 1.0
-    rollout_steps: int | None = None
+    rollouts: int = positive(1)
+    discount: float = share(1.0)
+    rollout_steps: int | None = not_negative(None)
     bootstrap: str = ""
-    max_tokens: int | None = None
-    max_steps: int | None = None
-    max_seconds: float | None = None
-    simulations: int = 4
-    max_depth: int = 30
-    trees_per_task: int = 1
-    concurrency: int = 64
-    builders: int = 1
+    max_tokens: int | None = positive(None)
+    max_steps: int | None = positive(None)
+    max_seconds: float | None = positive(None)
+    simulations: int = positive(4)
+    max_depth: int = positive(30)
+    trees_per_task: int = positive(1)
+    concurrency: int = positive(64)
+    builders: int = positive(1)
     max_builders: int | None = None
     test: Measuring = field(default_factory=Measuring)
+
+    def check(self, key: str) -> None:
+        """Raise UserError for fewer builders at most than at least, and for cut rollouts without a reward model."""
+        _check_most(key, "builders", self.builders, self.max_builders)
+        if (self.rollout_steps is None) != (not self.bootstrap):
+            raise UserError(f"{key}.rollout_steps and {key}.bootstrap go together: a cut rollout needs a reward model")
+
+    @property
+    def measuring(self) -> Search:
+        """The search of the trees that the reward model is measured on: that of all trees, but for `test`."""
+        given = {name: value for name, value in asdict(self.test).items() if value is not None}
+        return replace(self, **given)
 
 
 class Method(str, Enum):
@@ -342,6 +412,14 @@ class Judging:
     source: str = "policy"
     name: str = ""
 
+    def check(self, key: str) -> None:
+        """Raise UserError unless it names the policy, or an endpoint and its model."""
+        if (self.source == "policy") == bool(self.name) or (self.name and not is_endpoint(self.source)):
+            raise UserError(
+                f"the key {key}.source is {self.source}: it must be policy, or an endpoint's address together with "
+                f"{key}.name"
+            )
+
 
 @dataclass
 class Evaluation:
@@ -356,29 +434,39 @@ class Evaluation:
     A search that has used up one of its budgets asks for no more: sampled tokens, environment steps, scored states,
     seconds. With a `gate` it stops as soon as a finished episode has that value.
 
+    `likelihood`: what searches compare is the value plus so much of the policy's natural-log probability of the turns
+    so far, which helps where the reward model knows less than the policy does.
+
     `strong`: the keys, as `key=value`, that make the stronger policy of the experiment weak-to-strong (none: the same
     policy from scratch, cloned for longer).
     """
 
     methods: list[Method] = field(default_factory=lambda: [Method.greedy, Method.best_of_n, Method.beam])
-    n: int = 5
-    width: int = 5
-    branches: int = 5
-    lookahead: int = 2
-    iterations: int = 32
+    n: int = positive(5)
+    width: int = positive(5)
+    branches: int = positive(5)
+    lookahead: int = positive(2)
+    iterations: int = positive(32)
     aggregate: Aggregate = Aggregate.last
-    max_tokens: int | None = None
-    max_steps: int | None = None
-    max_scores: int | None = None
-    max_seconds: float | None = None
+    likelihood: float = not_negative(0.0)
+    max_tokens: int | None = positive(None)
+    max_steps: int | None = positive(None)
+    max_scores: int | None = positive(None)
+    max_seconds: float | None = positive(None)
     gate: float | None = None
     equal_tokens: bool = False
     judge: Judging = field(default_factory=Judging)
     strong: list[str] = field(default_factory=list)
     max_depth: int = 30
-    concurrency: int = 64
-    confidence: float = 0.95
-    bootstrap: int = 10000
+    concurrency: int = positive(64)
+
+
+@dataclass
+class Intervals:
+    """The percentile bootstrap behind the brackets of every figure: so many `resamples`, the `confidence` of each."""
+
+    resamples: int = positive(10000)
+    confidence: float = inner_share(0.95)
 
 
 @dataclass
@@ -391,9 +479,17 @@ class Serve:
     host: str = "127.0.0.1"
     port: int = 8000
     api_key: str = ""
-    max_conversations: int = 256
-    max_queued_requests: int = 256
-    deadline_s: float = 60.0
+    max_conversations: int = positive(256)
+    max_queued_requests: int = positive(256)
+    deadline_s: float = positive(60.0)
+
+    def check(self, key: str) -> None:
+        """Raise UserError for a queue that no replica has room for, and for an open service beyond localhost."""
+        if self.max_queued_requests > MOST_QUEUED:
+            told = f"the key {key}.max_queued_requests is {self.max_queued_requests}"
+            raise UserError(f"{told}: it must be {MOST_QUEUED} at most, for more find no room at a replica")
+        if self.host not in ("127.0.0.1", "localhost", "::1") and not self.api_key:
+            raise UserError(f"the key {key}.host is {self.host}: serving beyond localhost needs {key}.api_key")
 
 
 @dataclass
@@ -431,5 +527,11 @@ class Config:
     reward_engine: Engine = field(default_factory=Engine)
     hosts: Hosts = field(default_factory=Hosts)
     evaluate: Evaluation = field(default_factory=Evaluation)
+    intervals: Intervals = field(default_factory=Intervals)
     serve: Serve = field(default_factory=Serve)
     cluster: Cluster = field(default_factory=Cluster)
+
+
+def _check_most(key: str, name: str, least: int, most: int | None) -> None:
+    if most is not None and most < least:
+        raise UserError(f"the key {key}.max_{name} is {most}: it must be at least {key}.{name}, which is {least}")

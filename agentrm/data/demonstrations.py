@@ -1,6 +1,6 @@
 """Expert demonstrations: collected from the environments' oracles into Parquet, and read as training sequences.
 
-Behaviour cloning (paper.md, method 1) learns from successful episodes only; what was left out is counted by reason.
+Behaviour cloning (paper, section 3) learns from successful episodes only; what was left out is counted by reason.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from agentrm.config.schema import ActionFormat
-from agentrm.environments.base import Task
-from agentrm.errors import ContextOverflow, EnvironmentFailure, UserError
-from agentrm.models.actions import render
-from agentrm.models.base import Grader, Sessions
-from agentrm.models.rendering import Renderer
-from agentrm.models.state import Message
-from agentrm.training.sequences import Sequences
+from agentrm.core.actions import ActionFormat, render
+from agentrm.core.errors import ContextOverflow, EnvironmentFailure, UserError
+from agentrm.core.messages import Message
+from agentrm.core.protocols import Grader, Sessions
+from agentrm.core.task import Task
+from agentrm.data.sequences import Sequences
+from agentrm.rendering.renderer import Renderer
 
 VERSION = "1"
 SCHEMA = pa.schema(

@@ -16,9 +16,9 @@ import pyarrow.fs as fs
 import pyarrow.parquet as pq
 
 from agentrm import storage
-from agentrm.environments.base import Task
-from agentrm.errors import UserError
-from agentrm.search.tree import Node, Tree
+from agentrm.core.errors import UserError
+from agentrm.core.task import Task
+from agentrm.core.tree import Node, Tree
 
 VERSION = "3"
 

@@ -11,7 +11,8 @@ from typing import Any, TypedDict
 
 import psutil
 
-from agentrm.environments.base import Environment, Task
+from agentrm.core.task import Task
+from agentrm.environments.base import Environment
 from agentrm.environments.registry import environment_class, make
 
 TASKS = 24

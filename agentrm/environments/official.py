@@ -16,10 +16,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from agentrm.environments.base import OFFICIAL, Environment, Task
+from agentrm.core.errors import UserError
+from agentrm.core.task import Task
+from agentrm.environments.base import OFFICIAL, Environment
 from agentrm.environments.screening import Entry
 from agentrm.environments.support import GENERATED_SIZES, check_kind, digest
-from agentrm.errors import UserError
 
 _NAMED = 5
 _log = logging.getLogger(__name__)

@@ -11,9 +11,10 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar
 
-from agentrm.environments.base import Environment, Grade, Observation, Task, Turn
+from agentrm.core.errors import UserError
+from agentrm.core.task import Grade, Observation, Task
+from agentrm.environments.base import Environment, Turn
 from agentrm.environments.rewriting import Rewriting
-from agentrm.errors import UserError
 
 MARK = "+"
 

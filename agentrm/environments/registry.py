@@ -12,22 +12,23 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from agentrm.environments.base import OFFICIAL, SPLITS, Environment, Task
+from agentrm.core.errors import UserError
+from agentrm.core.task import SPLITS, Task
+from agentrm.environments.base import OFFICIAL, Environment
 from agentrm.environments.perturbations import MARK, perturbed
-from agentrm.errors import UserError
 
 GROUP = "agentrm.environments"
 
 BUILT_IN = {
-    "alfworld": "agentrm.environments.alfworld:ALFWorld",
-    "babyai": "agentrm.environments.babyai:BabyAI",
-    "jericho": "agentrm.environments.jericho:Jericho",
-    "maze": "agentrm.environments.maze:Maze",
-    "pddl": "agentrm.environments.pddl:PDDL",
-    "scienceworld": "agentrm.environments.scienceworld:ScienceWorld",
-    "tooloperation": "agentrm.environments.tooloperation:ToolOperation",
-    "toolquery": "agentrm.environments.toolquery:ToolQuery",
-    "webshop": "agentrm.environments.webshop:WebShop",
+    "alfworld": "agentrm.environments.alfworld.environment:ALFWorld",
+    "babyai": "agentrm.environments.babyai.environment:BabyAI",
+    "jericho": "agentrm.environments.jericho.environment:Jericho",
+    "maze": "agentrm.environments.maze.environment:Maze",
+    "pddl": "agentrm.environments.pddl.environment:PDDL",
+    "scienceworld": "agentrm.environments.scienceworld.environment:ScienceWorld",
+    "tooloperation": "agentrm.environments.tools.tooloperation:ToolOperation",
+    "toolquery": "agentrm.environments.tools.toolquery:ToolQuery",
+    "webshop": "agentrm.environments.webshop.environment:WebShop",
 }
 
 

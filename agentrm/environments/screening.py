@@ -17,9 +17,9 @@ from uuid import uuid4
 
 from platformdirs import user_cache_path
 
-from agentrm.environments.process import ChildProcess
+from agentrm.core.errors import EnvironmentFailure
+from agentrm.environments.hosting.process import ChildProcess
 from agentrm.environments.support import digest
-from agentrm.errors import EnvironmentFailure
 
 DEADLINE_S = 60.0
 """For one file."""

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from agentrm.environments.base import SPLITS
-from agentrm.errors import UserError
+from agentrm.core.errors import UserError
+from agentrm.core.task import SPLITS
 
 GENERATED_SIZES = {"train": 10_000, "valid": 500, "test": 500}
 COMPLETED = "The task is completed."

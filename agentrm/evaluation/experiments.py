@@ -9,11 +9,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from agentrm.config import kind_names, learned_sets
-from agentrm.config.schema import ActionFormat, Config, RewardKind, TaskSet
-from agentrm.environments import environment_class
+from agentrm.config.schema import Config, RewardKind, TaskSet
+from agentrm.config.tasks import kind_names, learned_sets
+from agentrm.core.actions import ActionFormat
+from agentrm.core.errors import UserError
 from agentrm.environments.perturbations import MARK
-from agentrm.errors import UserError
+from agentrm.environments.registry import environment_class
 
 Variants = Mapping[str, Sequence[str]]
 """By name, which is a folder's name too, the overrides that make a variant's configuration of the base run's."""

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from agentrm.errors import UserError
+from agentrm.config.schema import Config
+from agentrm.core.errors import UserError
 
 BASELINE = "sampled mean"
 CEILING = "oracle best of"
@@ -68,9 +69,24 @@ class Bootstrap:
         return Interval(value, float(low), float(high))
 
 
-def summarise(
-    episodes: pa.Table, by: Sequence[str], resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
-) -> pa.Table:
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How intervals are drawn."""
+
+    resamples: int = 10_000
+    confidence: float = 0.95
+    seed: int = 0
+
+    @classmethod
+    def of(cls, config: Config) -> Settings:
+        """Those of a configuration."""
+        return cls(config.intervals.resamples, config.intervals.confidence, config.seed)
+
+
+_DEFAULT = Settings()
+
+
+def summarise(episodes: pa.Table, by: Sequence[str], settings: Settings = _DEFAULT) -> pa.Table:
     """One row per combination of the columns `by` and per method, in the order of first appearance.
 
     `episodes` has one row per task and method: `method`, `task`, `outcome`, `progress` and `success` in [0, 1], `error`
@@ -93,18 +109,9 @@ def summarise(
     rows = [
         row
         for key, group in frame.groupby(list(by), sort=False)
-        for row in _group_rows(dict(zip(by, key, strict=True)), group, Settings(resamples, confidence, seed))
+        for row in _group_rows(dict(zip(by, key, strict=True)), group, settings)
     ]
     return pa.Table.from_pylist(rows)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How intervals are drawn."""
-
-    resamples: int
-    confidence: float
-    seed: int
 
 
 def _group_rows(key: dict[str, str], group: pd.DataFrame, settings: Settings) -> Iterator[dict[str, object]]:

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from agentrm.core.tree import Tree
 from agentrm.evaluation.metrics import Bootstrap, Interval, Settings
-from agentrm.models.reward import PolicyLikelihood, RandomScores, ShortestFirst
-from agentrm.search.tree import Tree
+from agentrm.models.baselines import PolicyLikelihood, RandomScores, ShortestFirst
 
 MARGIN = 0.05
 """Pairs whose labels differ by no more than this are ties and count nowhere."""

@@ -6,8 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from agentrm.models.base import RewardModel
-from agentrm.models.state import State
+from agentrm.core.protocols import RewardModel
+from agentrm.core.state import State
 
 STATES = 64
 REQUESTS = 4

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from math import inf, isfinite, nan
 from typing import Any
 
-from agentrm.errors import ContextOverflow, InputRefused, ModelError, ModelUnavailable
-from agentrm.models.state import Message
+from agentrm.core.errors import ContextOverflow, InputRefused, ModelError, ModelUnavailable
+from agentrm.core.messages import Message
 
 Options = Mapping[str, Any]
 """Fields of a request beside the model and the messages."""

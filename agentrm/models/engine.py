@@ -19,8 +19,8 @@ from filelock import FileLock
 
 from agentrm import storage
 from agentrm.config.schema import Engine
-from agentrm.errors import InputRefused, ModelError
-from agentrm.models.base import Scored
+from agentrm.core.errors import InputRefused, ModelError
+from agentrm.core.protocols import Scored
 from agentrm.models.padding import read_at
 
 # One process per engine and one thread per CPU core: vLLM reads these when it is imported. oneDNN keeps a kernel of

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agentrm.errors import ModelError
-from agentrm.models import stored
+from agentrm import model_directory
+from agentrm.core.errors import ModelError
 
 KEY = "agentrm_ensemble"
 """The key of config.json: `members`, the other members' directories as seen from this one, and `penalty`."""
@@ -41,16 +41,18 @@ def member(directory: str, number: int) -> str:
 
 def alone(directory: Path) -> None:
     """Make a copy of an ensemble's first member a model of its own."""
-    config = stored.settings(directory)
+    config = model_directory.settings(directory)
     if config.pop(KEY, None) is not None:
-        stored.write_settings(directory, config)
+        model_directory.write_settings(directory, config)
         shutil.rmtree(directory / _FOLDER, ignore_errors=True)
 
 
 def describe(directory: Path, members: int, penalty: float) -> None:
     """Make the first of `members` reward models, the others of which lie where `member` says, their ensemble."""
     others = [f"{_FOLDER}/{number}" for number in range(1, members)]
-    stored.write_settings(directory, stored.settings(directory) | {KEY: {"members": others, "penalty": penalty}})
+    model_directory.write_settings(
+        directory, model_directory.settings(directory) | {KEY: {"members": others, "penalty": penalty}}
+    )
 
 
 def described(directory: Path) -> tuple[list[Path], float]:
@@ -58,7 +60,7 @@ def described(directory: Path) -> tuple[list[Path], float]:
 
     Raises ModelError when the directory holds no model, or a member is missing.
     """
-    match stored.settings(directory).get(KEY):
+    match model_directory.settings(directory).get(KEY):
         case None:
             return [directory], 0.0
         case {"members": [*others], "penalty": int() | float() as penalty} if all(isinstance(e, str) for e in others):

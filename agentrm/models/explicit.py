@@ -1,4 +1,4 @@
-"""The explicit reward model (paper.md, method 3): a causal LM's backbone with one bias-free scalar head, no sigmoid.
+"""The explicit reward model (paper, section 3): a causal LM's backbone with one bias-free scalar head, no sigmoid.
 
 It is saved in the shape of `AutoModelForSequenceClassification` with one label, so transformers, vLLM and TRL load it.
 """
@@ -20,11 +20,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from agentrm.config.schema import ActionFormat, Representation
-from agentrm.errors import ModelError, UserError
-from agentrm.models import ensemble, padding, stored
-from agentrm.models.rendering import REPRESENTATION, settle_template
-from agentrm.models.stored import ModelKind
+from agentrm import model_directory
+from agentrm.config.schema import Representation
+from agentrm.core.actions import ActionFormat
+from agentrm.core.errors import ModelError, UserError
+from agentrm.model_directory import ModelKind
+from agentrm.models import ensemble, padding
+from agentrm.rendering.renderer import REPRESENTATION, settle_template
 
 # bfloat16 keeps 8 bits of a value, and a CPU and a GPU round at different places.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
@@ -45,7 +47,7 @@ def build(
     AgentRM. Its padding token is one that no state holds, see `padding`. Raises UserError when `base` holds no such
     model.
     """
-    held = stored.kind_of_base(base)
+    held = model_directory.kind_of_base(base)
     if held is ModelKind.implicit:
         raise UserError(
             f"train.base is {base}, an implicit reward model, whose values a scalar head cannot start from: name the "

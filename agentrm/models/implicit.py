@@ -1,4 +1,4 @@
-"""The implicit reward model (paper.md, method 3): beta * log(pi(a) / pi_ref(a)), summed over the agent's turns.
+"""The implicit reward model (paper, section 3): beta * log(pi(a) / pi_ref(a)), summed over the agent's turns.
 
 It is a plain causal LM beside the reference that it was trained from; its config.json says which and how.
 """
@@ -14,14 +14,13 @@ from math import inf, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agentrm import storage
+from agentrm import model_directory, storage
 from agentrm.config.schema import Engine
-from agentrm.errors import ContextOverflow, ModelError, UserError
-from agentrm.models import stored
+from agentrm.core.errors import ContextOverflow, ModelError, UserError
+from agentrm.core.state import State
+from agentrm.model_directory import IMPLICIT, ModelKind
 from agentrm.models.engine import EngineLoop
-from agentrm.models.rendering import Rendered, Renderer, settle_template
-from agentrm.models.state import State
-from agentrm.models.stored import IMPLICIT, ModelKind
+from agentrm.rendering.renderer import Rendered, Renderer, settle_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -127,7 +126,7 @@ def copy(base: Path, directory: Path) -> None:
     """
     from transformers import AutoTokenizer
 
-    held = stored.kind_of_base(base)
+    held = model_directory.kind_of_base(base)
     if held is not ModelKind.policy:
         raise UserError(
             f"train.base is {base}, an {held.value} reward model, whose values an implicit one cannot start from: name "
@@ -143,12 +142,14 @@ def describe(directory: Path, beta: float, reference: str) -> None:
     """Write into a causal LM's config.json what makes it a reward model; `reference` is the path to the model that it
     was trained from, seen from `directory`, or a URI.
     """
-    stored.write_settings(directory, stored.settings(directory) | {IMPLICIT: {"beta": beta, "reference": reference}})
+    model_directory.write_settings(
+        directory, model_directory.settings(directory) | {IMPLICIT: {"beta": beta, "reference": reference}}
+    )
 
 
 def described(directory: Path) -> tuple[float, Path]:
     """What `describe` wrote: beta and the reference's directory. Raises ModelError when either model is gone."""
-    match stored.settings(directory).get(IMPLICIT):
+    match model_directory.settings(directory).get(IMPLICIT):
         case {"beta": int() | float() as beta, "reference": str() as named}:
             pass
         case _:

@@ -23,12 +23,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from agentrm import storage
+from agentrm import model_directory, storage
 from agentrm.config.schema import Model, Scratch
-from agentrm.errors import ModelError, UserError
-from agentrm.models import stored
-from agentrm.models.rendering import settle_template
-from agentrm.models.stored import ModelKind
+from agentrm.core.errors import ModelError, UserError
+from agentrm.model_directory import ModelKind
+from agentrm.rendering.renderer import settle_template
 
 PAD, USER, ASSISTANT, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
 CHAT_TEMPLATE = (
@@ -143,7 +142,7 @@ def _from_hugging_face(source: str, directory: Path) -> None:
         raise UserError(f"model.source is {source}, where there is no Hugging Face model: config.json is missing")
     name = str(path) if looks_local else source
     try:
-        if looks_local and (held := stored.kind(path)) is not ModelKind.policy:
+        if looks_local and (held := model_directory.kind(path)) is not ModelKind.policy:
             raise UserError(f"model.source is {source}, an {held.value} reward model: name the policy beside it")
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
         model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)

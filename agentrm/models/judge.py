@@ -1,4 +1,4 @@
-"""LLM as a judge (paper.md, method 3): training-free; it reads candidate trajectories of one task and names the best.
+"""LLM as a judge (paper, section 3): training-free; it reads candidate trajectories of one task and names the best.
 
 Judges favour what stands first, so every comparison is asked in both orders, and only what both agree on is a win.
 """
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, Protocol
 
-from agentrm.errors import ContextOverflow, InputRefused, UserError
+from agentrm.core.errors import ContextOverflow, InputRefused, UserError
+from agentrm.core.state import State
 from agentrm.models.endpoint import ChatEndpoint
 from agentrm.models.policy import Generator
-from agentrm.models.rendering import Renderer
-from agentrm.models.state import State
+from agentrm.rendering.renderer import Renderer
 
 _QUESTION = """An agent was given this task:
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
-from agentrm.config.schema import ActionFormat, Sampling
-from agentrm.errors import ModelError
-from agentrm.models.actions import read
+from agentrm.config.schema import Sampling
+from agentrm.core.actions import ActionFormat, read
+from agentrm.core.errors import ModelError
+from agentrm.core.state import Proposal, State
 from agentrm.models.endpoint import ChatEndpoint, Choice
-from agentrm.models.state import Proposal, State
 
 FILE = "endpoint.json"
 KEY_VARIABLE = "OPENAI_API_KEY"

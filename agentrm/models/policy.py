@@ -9,11 +9,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
-from agentrm.config.schema import ActionFormat, Engine, Sampling
-from agentrm.models.actions import read
+from agentrm.config.schema import Engine, Sampling
+from agentrm.core.actions import ActionFormat, read
+from agentrm.core.state import Proposal, State
 from agentrm.models.engine import EngineLoop
-from agentrm.models.rendering import Renderer
-from agentrm.models.state import Proposal, State
+from agentrm.rendering.renderer import Renderer
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from math import isfinite
 from typing import Any
 
-from agentrm.environments.base import Grade, Observation, Task
-from agentrm.models.base import BranchingSessions, Grader, Policy, RewardModel
-from agentrm.models.state import Proposal, State
-from agentrm.search.tree import Tree
+from agentrm.core.protocols import BranchingSessions, Grader, Policy, RewardModel
+from agentrm.core.state import Proposal, State
+from agentrm.core.task import Grade, Observation, Task
+from agentrm.core.tree import Tree
 
 Actions = tuple[str, ...]
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agentrm.config.schema import ActionFormat
-from agentrm.environments import environment_class
-from agentrm.environments.base import Task
-from agentrm.models.actions import render
-from agentrm.models.base import Sessions
-from agentrm.models.state import State
+from agentrm.core.actions import ActionFormat, render
+from agentrm.core.protocols import Sessions
+from agentrm.core.state import State
+from agentrm.core.task import Task
+from agentrm.environments.registry import environment_class
 
 
 @dataclass(frozen=True, slots=True)

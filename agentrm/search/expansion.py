@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Sequence
 
 from agentrm.config.schema import Search
-from agentrm.environments.base import Observation
-from agentrm.errors import EnvironmentFailure
-from agentrm.models.state import Proposal
+from agentrm.core.errors import EnvironmentFailure
+from agentrm.core.state import Proposal
+from agentrm.core.task import Observation
+from agentrm.core.tree import Tree, normalise
 from agentrm.search.calls import Calls
 from agentrm.search.selection import width
-from agentrm.search.tree import Tree, normalise
 
 
 async def expand(tree: Tree, index: int, search: Search, calls: Calls) -> list[int]:

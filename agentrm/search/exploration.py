@@ -9,14 +9,14 @@ from math import inf
 from typing import Any, TypeVar
 
 from agentrm.config.schema import Aggregate, Evaluation
-from agentrm.environments.base import Observation, Task
-from agentrm.errors import ContextOverflow, InputRefused
-from agentrm.models.base import Policy, RewardModel, Scored, Sessions
-from agentrm.models.state import Proposal
+from agentrm.core.errors import ContextOverflow, InputRefused
+from agentrm.core.protocols import Policy, RewardModel, Scored, Sessions
+from agentrm.core.state import Proposal
+from agentrm.core.task import Observation, Task
+from agentrm.core.tree import Node, Tree, normalise
 from agentrm.search.aggregation import aggregate, clipped
 from agentrm.search.episode import Opening, begin, step_limit
 from agentrm.search.result import COMPLETE, GATE, Cost, Result
-from agentrm.search.tree import Node, Tree, normalise
 
 T = TypeVar("T")
 Watch = Callable[["Exploration", Sequence[int], Sequence[int]], None]

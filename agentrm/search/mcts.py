@@ -14,15 +14,15 @@ import time
 from math import inf
 
 from agentrm.config.schema import Search
-from agentrm.environments.base import Task
-from agentrm.errors import AgentRMError, ContextOverflow, EnvironmentFailure, ModelError, UserError
-from agentrm.models.base import BranchingSessions, Grader, Policy, RewardModel
+from agentrm.core.errors import AgentRMError, ContextOverflow, EnvironmentFailure, ModelError, UserError
+from agentrm.core.protocols import BranchingSessions, Grader, Policy, RewardModel
+from agentrm.core.task import Task
+from agentrm.core.tree import Node, Tree
 from agentrm.search.calls import Calls
 from agentrm.search.episode import Opening, begin, step_limit
 from agentrm.search.expansion import expand
 from agentrm.search.selection import select
 from agentrm.search.simulation import finish, roll_out
-from agentrm.search.tree import Node, Tree
 
 _FAILURES = 5
 

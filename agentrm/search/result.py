@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agentrm.models.state import State
-from agentrm.search.tree import Tree
+from agentrm.core.state import State
+from agentrm.core.tree import Tree
 
 COMPLETE = "complete"
 GATE = "gate"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from agentrm.config.schema import Search, Selection
-from agentrm.search.tree import Node, Tree
+from agentrm.core.tree import Node, Tree
 
 
 def select(tree: Tree, search: Search) -> int | None:

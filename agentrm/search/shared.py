@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from agentrm.models.base import Policy
-from agentrm.models.state import Proposal, State
+from agentrm.core.protocols import Policy
+from agentrm.core.state import Proposal, State
 
 
 class SharedPolicy:

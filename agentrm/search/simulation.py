@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from agentrm.config.schema import Search
-from agentrm.errors import ContextOverflow, EnvironmentFailure, ModelError
+from agentrm.core.errors import ContextOverflow, EnvironmentFailure, ModelError
+from agentrm.core.tree import Tree
 from agentrm.search.calls import Calls
-from agentrm.search.tree import Tree
 
 
 async def roll_out(tree: Tree, index: int, limit: int, search: Search, calls: Calls, number: int = 0) -> None:

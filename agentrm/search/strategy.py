@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from agentrm.config.schema import Evaluation
-from agentrm.environments.base import Task
-from agentrm.models.base import Policy, RewardModel, Sessions
+from agentrm.core.protocols import Policy, RewardModel, Sessions
+from agentrm.core.task import Task
 from agentrm.search.episode import Opening
 from agentrm.search.exploration import Exploration, Watch
 from agentrm.search.result import Result

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agentrm.core.tree import normalise
 from agentrm.search.aggregation import clipped
 from agentrm.search.exploration import Exploration
 from agentrm.search.sampling import sample
-from agentrm.search.tree import normalise
 
 Ending = tuple[str, str, bool]
 

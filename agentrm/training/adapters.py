@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from agentrm.config.schema import Lora
-from agentrm.errors import UserError
+from agentrm.core.errors import UserError
 
 _ADAPTER, _HEAD = "default", "score"
 

@@ -17,12 +17,12 @@ from deepspeed import DeepSpeedEngine
 from torch import distributed
 
 from agentrm.config.schema import Training
-from agentrm.errors import ModelError
+from agentrm.core.errors import ModelError
+from agentrm.data.sequences import Sequences, collate, label_places
 from agentrm.training.adapters import adapt, merge
 from agentrm.training.losses import Objective
 from agentrm.training.packing import plan_epoch
 from agentrm.training.schedule import checkpoint_steps, learning_rate
-from agentrm.training.sequences import Sequences, collate, label_places
 from agentrm.training.zero import full_weights, initialize
 
 _TAG = "deepspeed"
@@ -79,7 +79,7 @@ def fit(
 
     def plan(epoch: int) -> list[list[list[int]]]:
         budget, accumulate = training.tokens_per_batch, training.accumulate
-        return plan_epoch(sequences.lengths, budget, ranks, accumulate, seed, epoch, sequences.bundles)
+        return plan_epoch(sequences.lengths, budget, ranks, accumulate, seed, epoch)
 
     # The number of micro-batches depends on the lengths alone, so every epoch has as many steps as the first.
     epoch_plan, planned = plan(0), 0
@@ -139,7 +139,7 @@ def _values(engine: DeepSpeedEngine, sequences: Sequences, budget: int, device: 
         members = step[rank]
         batch = collate(sequences, members, device)
         places = torch.from_numpy(label_places(sequences, members))
-        values[places.to(device)] = engine(batch.ids, batch.flat, None, None, None, batch.reference)
+        values[places.to(device)] = engine(batch.ids, batch.flat, None, None, batch.reference)
     distributed.all_reduce(values)
     return values.cpu().numpy()
 

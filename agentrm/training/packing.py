@@ -9,30 +9,20 @@ from __future__ import annotations
 import numpy as np
 
 from agentrm.config.schema import Training
-from agentrm.errors import UserError
-from agentrm.training.sequences import Sequences
+from agentrm.core.errors import UserError
+from agentrm.data.sequences import Sequences
 
 Plan = list[list[list[int]]]
 
 
-def plan_epoch(
-    lengths: np.ndarray,
-    budget: int,
-    ranks: int,
-    accumulate: int,
-    seed: int,
-    epoch: int,
-    bundles: np.ndarray | None = None,
-) -> Plan:
+def plan_epoch(lengths: np.ndarray, budget: int, ranks: int, accumulate: int, seed: int, epoch: int) -> Plan:
     """The micro-batches of one epoch: `plan[step][micro * ranks + rank]` lists the sequences of one micro-batch.
 
     `lengths` (S,) tokens per sequence; a micro-batch holds at most `budget` tokens, padding included, or one longer
     sequence. Every sequence comes exactly once. What the ranks work on at a time is of like size, so no worker waits
     long for another; the micro-batches that one step accumulates are of any, so that a step does not see a single
-    length. With `bundles` (S,) a micro-batch holds sequences of one bundle only, and a bundle is cut only where it
-    exceeds the budget. Where no micro-batch can be halved to fill the last step, some are empty, but never all of a
-    step. Depends on (seed, epoch), the sizes and the bundles alone. Raises UserError when there are fewer
-    sequences than one step needs.
+    length. Where no micro-batch can be halved to fill the last step, some are empty, but never all of a step. Depends
+    on (seed, epoch) and the sizes alone. Raises UserError when there are fewer sequences than one step needs.
     """
     width = ranks * accumulate
     if len(lengths) < width:
@@ -44,12 +34,11 @@ def plan_epoch(
     shuffled = random.permutation(len(lengths))
     ordered = shuffled[np.argsort(lengths[shuffled], kind="stable")[::-1]]
     batches: list[np.ndarray] = []
-    for apart in [ordered] if bundles is None else _by_bundle(ordered, bundles):
-        start = 0
-        while start < len(apart):
-            rows = max(1, budget // int(lengths[apart[start]]))
-            batches.append(apart[start : start + rows])
-            start += rows
+    start = 0
+    while start < len(ordered):
+        rows = max(1, budget // int(lengths[ordered[start]]))
+        batches.append(ordered[start : start + rows])
+        start += rows
 
     def padded(batch: np.ndarray) -> int:
         return len(batch) * int(lengths[batch[0]]) if len(batch) else 0
@@ -69,10 +58,4 @@ def plan_epoch(
 def steps_of(sequences: Sequences, training: Training) -> int:
     """The optimizer steps of a fit over these sequences. Raises UserError as `plan_epoch` does."""
     budget, ranks, accumulate = training.tokens_per_batch, training.workers, training.accumulate
-    return len(plan_epoch(sequences.lengths, budget, ranks, accumulate, 0, 0, sequences.bundles)) * training.epochs
-
-
-def _by_bundle(ordered: np.ndarray, bundles: np.ndarray) -> list[np.ndarray]:
-    """The sequences of each bundle, in the given order."""
-    grouped = ordered[np.argsort(bundles[ordered], kind="stable")]
-    return np.split(grouped, np.flatnonzero(np.diff(bundles[grouped])) + 1)
+    return len(plan_epoch(sequences.lengths, budget, ranks, accumulate, 0, 0)) * training.epochs

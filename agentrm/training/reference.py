@@ -13,9 +13,9 @@ import torch
 from torch import distributed
 
 from agentrm.config.schema import Training
+from agentrm.data.sequences import Sequences, collate
 from agentrm.training.losses import LogRatioError
 from agentrm.training.packing import plan_epoch
-from agentrm.training.sequences import Sequences, collate
 
 
 def with_reference(

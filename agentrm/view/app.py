@@ -17,15 +17,15 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from agentrm import storage
-from agentrm.config import resolved
+from agentrm.config.loading import resolved
+from agentrm.core.errors import UserError
+from agentrm.core.tree import Tree
 from agentrm.data.trees import TreeStore, from_table
-from agentrm.errors import UserError
-from agentrm.evaluation import quality_table
-from agentrm.evaluation.page import STYLE
-from agentrm.evaluation.plots import loss_curves, outcome_against_tokens, outcome_bars
-from agentrm.evaluation.report import HEADINGS, cells, fit_losses, row_class
+from agentrm.reports import quality_table
+from agentrm.reports.page import STYLE
+from agentrm.reports.plots import loss_curves, outcome_against_tokens, outcome_bars
+from agentrm.reports.report import HEADINGS, cells, fit_losses, row_class
 from agentrm.run import RunDirectory
-from agentrm.search.tree import Tree
 from agentrm.view import trees
 from agentrm.view.stages import stages
 from agentrm.view.values import Valuer

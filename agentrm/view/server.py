@@ -8,7 +8,7 @@ import webbrowser
 
 import uvicorn
 
-from agentrm.errors import UserError
+from agentrm.core.errors import UserError
 from agentrm.run import RunDirectory
 from agentrm.view.app import create_app
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from agentrm.core.tree import Node, Tree
 from agentrm.data.trees import TreeStore
-from agentrm.search.tree import Node, Tree
 
 _SUMMARY = ("environment", "kind", "split", "index", "number", "iterations", "ended_by", "visits", "value", "outcome")
 _COLUMNS = (

@@ -12,8 +12,8 @@ from threading import Event
 from typing import Any
 
 from agentrm import storage
-from agentrm.models.state import State
-from agentrm.search.tree import Tree
+from agentrm.core.state import State
+from agentrm.core.tree import Tree
 
 Values = list[float | None]
 
@@ -92,10 +92,10 @@ def _load(directory: Path, context: int) -> Callable[[State], float | None]:
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
-    from agentrm.errors import ContextOverflow
+    from agentrm.core.errors import ContextOverflow
+    from agentrm.model_directory import IMPLICIT, settings
     from agentrm.models import explicit, implicit
-    from agentrm.models.rendering import Renderer
-    from agentrm.models.stored import IMPLICIT, settings
+    from agentrm.rendering.renderer import Renderer
 
     logging.disable_progress_bar()
     if IMPLICIT in settings(directory):

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from actors.environments import CALLS, MESSAGES, _Batches
-from agentrm.environments import Task
-from agentrm.environments.host import EnvironmentHost
-from agentrm.environments.process import Answer, Call
-from agentrm.errors import UserError
+from agentrm.core.errors import UserError
+from agentrm.core.task import Task
+from agentrm.environments.hosting.host import EnvironmentHost
+from agentrm.environments.hosting.process import Answer, Call
 
 TASKS = [Task("maze", "perfect_small", "test", index) for index in range(8)]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from actors.exchange import Answer, Desk, Line, Request
-from agentrm.errors import ModelError
+from agentrm.core.errors import ModelError
 
 
 class Actor:

@@ -11,25 +11,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentrm.config import (
-    PRESETS,
-    changed,
-    flatten,
-    learned_kinds,
-    learned_sets,
-    load,
-    measuring,
-    presets,
-    resolved,
-    stored,
-    tasks,
-)
+from agentrm.config.files import presets
+from agentrm.config.loading import changed, flatten, load, resolved, stored
 from agentrm.config.schema import Search, TaskSet
-from agentrm.environments import environment_class
-from agentrm.errors import UserError
+from agentrm.config.tasks import learned_kinds, learned_sets, tasks
+from agentrm.core.errors import UserError
+from agentrm.environments.registry import environment_class
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in PRESETS.glob("*.yaml")))
+@pytest.mark.parametrize("name", presets())
 def test_every_preset_loads_and_survives_saving(name: str, tmp_path: Path) -> None:
     config = load(name)
     (tmp_path / "saved.yaml").write_text(resolved(config))
@@ -71,8 +61,7 @@ def test_overrides_win_and_change_nothing_else() -> None:
         ("train.zero_stage=4", "train.zero_stage"),
         ("train.dtype=float16", "train.dtype"),
         ("train.epochs=-1", "train.epochs"),
-        ("train.contrast=1.5", "train.contrast"),
-        ("train.likelihood=-0.1", "train.likelihood"),
+        ("evaluate.likelihood=-0.1", "evaluate.likelihood"),
         ("train.lora.rank=-1", "train.lora.rank"),
         ("train.lora.alpha=0", "train.lora.alpha"),
         ("clone.lora.dropout=1", "clone.lora.dropout"),
@@ -85,11 +74,10 @@ def test_overrides_win_and_change_nothing_else() -> None:
         ("evaluate.judge.source=http://host/v1", "evaluate.judge.name"),
         ("evaluate.judge.name=gpt", "evaluate.judge.source"),
         ("train.kind=guess", "train.kind"),
-        ("train.labels.decay=0", "train.labels.decay"),
         ("train.representation={thoughts: false, actions: false, observations: false}", "train.representation"),
         ("sampling.temperature=-1", "sampling.temperature"),
         ("sampling.top_p=0", "sampling.top_p"),
-        ("evaluate.confidence=1", "evaluate.confidence"),
+        ("intervals.confidence=1", "intervals.confidence"),
         ("evaluate.n=0", "evaluate.n"),
         ("evaluate.methods=[beam,bream]", "evaluate.methods"),
         ("evaluate.aggregate=median", "evaluate.aggregate"),
@@ -238,24 +226,15 @@ def test_numbers_choices_and_lists_are_yaml() -> None:
 
 
 def test_an_implicit_reward_model_reads_whole_states() -> None:
-    cut = ["train.kind=implicit", "train.representation.thoughts=false", "train.merge_paths=true"]
+    cut = ["train.kind=implicit", "train.representation.thoughts=false"]
     with pytest.raises(UserError) as caught:
         load("quickstart", cut)
     changes = str(caught.value).split(": add ")[1].split()
     assert sorted(changes) == [
-        "train.merge_paths=false",
         "train.representation.action_count=false",
         "train.representation.thoughts=true",
     ]
     load("quickstart", [*cut, *changes])
-
-
-def test_no_epochs_need_a_probe() -> None:
-    probe = ["train.epochs=0", "train.probe=true", "train.ensemble.members=1"]
-    assert load("quickstart", probe).train.epochs == 0
-    for override in ("train.probe=false", "train.kind=implicit", "train.ensemble.members=2"):
-        with pytest.raises(UserError, match=r"train\.epochs"):
-            load("quickstart", [*probe, override])
 
 
 def test_a_key_in_the_open_needs_an_api_key() -> None:
@@ -313,9 +292,9 @@ def test_kinds_that_are_learned_from() -> None:
 
 def test_trees_that_measure_have_a_search_of_their_own() -> None:
     search = Search(iterations=9, rollouts=1, discount=0.5)
-    assert measuring(search) == search
+    assert search.measuring == search
     search.test.rollouts = 8
-    assert measuring(search) == replace(search, rollouts=8)
+    assert search.measuring == replace(search, rollouts=8)
     with pytest.raises(UserError, match=r"trees\.test\.iterations is 0"):
         load("quickstart", ["trees.test.iterations=0"])
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from agentrm.environments.base import Task
+from agentrm.core.task import Task
 from agentrm.failures import ATTEMPTS, Failures
 
 TASK, OTHER = Task("babyai+walk", "goto_obj", "test", 0), Task("pddl", "barman", "test", 1, data="official-0c5e17d2")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agentrm.config import changed, flatten, load
-from agentrm.errors import UserError
+from agentrm.config.loading import changed, flatten, load
+from agentrm.core.errors import UserError
 from agentrm.provenance import describe_data
 from agentrm.run import _FREE, STAGES, RunDirectory, alike
 

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, settings
 from schemathesis.config import SchemathesisConfig
 
 from agentrm.config.schema import Serve
-from agentrm.models.scoring import Input, Per, Score
-from agentrm.scoring_api import create_app
+from agentrm.models.scorers import Input, Per, Score
+from agentrm.service.api import create_app
 
 
 async def score(inputs: Sequence[Input], per: Per) -> list[Score]:

@@ -10,12 +10,12 @@ from urllib.parse import unquote
 import pytest
 
 from agentrm import storage
-from agentrm.config import load
+from agentrm.config.loading import load
+from agentrm.core.errors import UserError
+from agentrm.core.task import Task
+from agentrm.core.tree import Node, Tree
 from agentrm.data.trees import TreeStore
-from agentrm.environments.base import Task
-from agentrm.errors import UserError
 from agentrm.run import RunDirectory
-from agentrm.search.tree import Node, Tree
 from tests.names import NASTY
 from tests.servers import s3
 

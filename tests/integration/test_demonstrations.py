@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from agentrm.config import load
+from agentrm.config.loading import load
+from agentrm.core.errors import UserError
+from agentrm.core.task import Task
 from agentrm.data.demonstrations import read
-from agentrm.environments import Task, make
-from agentrm.errors import UserError
+from agentrm.environments.registry import make
 from jobs import demonstrations
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))

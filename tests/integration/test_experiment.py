@@ -9,14 +9,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from agentrm.config import changed, load, tasks
+from agentrm.config.loading import changed, load
 from agentrm.config.schema import Config
+from agentrm.config.tasks import tasks
+from agentrm.core.errors import UserError
+from agentrm.core.tree import Node, Tree
 from agentrm.data.trees import TreeStore
-from agentrm.errors import UserError
 from agentrm.models import explicit
 from agentrm.models.initial import prepare
 from agentrm.run import RunDirectory
-from agentrm.search.tree import Node, Tree
 from jobs import experiment
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))

@@ -14,8 +14,9 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from agentrm.config import load, tasks
+from agentrm.config.loading import load
 from agentrm.config.schema import Config
+from agentrm.config.tasks import tasks
 from agentrm.data.trees import TreeStore
 from agentrm.models.initial import prepare
 from agentrm.run import RunDirectory

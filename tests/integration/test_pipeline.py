@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from agentrm.config import load, tasks
+from agentrm.config.loading import load
 from agentrm.config.schema import Config
+from agentrm.config.tasks import tasks
+from agentrm.core.errors import UserError
 from agentrm.data.states import held_out
 from agentrm.data.trees import TreeStore
-from agentrm.errors import UserError
 from agentrm.run import RunDirectory
 from jobs import clone, pipeline, train, trees
 from tests.names import NASTIEST

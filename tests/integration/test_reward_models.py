@@ -15,15 +15,15 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from agentrm import config as configuration
 from agentrm.config.schema import Cluster, Config
+from agentrm.core.errors import UserError
+from agentrm.core.task import Task
+from agentrm.core.tree import Node, Tree
 from agentrm.data.states import held_out
 from agentrm.data.trees import TreeStore
-from agentrm.environments.base import Task
-from agentrm.errors import UserError
 from agentrm.models import ensemble, explicit, implicit
 from agentrm.models.initial import prepare
-from agentrm.models.rendering import Renderer
+from agentrm.rendering.renderer import Renderer
 from agentrm.run import RunDirectory
-from agentrm.search.tree import Node, Tree
 from agentrm.view.values import load
 from jobs import quality, train
 from jobs.runtime import cluster
@@ -78,17 +78,6 @@ def test_an_implicit_model_learns_and_finds_its_reference(tmp_path: Path, kind: 
     check_measured_again(tmp_path / "run", metrics)
 
 
-def test_merged_paths_teach_the_same(tmp_path: Path) -> None:
-    _, metrics = trained(tmp_path / "run", "train.merge_paths=true", "train.contrast=0.5")
-    directory = RunDirectory.existing(tmp_path / "run")
-    renderer = Renderer.from_pretrained(directory.path("policy"), 512)
-    learned = [each for each in map(tree, range(24)) if not held_out(each.task, 0.3)]
-    root, *ends = (sum(len(renderer.ids(each.state(i).messages())) for each in learned) for i in (0, STEPS, 2 * STEPS))
-    # Both actions begin alike.
-    assert max(ends) < metrics["tokens_per_epoch"] < sum(ends) - root
-    assert metrics["held_out"]["all"]["methods"]["reward model"]["siblings"]["value"] == 1
-
-
 def test_an_ensemble_holds_members_that_learned_in_another_order(tmp_path: Path) -> None:
     # Batches too small for all trees at once, or there is but one order.
     overrides = ("train.ensemble.members=2", "train.ensemble.penalty=0.5", "train.tokens_per_batch=64")
@@ -129,7 +118,7 @@ def test_a_fit_goes_on_from_an_imported_model_which_is_measured_on_its_trees(tmp
 
 
 def measured(model: Path, root: Path, *overrides: str) -> dict:
-    command = [sys.executable, "-c", "from agentrm.cli import main; main()", "evaluate", "--json", *overrides]
+    command = [sys.executable, "-c", "from jobs.cli import main; main()", "evaluate", "--json", *overrides]
     command += ["--reward-models", str(model), "--trees", str(root)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=300).stdout)
 

@@ -14,7 +14,7 @@ from actors import scaling
 from actors.fleet import Fleet, Size
 from actors.scaling import scaled
 from agentrm.config.schema import Cluster, Config
-from agentrm.errors import AgentRMError
+from agentrm.core.errors import AgentRMError
 from jobs.runtime import cluster
 
 

@@ -14,14 +14,16 @@ import torch
 from ray import serve
 from transformers import AutoModelForSequenceClassification
 
-from agentrm.config import changed, load
+from agentrm.config.loading import changed, load
 from agentrm.config.schema import Config, Method
 from agentrm.data.trees import TreeStore
 from agentrm.models import explicit
 from agentrm.models.initial import prepare
-from agentrm.models.rendering import Renderer
+from agentrm.rendering.renderer import Renderer
 from agentrm.run import RunDirectory
-from jobs import benchmark_score, benchmark_search, evaluate, search, trees
+from jobs import evaluate, search, trees
+from jobs.benchmarks import score as benchmark_score
+from jobs.benchmarks import search as benchmark_search
 from jobs.runtime import cluster
 from tests.servers import free_port
 
@@ -37,7 +39,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
     run = tmp_path_factory.mktemp("search") / "run"
     growing = "[{environment: maze, kinds: [perfect_small], count: 3}]"
     sets = f"tasks.trees={growing}", f"tasks.held_in={MAZES}", "tasks.held_out_kinds=[]"
-    config = load(TINY, [f"run={run}", *sets, "evaluate.max_depth=3", "train.likelihood=0.125"])
+    config = load(TINY, [f"run={run}", *sets, "evaluate.max_depth=3", "evaluate.likelihood=0.125"])
     directory = RunDirectory.open(config)
     with directory.writing("policy") as policy:
         prepare(config.model, [TEXT] * 9, 0, policy)

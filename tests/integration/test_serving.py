@@ -25,15 +25,15 @@ from ray.serve.schema import ServeDeploySchema
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from actors.serving import ServedRewardModel, application, deployed
-from agentrm.client import AsyncScoringClient
 from agentrm.cluster.description import read
 from agentrm.cluster.kuberay import API_KEY, Target, ray_service
-from agentrm.config import load as load_config
+from agentrm.config.loading import load as load_config
 from agentrm.config.schema import Cluster, Config, Engine, Model, Serve
-from agentrm.environments.base import Observation, Task
-from agentrm.errors import ModelError, UserError
-from agentrm.models.rendering import Renderer
-from agentrm.models.state import Proposal, State
+from agentrm.core.errors import ModelError, UserError
+from agentrm.core.state import Proposal, State
+from agentrm.core.task import Observation, Task
+from agentrm.rendering.renderer import Renderer
+from agentrm.service.client import AsyncScoringClient
 from jobs.runtime import cluster
 from tests.names import NASTIEST
 from tests.reward_models import write_reward_model

@@ -14,7 +14,7 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from agentrm.client import ScoringClient
+from agentrm.service.client import ScoringClient
 from tests.integration.heads import end
 from tests.reward_models import write_reward_model
 from tests.servers import free_port, free_ports
@@ -43,7 +43,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 
 def agentrm(user: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from agentrm.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from jobs.cli import main; main()", *arguments]
     return subprocess.run(command, env=user, capture_output=True, text=True, timeout=300)
 
 

@@ -17,10 +17,10 @@ from safetensors.numpy import load_file
 from actors.trainer import Trained, fit
 from agentrm import storage
 from agentrm.config.schema import Cluster, Config, Lora, Model, RewardTraining, Scratch
+from agentrm.data.sequences import Sequences
 from agentrm.models.explicit import build, verify
 from agentrm.models.initial import prepare
 from agentrm.training.packing import steps_of
-from agentrm.training.sequences import Sequences
 from jobs.runtime import cluster
 from tests.servers import s3
 

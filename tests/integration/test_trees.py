@@ -25,16 +25,17 @@ from actors import metrics
 from actors.environments import RemoteSessions, start_environments
 from actors.fleet import Fleet, Size
 from actors.policy import RemoteGenerator, start_policy
-from agentrm.config import load
+from agentrm.config.loading import load
 from agentrm.config.schema import Config
+from agentrm.core.errors import ModelError
+from agentrm.core.task import Task
 from agentrm.data.trees import TreeStore, to_table
-from agentrm.environments.base import Task
-from agentrm.errors import ModelError
 from agentrm.models import explicit
 from agentrm.models.initial import prepare
-from agentrm.models.rendering import Renderer
+from agentrm.rendering.renderer import Renderer
 from agentrm.run import RunDirectory
-from jobs import benchmark_trees, clone, tree_statistics, trees
+from jobs import clone, tree_statistics, trees
+from jobs.benchmarks import trees as benchmark_trees
 from jobs.runtime import cluster, execute
 from tests.integration.fragile import FragileReplica
 from tests.servers import free_port, serving

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pytest
 
 from agentrm.config.schema import Aggregate, Config, Evaluation, Method
-from agentrm.environments.base import Observation, Task
-from agentrm.errors import AgentRMError, EnvironmentFailure, InputRefused, ModelError, ModelUnavailable
+from agentrm.core.errors import AgentRMError, EnvironmentFailure, InputRefused, ModelError, ModelUnavailable
+from agentrm.core.state import Proposal, State
+from agentrm.core.task import Observation, Task
 from agentrm.evaluation.metrics import BASELINE, summarise
 from agentrm.failures import Failures
-from agentrm.models.state import Proposal, State
 from jobs.evaluate import Evaluator, evaluate, methods, table_rows
 from tests.agentrm.search.toy import TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
 

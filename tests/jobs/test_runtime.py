@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from agentrm.config.schema import Cluster, Config
-from agentrm.errors import EnvironmentFailure, ModelError, UserError
+from agentrm.core.errors import EnvironmentFailure, ModelError, UserError
 from jobs.runtime import cluster, execute
 
 
@@ -97,4 +97,6 @@ def test_an_address_that_does_not_answer_is_named() -> None:
         "with cluster(Config(cluster=Cluster(address='127.0.0.1:1'))): pass"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert result.stderr.splitlines()[-1].startswith("agentrm.errors.UserError: no Ray cluster answers at 127.0.0.1:1")
+    assert result.stderr.splitlines()[-1].startswith(
+        "agentrm.core.errors.UserError: no Ray cluster answers at 127.0.0.1:1"
+    )

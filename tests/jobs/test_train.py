@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from agentrm.config import load
+from agentrm.config.loading import load
+from agentrm.core.errors import UserError
+from agentrm.core.task import Task
+from agentrm.core.tree import Node, Tree
 from agentrm.data.trees import TreeStore
-from agentrm.environments.base import Task
-from agentrm.errors import UserError
 from agentrm.models.initial import prepare
 from agentrm.run import RunDirectory
-from agentrm.search.tree import Node, Tree
 from jobs import train
 
 

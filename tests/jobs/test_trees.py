@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from agentrm.config.schema import Measuring, Search
+from agentrm.core.errors import EnvironmentFailure, UserError
+from agentrm.core.state import Proposal, State
+from agentrm.core.task import Grade, Observation, Task
+from agentrm.core.tree import Node, Tree
 from agentrm.data.trees import TreeStore
-from agentrm.environments.base import Grade, Observation, Task
-from agentrm.environments.sessions import SessionPool
-from agentrm.errors import EnvironmentFailure, UserError
+from agentrm.environments.hosting.sessions import SessionPool
 from agentrm.failures import Failures
-from agentrm.models.state import Proposal, State
 from agentrm.search.mcts import TreeSearch
-from agentrm.search.tree import Node, Tree
-from jobs.progress import Bar, progress
+from jobs.terminal.progress import Bar, progress
 from jobs.trees import Work, attempts, largest_first, missing, spread
 from tests.agentrm.search.toy import BARE
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from agentrm.environments.base import Environment, Observation, Task
+from agentrm.core.task import Observation, Task
+from agentrm.environments.base import Environment
 from agentrm.environments.support import GENERATED_SIZES, check_kind
 from agentrm.environments.tools.toolkit import ToolError, Toolkit, write_result
 

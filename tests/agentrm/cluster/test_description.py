@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from agentrm.cluster.description import GIB, read, this_machine
-from agentrm.config import load
-from agentrm.errors import UserError
+from agentrm.config.loading import load
+from agentrm.core.errors import UserError
 
 CLUSTER = Path(__file__).parents[3] / "cluster.yaml"
 

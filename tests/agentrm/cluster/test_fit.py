@@ -10,8 +10,8 @@ import pytest
 
 from agentrm.cluster.description import GIB, Description, read
 from agentrm.cluster.fit import Row, resolve
-from agentrm.config import load
-from agentrm.errors import UserError
+from agentrm.config.loading import load
+from agentrm.core.errors import UserError
 
 CLUSTER = Path(__file__).parents[3] / "cluster.yaml"
 BIG = "model.source=meta-llama/Meta-Llama-3-70B-Instruct"

@@ -22,8 +22,8 @@ from ray.serve.schema import ServeDeploySchema
 
 from agentrm.cluster import kuberay
 from agentrm.cluster.description import Description, read
-from agentrm.config import load
-from agentrm.errors import UserError
+from agentrm.config.loading import load
+from agentrm.core.errors import UserError
 
 CLUSTER = Path(__file__).parents[3] / "cluster.yaml"
 TARGET = kuberay.Target("registry/agentrm:1", "research", "runs")

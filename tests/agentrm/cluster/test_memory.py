@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from agentrm.cluster.description import GIB
 from agentrm.cluster.memory import Shape, of_engine, of_loading, of_training, shape
 from agentrm.config.schema import Engine, Lora, Model, Scratch, Training
-from agentrm.errors import UserError
+from agentrm.core.errors import UserError
 from agentrm.models.initial import prepare
 
 LLAMA = Model(source="meta-llama/Meta-Llama-3-8B-Instruct")

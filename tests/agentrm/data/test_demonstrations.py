@@ -8,12 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from agentrm.config.schema import ActionFormat, Model, Scratch
+from agentrm.config.schema import Model, Scratch
+from agentrm.core.actions import ActionFormat
+from agentrm.core.errors import EnvironmentFailure, UserError
+from agentrm.core.task import Grade, Observation, Task
 from agentrm.data.demonstrations import Collection, agent_turns, collect, read, write
-from agentrm.environments.base import Grade, Observation, Task
-from agentrm.errors import EnvironmentFailure, UserError
 from agentrm.models.initial import prepare
-from agentrm.models.rendering import Renderer
+from agentrm.rendering.renderer import Renderer
 
 TASKS = [Task("toy", "count", "train", index) for index in range(5)]
 

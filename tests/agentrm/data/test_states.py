@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from agentrm.config.schema import Labels, Model, Scratch
+from agentrm.core.task import Task
+from agentrm.core.tree import Node, Tree
 from agentrm.data.states import held_out, learned, samples
-from agentrm.environments.base import Task
 from agentrm.models.initial import prepare
-from agentrm.models.rendering import Renderer
-from agentrm.search.tree import Node, Tree
+from agentrm.rendering.renderer import Renderer
 
 TASK = Task("toy", "kind", "train", 0)
 
@@ -110,41 +109,8 @@ def test_states_with_few_visits_can_be_left_out(renderer: Renderer) -> None:
     assert labelled(renderer, [grown], min_visits=4) == ([], [], None)
 
 
-def test_the_last_steps_alone(renderer: Renderer) -> None:
-    grown = tree()
-    grown.nodes[2].outcome, grown.nodes[3].outcome = 0.0, 1.0
-    assert labelled(renderer, [grown], last_step_only=True) == ([(0, 2), (0, 3)], [0.0, 1.0], None)
-
-
-def test_weights_by_visits_and_by_the_steps_that_remain(renderer: Renderer) -> None:
-    grown = tree()
-    for node_, visits in zip(grown.nodes, (4, 3, 1, 1, 1), strict=True):
-        node_.visits = visits
-    # In the order of the owners: root, b, a, c, d; their mean is 2.
-    assert labelled(renderer, [grown], visit_power=1.0)[2] == pytest.approx([2, 0.5, 1.5, 0.5, 0.5])
-    # Two, none, one, none and none remain: 1/4, 1, 1/2, 1, 1 with mean 3/4.
-    assert labelled(renderer, [grown], decay=0.5)[2] == pytest.approx([1 / 3, 4 / 3, 2 / 3, 4 / 3, 4 / 3])
-    assert labelled(renderer, [grown])[2] is None
-
-
 def test_each_environment_weighs_the_same(renderer: Renderer) -> None:
     other = Tree(Task("other", "kind", "train", 0), [node(-1, 0, "", 0.5)])
     # Five states against one: 1/5 each and 1, with mean 1/3.
     weights = labelled(renderer, [tree(), other], balance=True)[2]
     assert weights == pytest.approx([0.6] * 5 + [3.0])
-
-
-def test_values_of_a_tree_can_be_normalised(renderer: Renderer) -> None:
-    constant = Tree(TASK, [node(-1, 0, "", 0.5), node(0, 1, "a", 0.5)])
-    _, values, _ = labelled(renderer, [tree(), constant], normalise=True)
-    assert np.mean(values[:5]) == pytest.approx(0, abs=1e-6)
-    assert np.std(values[:5]) == pytest.approx(1)
-    # The mean is 0.5; of the labels 0.5, 0, 0.75, 1, 0.25 the deviation is sqrt(0.125).
-    assert values[:5] == pytest.approx([0, -(2**0.5), 0.5**0.5, 2**0.5, -(0.5**0.5)], abs=1e-6)
-    assert values[5:] == [0.0, 0.0]
-
-
-def test_trees_are_bundled_on_demand(renderer: Renderer) -> None:
-    assert samples([tree()], renderer).sequences.bundles is None
-    bundled = samples([tree(), tree()], renderer, bundled=True).sequences
-    assert bundled.bundles is not None and bundled.bundles.tolist() == [0, 0, 0, 1, 1, 1]

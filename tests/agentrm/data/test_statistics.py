@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from agentrm.core.task import Task
+from agentrm.core.tree import Node, Tree
 from agentrm.data.statistics import statistics
 from agentrm.data.trees import TreeStore
-from agentrm.environments.base import Task
-from agentrm.search.tree import Node, Tree
 
 
 def test_sums_by_hand(tmp_path: Path) -> None:

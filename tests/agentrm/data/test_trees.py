@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from agentrm.config.schema import Search
+from agentrm.core.errors import UserError
+from agentrm.core.tree import Node, Tree
 from agentrm.data.statistics import statistics
 from agentrm.data.trees import VERSION, TreeStore, to_table
-from agentrm.errors import UserError
 from agentrm.search.mcts import TreeSearch
-from agentrm.search.tree import Node, Tree
 from tests.agentrm.search.toy import BARE, TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
 
 

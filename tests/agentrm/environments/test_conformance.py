@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from agentrm.config.schema import ActionFormat
-from agentrm.environments import SPLITS, Environment, Task, environment_class, make, names
-from agentrm.errors import UserError
-from agentrm.models.actions import parse, read, render
+from agentrm.core.actions import ActionFormat, parse, read, render
+from agentrm.core.errors import UserError
+from agentrm.core.task import SPLITS, Task
+from agentrm.environments.base import Environment
+from agentrm.environments.registry import environment_class, make, names
 
 KINDS_TESTED = 4
 # A perturbed environment is one, too.

@@ -2,8 +2,9 @@
 
 import pytest
 
-from agentrm.environments import Task, environment_class, make, names
-from agentrm.errors import UserError
+from agentrm.core.errors import UserError
+from agentrm.core.task import Task
+from agentrm.environments.registry import environment_class, make, names
 
 PLAYED = {
     "alfworld": Task("alfworld", "pick_heat_then_place_in_recep_small", "train", 2),

@@ -5,7 +5,8 @@ from importlib.util import find_spec
 
 import pytest
 
-from agentrm.environments import SPLITS, Task, make
+from agentrm.core.task import SPLITS, Task
+from agentrm.environments.registry import make
 from agentrm.environments.support import GENERATED_SIZES, derive_seed, split_of
 
 COUNT = 150
@@ -39,7 +40,7 @@ def test_alfworld() -> None:
     if find_spec("alfworld") is None:
         pytest.skip("ALFWorld is not installed")
     make("alfworld").close()
-    from agentrm.environments.alfworld_games import draw_scene
+    from agentrm.environments.alfworld.games import draw_scene
 
     found = contents(lambda task: draw_scene(task)[0].content(), "alfworld", "pick_two_obj_and_place_small")
     assert_disjoint(found)

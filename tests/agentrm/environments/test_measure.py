@@ -2,9 +2,10 @@
 
 import pytest
 
-from agentrm.environments import environment_class
-from agentrm.environments.catalogue import as_table, describe, describe_measured
+from agentrm.environments.catalogue import describe, describe_measured
 from agentrm.environments.measure import TASKS, chosen_tasks, measure
+from agentrm.environments.registry import environment_class
+from jobs.terminal.tables import environment_table
 
 pytestmark = pytest.mark.usefixtures("tricky")
 
@@ -35,5 +36,5 @@ def test_an_environment_is_measured_only_where_that_is_asked_for() -> None:
     assert "step_ms" not in plain
     assert plain["restore"] == "replay"
     assert plain.items() <= measured.items()
-    assert [str(column.header) for column in as_table([plain]).columns][-1] == "installed"
-    assert list(as_table([measured]).columns[-1].cells) == ["12 of 24"]
+    assert [str(column.header) for column in environment_table([plain]).columns][-1] == "installed"
+    assert list(environment_table([measured]).columns[-1].cells) == ["12 of 24"]

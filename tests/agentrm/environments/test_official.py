@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from agentrm.config import tasks
 from agentrm.config.schema import TaskSet
-from agentrm.environments import Task, data_variables, environment_class, find_task
+from agentrm.config.tasks import tasks
+from agentrm.core.errors import UserError
+from agentrm.core.task import Task
+from agentrm.environments import data_variables
 from agentrm.environments.catalogue import describe
+from agentrm.environments.hosting.process import EnvironmentProcess, value_of
+from agentrm.environments.hosting.sessions import SessionPool
 from agentrm.environments.official import Published
-from agentrm.environments.process import EnvironmentProcess, value_of
+from agentrm.environments.registry import environment_class, find_task
 from agentrm.environments.screening import Entry
-from agentrm.environments.sessions import SessionPool
-from agentrm.errors import UserError
 
 pytest.importorskip("pyperplan")
 BLOCKS = """(define (problem example) (:domain blocksworld-4ops) (:objects b1 b2 b3)

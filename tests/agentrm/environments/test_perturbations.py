@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from agentrm.config import load, tasks
-from agentrm.environments import Environment, Task, environment_class, make
-from agentrm.environments.sessions import SessionPool
-from agentrm.errors import UserError
+from agentrm.config.loading import load
+from agentrm.config.tasks import tasks
+from agentrm.core.errors import UserError
+from agentrm.core.task import Task
+from agentrm.environments.base import Environment
+from agentrm.environments.hosting.sessions import SessionPool
+from agentrm.environments.registry import environment_class, make
 
 GAMES = {
     "alfworld": ("pick_clean_then_place_in_recep_small", "pick_cool_then_place_in_recep_small", "look_at_obj_in_light"),

@@ -3,8 +3,9 @@ import sys
 
 import pytest
 
-from agentrm.environments import Task, environment_class, find_task, make, names
-from agentrm.errors import UserError
+from agentrm.core.errors import UserError
+from agentrm.core.task import Task
+from agentrm.environments.registry import environment_class, find_task, make, names
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

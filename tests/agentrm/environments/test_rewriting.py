@@ -2,7 +2,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from agentrm.environments import Environment, environment_class, names
+from agentrm.environments.base import Environment
+from agentrm.environments.registry import environment_class, names
 from agentrm.environments.rewriting import Rewriting
 
 ITEM = r"[a-z]+ [0-9]+"

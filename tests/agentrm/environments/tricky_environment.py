@@ -7,7 +7,8 @@ import threading
 import time
 from typing import ClassVar
 
-from agentrm.environments import Environment, Grade, Observation, Task
+from agentrm.core.task import Grade, Observation, Task
+from agentrm.environments.base import Environment
 
 GOAL = 3
 

@@ -6,9 +6,9 @@ from pathlib import PurePath
 
 import pytest
 
-from agentrm.config import changed, load
+from agentrm.config.loading import changed, load
 from agentrm.config.schema import Config
-from agentrm.errors import UserError
+from agentrm.core.errors import UserError
 from agentrm.evaluation.experiments import EXPERIMENTS, variants
 from agentrm.run import alike
 from jobs.evaluate import methods

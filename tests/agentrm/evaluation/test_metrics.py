@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from agentrm.errors import UserError
-from agentrm.evaluation.metrics import Bootstrap, summarise
+from agentrm.core.errors import UserError
+from agentrm.evaluation.metrics import Bootstrap, Settings, summarise
 
 
 def episode(task: str, method: str, outcome: float, error: str = "", **changes: object) -> dict[str, object]:
@@ -34,7 +34,7 @@ def episode(task: str, method: str, outcome: float, error: str = "", **changes: 
 
 
 def rows(*episodes: dict[str, object], **settings: object) -> dict[str, dict[str, object]]:
-    table = summarise(pa.Table.from_pylist(list(episodes)), ["group"], **settings)
+    table = summarise(pa.Table.from_pylist(list(episodes)), ["group"], Settings(**settings))
     return {row["method"]: row for row in table.to_pylist()}
 
 

@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from agentrm.environments.base import Task
+from agentrm.core.task import Task
+from agentrm.core.tree import Node, Tree
 from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import ACCURACIES, pairwise_accuracy, quality, spearman
-from agentrm.evaluation.quality_table import is_judged, rows, verdicts
-from agentrm.search.tree import Node, Tree
+from agentrm.reports.quality_table import is_judged, rows, verdicts
 
 SETTINGS = Settings(resamples=200, confidence=0.9, seed=0)
 

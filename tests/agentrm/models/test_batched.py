@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from agentrm.environments.base import Task
-from agentrm.errors import ModelError
+from agentrm.core.errors import ModelError
+from agentrm.core.state import State
+from agentrm.core.task import Task
 from agentrm.models.batched import STATES, BatchedRewardModel
-from agentrm.models.state import State
 
 TASK = Task("maze", "double_t", "train", 0)
 

@@ -16,13 +16,14 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from agentrm.config.schema import ActionFormat, Sampling
-from agentrm.environments.base import Observation, Task
-from agentrm.errors import ContextOverflow, InputRefused, ModelError, ModelUnavailable
+from agentrm.config.schema import Sampling
+from agentrm.core.actions import ActionFormat
+from agentrm.core.errors import ContextOverflow, InputRefused, ModelError, ModelUnavailable
+from agentrm.core.state import Proposal, State
+from agentrm.core.task import Observation, Task
 from agentrm.models.endpoint import ChatEndpoint, Choice
 from agentrm.models.judge import EndpointCompleter
 from agentrm.models.openai_policy import EndpointPolicy
-from agentrm.models.state import Proposal, State
 from tests.servers import free_port, serving
 
 STATE = State(Task("toy", "any", "train", 0), "go to the ball")

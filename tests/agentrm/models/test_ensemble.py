@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agentrm.errors import ModelError
+from agentrm.core.errors import ModelError
 from agentrm.models import ensemble
 from agentrm.models.ensemble import lower_confidence, member
 

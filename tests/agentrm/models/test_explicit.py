@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from agentrm.config.schema import ActionFormat, Model, Representation, Scratch
-from agentrm.errors import ModelError, UserError
+from agentrm.config.schema import Model, Representation, Scratch
+from agentrm.core.actions import ActionFormat
+from agentrm.core.errors import ModelError, UserError
 from agentrm.models import ensemble, implicit
 from agentrm.models.explicit import build, check, score, verify
 from agentrm.models.initial import prepare
-from agentrm.models.rendering import Renderer
+from agentrm.rendering.renderer import Renderer
 
 STATES = [[1, 40, 41, 3], [1, 40, 41, 3, 2, 50, 3, 1, 60, 61, 62, 3]]
 

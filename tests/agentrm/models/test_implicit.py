@@ -14,8 +14,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from agentrm.config.schema import Engine, Model, Scratch
-from agentrm.environments.base import Observation, Task
-from agentrm.errors import ModelError, UserError
+from agentrm.core.errors import ModelError, UserError
+from agentrm.core.state import Proposal, State
+from agentrm.core.task import Observation, Task
 from agentrm.models.explicit import build
 from agentrm.models.implicit import (
     ImplicitRewardModel,
@@ -27,8 +28,7 @@ from agentrm.models.implicit import (
     verify,
 )
 from agentrm.models.initial import prepare
-from agentrm.models.rendering import Renderer
-from agentrm.models.state import Proposal, State
+from agentrm.rendering.renderer import Renderer
 from tests.processes import in_new_process
 
 CONTEXT = 128

@@ -7,11 +7,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agentrm.config.schema import Model, Scratch
-from agentrm.errors import UserError
+from agentrm.core.errors import UserError
 from agentrm.models import initial
 from agentrm.models.explicit import build
 from agentrm.models.initial import ASSISTANT, END, PAD, USER, prepare, train_tokenizer
-from agentrm.models.rendering import Renderer
+from agentrm.rendering.renderer import Renderer
 from tests.names import NASTIEST
 
 TEXTS = ["go to the red ball 12", "you see a grey box and a blue key in room 34"] * 20

@@ -11,10 +11,10 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from agentrm.environments.base import Observation, Task
-from agentrm.errors import ModelError, UserError
+from agentrm.core.errors import ModelError, UserError
+from agentrm.core.state import Proposal, State
+from agentrm.core.task import Observation, Task
 from agentrm.models.judge import EndpointCompleter, Judge, Verdicts, question
-from agentrm.models.state import Proposal, State
 from tests.servers import serving
 
 TASK = Task("toy", "any", "train", 0)

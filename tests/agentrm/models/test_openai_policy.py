@@ -12,18 +12,19 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from actors.policy import connect_policy, start_policy
-from agentrm.config import load
-from agentrm.config.schema import ActionFormat, Config, Model, Sampling, Scratch
-from agentrm.environments.base import Observation, Task
-from agentrm.errors import ContextOverflow, ModelError, UserError
+from agentrm.config.loading import load
+from agentrm.config.schema import Config, Model, Sampling, Scratch
+from agentrm.core.actions import ActionFormat
+from agentrm.core.errors import ContextOverflow, ModelError, UserError
+from agentrm.core.state import Proposal, State
+from agentrm.core.task import Observation, Task
 from agentrm.models import openai_policy
 from agentrm.models.endpoint import ChatEndpoint
 from agentrm.models.initial import prepare
 from agentrm.models.openai_policy import EndpointPolicy
 from agentrm.models.policy import Completion, LanguageModelPolicy
-from agentrm.models.rendering import Renderer
-from agentrm.models.state import Proposal, State
 from agentrm.models.transformers_generator import TransformersGenerator
+from agentrm.rendering.renderer import Renderer
 from tests.servers import serving
 
 CONTEXT = 128

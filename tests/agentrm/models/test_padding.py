@@ -19,12 +19,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from agentrm.errors import ModelError
+from agentrm.core.errors import ModelError
+from agentrm.data.sequences import Sequences, collate
 from agentrm.models.explicit import build, check_padding, score, verify
 from agentrm.models.padding import choose
-from agentrm.models.rendering import Renderer
+from agentrm.rendering.renderer import Renderer
 from agentrm.training.losses import ValueSquaredError
-from agentrm.training.sequences import Sequences, collate
 from tests.reward_models import LLAMA3, LLAMA3_TOKENS, draw_head, write_policy
 
 CHATML = (

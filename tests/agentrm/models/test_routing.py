@@ -10,14 +10,13 @@ from random import Random
 
 import pytest
 
-from agentrm.config.schema import ActionFormat
-from agentrm.environments.base import Task
+from agentrm.core.actions import ActionFormat, render
+from agentrm.core.state import Proposal, State
+from agentrm.core.task import Task
 from agentrm.environments.registry import make
-from agentrm.models.actions import render
 from agentrm.models.initial import train_tokenizer
-from agentrm.models.rendering import Renderer
 from agentrm.models.routing import PrefixRouter
-from agentrm.models.state import Proposal, State
+from agentrm.rendering.renderer import Renderer
 from agentrm.search.episode import Opening
 
 Prompt = list[int]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agentrm.config.schema import ActionFormat
-from agentrm.environments import environment_class
-from agentrm.environments.base import Task
+from agentrm.core.actions import ActionFormat
+from agentrm.core.task import Task
+from agentrm.environments.registry import environment_class
 from agentrm.search.episode import Opening, step_limit
 
 TASK = Task("maze", "double_t", "train", 0)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from agentrm.config.schema import Search
-from agentrm.environments.base import Grade, Observation, Task
-from agentrm.models.state import Proposal, State
+from agentrm.core.state import Proposal, State
+from agentrm.core.task import Grade, Observation, Task
+from agentrm.core.tree import Node, Tree
 from agentrm.search.expansion import expand
 from agentrm.search.mcts import TreeSearch
-from agentrm.search.tree import Node, Tree
 from tests.agentrm.search.toy import BARE, TASK
 
 

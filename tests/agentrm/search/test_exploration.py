@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentrm.config.schema import Aggregate, Evaluation, Method
+from agentrm.core.errors import EnvironmentFailure, InputRefused, ModelError
+from agentrm.core.state import Proposal, State
+from agentrm.core.task import Observation, Task
 from agentrm.data.trees import TreeStore
-from agentrm.environments.base import Observation, Task
-from agentrm.errors import EnvironmentFailure, InputRefused, ModelError
-from agentrm.models.reward import RandomScores
-from agentrm.models.state import Proposal, State
+from agentrm.models.baselines import RandomScores
 from agentrm.search.beam import Beam
 from agentrm.search.best_of_n import BestOfN
 from agentrm.search.methods import strategy

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentrm.config.schema import Search, Selection
-from agentrm.environments.base import Grade, Observation, Task
-from agentrm.errors import (
+from agentrm.core.errors import (
     AgentRMError,
     ContextOverflow,
     EnvironmentFailure,
@@ -22,9 +21,10 @@ from agentrm.errors import (
     ModelUnavailable,
     UserError,
 )
-from agentrm.models.state import Proposal, State
+from agentrm.core.state import Proposal, State
+from agentrm.core.task import Grade, Observation, Task
+from agentrm.core.tree import Tree
 from agentrm.search.mcts import TreeSearch
-from agentrm.search.tree import Tree
 from tests.agentrm.search.toy import BARE, DEPTH, TASK, EvenPolicy, ScriptedPolicy, ToyGrader, ToySessions, TrueValue
 
 

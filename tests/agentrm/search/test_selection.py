@@ -7,8 +7,8 @@ from math import e, log, sqrt
 import pytest
 
 from agentrm.config.schema import Search, Selection
+from agentrm.core.tree import Node, Tree
 from agentrm.search.selection import prior, puct, select, ucb, width
-from agentrm.search.tree import Node, Tree
 from tests.agentrm.search.toy import TASK
 
 

@@ -9,10 +9,10 @@ from math import inf
 import pytest
 
 from agentrm.config.schema import Search
-from agentrm.errors import ContextOverflow, UserError
-from agentrm.models.state import Proposal, State
+from agentrm.core.errors import ContextOverflow, UserError
+from agentrm.core.state import Proposal, State
+from agentrm.core.tree import Tree
 from agentrm.search.mcts import TreeSearch
-from agentrm.search.tree import Tree
 from tests.agentrm.search.toy import BARE, TASK, EvenPolicy, ScriptedPolicy, ToyGrader, ToySessions, TrueValue
 
 

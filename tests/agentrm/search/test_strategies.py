@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from agentrm.config.schema import Evaluation, Method, Selection
-from agentrm.models.base import Grader, Policy, RewardModel, Sessions
-from agentrm.models.reward import RandomScores, ShortestFirst
-from agentrm.models.state import Proposal, State
+from agentrm.core.protocols import Grader, Policy, RewardModel, Sessions
+from agentrm.core.state import Proposal, State
+from agentrm.models.baselines import RandomScores, ShortestFirst
 from agentrm.search.beam import Beam
 from agentrm.search.best_of_n import BestOfN
 from agentrm.search.dvts import DVTS

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from random import Random
 
-from agentrm.config.schema import ActionFormat
-from agentrm.environments.base import Grade, Observation, Task
-from agentrm.models.state import Proposal, State
+from agentrm.core.actions import ActionFormat
+from agentrm.core.state import Proposal, State
+from agentrm.core.task import Grade, Observation, Task
 from agentrm.search.episode import Opening
 
 DEPTH = 3

@@ -11,12 +11,12 @@ import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from agentrm.config.schema import Lora, Training
-from agentrm.errors import ModelError, UserError
+from agentrm.core.errors import ModelError, UserError
+from agentrm.data.sequences import Sequences
 from agentrm.training.loop import Fitted, Progress, fit
 from agentrm.training.losses import ValueSquaredError
 from agentrm.training.packing import steps_of
 from agentrm.training.schedule import learning_rate
-from agentrm.training.sequences import Sequences
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 

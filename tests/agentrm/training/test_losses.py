@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
+from agentrm.data.sequences import Sequences, collate
 from agentrm.training.losses import LogRatioError, Objective, TokenCrossEntropy, ValueSquaredError
-from agentrm.training.sequences import Sequences, collate
 
 CPU = torch.device("cpu")
 CONFIG = LlamaConfig(
@@ -102,28 +102,6 @@ def test_weights_scale_each_squared_error(reward_model: ValueSquaredError) -> No
     sequences = Sequences.of(rows, np.float32, weights=np.array([2.0, 0.0, 4.0]))
     assert summed(reward_model, sequences, [0, 1]).item() == pytest.approx(0.25 + 2 * 4.0)
     assert summed(reward_model, sequences, [1]).item() == pytest.approx(2 * 4.0)
-
-
-@pytest.mark.parametrize(("contrast", "expected"), [(0.0, 1 + 9 + 4), (1.0, 1 + 1 + 0), (0.5, 0 + 4 + 1)])
-def test_contrast_takes_out_a_share_of_each_trees_mean_error(
-    reward_model: ValueSquaredError, contrast: float, expected: float
-) -> None:
-    torch.nn.init.zeros_(reward_model.model.score.weight)
-    reward_model.contrast = contrast
-    rows = [(ROWS[0], [1], [1.0]), (ROWS[2], [2], [3.0]), (ROWS[1], [2], [2.0])]
-    # The errors are 1 and 3 in one tree, whose mean is 2, and 2 in the other.
-    sequences = Sequences.of(rows, np.float32, bundles=np.array([5, 5, 7]))
-    assert summed(reward_model, sequences, [0, 2, 1]).item() == pytest.approx(expected)
-
-
-def test_full_contrast_is_the_error_of_all_differences_within_a_tree(reward_model: ValueSquaredError) -> None:
-    reward_model.contrast = 1.0
-    labels = [0.3, 0.9, 0.1]
-    sequences = Sequences.of([(ROWS[0], [2, 9, 16], labels)], np.float32, bundles=np.array([0]))
-    batch = collate(sequences, [0], CPU)
-    errors = reward_model(batch.ids, batch.flat, None) - torch.tensor(labels)
-    pairs = [(errors[i] - errors[j]) ** 2 for i in range(3) for j in range(i)]
-    assert summed(reward_model, sequences, [0]).item() == pytest.approx(sum(pairs).item() / 3, rel=1e-5)
 
 
 def log_probability(policy: LlamaForCausalLM, ids: list[int], written: list[int]) -> torch.Tensor:

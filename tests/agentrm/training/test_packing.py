@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agentrm.errors import UserError
+from agentrm.core.errors import UserError
 from agentrm.training.packing import plan_epoch
 
 
@@ -64,14 +64,3 @@ def test_the_micro_batches_that_a_step_accumulates_are_of_unlike_lengths() -> No
 def test_fewer_sequences_than_workers_is_named() -> None:
     with pytest.raises(UserError, match=r"3 training sequences, fewer than workers \* accumulate = 4"):
         plan_epoch(np.array([5, 5, 5]), 100, 2, 2, 0, 0)
-
-
-def test_a_bundle_shares_micro_batches_with_no_other_and_is_cut_only_beyond_the_budget() -> None:
-    random = np.random.default_rng(0)
-    lengths, bundles = random.integers(20, 100, 60), np.repeat(np.arange(12), 5)
-    small = [batch for step in plan_epoch(lengths, 500, 1, 1, 0, 0, bundles) for batch in step]
-    assert sorted(sorted(batch) for batch in small) == [list(range(i, i + 5)) for i in range(0, 60, 5)]
-    cut = [batch for step in plan_epoch(lengths, 150, 2, 1, 0, 0, bundles) for batch in step]
-    assert sorted(index for batch in cut for index in batch) == list(range(60))
-    assert all(len(set(bundles[batch])) == 1 for batch in cut)
-    assert all(len(batch) * lengths[batch].max() <= 150 for batch in cut)

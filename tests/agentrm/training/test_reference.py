@@ -10,9 +10,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from agentrm.config.schema import RewardTraining
+from agentrm.data.sequences import Sequences
 from agentrm.training.losses import LogRatioError
 from agentrm.training.reference import with_reference
-from agentrm.training.sequences import Sequences
 
 CPU = torch.device("cpu")
 TRAINING = RewardTraining(tokens_per_batch=16)

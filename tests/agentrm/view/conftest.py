@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agentrm.config import load, resolved
+from agentrm.config.loading import load, resolved
+from agentrm.core.task import Task
+from agentrm.core.tree import Node, Tree
 from agentrm.data.trees import TreeStore
-from agentrm.environments.base import Task
-from agentrm.search.tree import Node, Tree
 from tests.names import NASTIEST
 
 SMALL, LARGE = Task("babyai", "goto_local", "train", 1), Task("maze", "perfect_small", "train", 7)

@@ -15,11 +15,11 @@ from tensorboardX import SummaryWriter
 from transformers import AutoModelForSequenceClassification
 
 from agentrm.config.schema import Model, Scratch
+from agentrm.core.errors import UserError
 from agentrm.data.trees import TreeStore, from_table
-from agentrm.errors import UserError
 from agentrm.models.explicit import build, score
 from agentrm.models.initial import prepare
-from agentrm.models.rendering import Renderer
+from agentrm.rendering.renderer import Renderer
 from agentrm.run import RunDirectory
 from agentrm.view.app import create_app
 from tests.agentrm.view.conftest import LARGE, NODES, SMALL

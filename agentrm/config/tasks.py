@@ -1,0 +1,96 @@
+"""Which tasks each stage uses: the lists that task sets stand for, and what is held out of what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agentrm.config.schema import Config, Tasks, TaskSet
+from agentrm.core.errors import UserError
+from agentrm.core.task import Task
+from agentrm.environments.registry import base_name, environment_class
+
+
+def tasks(sets: Sequence[TaskSet], seed: int) -> list[Task]:
+    """The tasks of some task sets: each kind's in turn, as long as it has more. Raises UserError for too few tasks."""
+    chosen: list[Task] = []
+    for each in sets:
+        cls = environment_class(each.environment)
+        sizes = {kind: cls.size(kind, each.split) for kind in each.kinds or cls.kinds}
+        found = [
+            cls.task(kind, each.split, index, seed)
+            for index in range(each.offset, min(max(sizes.values()), each.offset + each.count))
+            for kind, size in sizes.items()
+            if index < size
+        ]
+        if len(found) < each.count:
+            raise UserError(
+                f"{each.environment} has {len(found)} tasks of these kinds in {each.split} from index {each.offset}, "
+                f"not {each.count}: lower count or offset, or add kinds"
+            )
+        chosen += found[: each.count]
+    return chosen
+
+
+def check(config: Config) -> None:
+    """Raise UserError for tasks that do not exist here, for held-out tasks that are learned from, and for labels of
+    environments that have no trees.
+    """
+    chosen = config.tasks
+    groups = {
+        "demonstrations": chosen.demonstrations,
+        "trees": chosen.trees,
+        "held_in": chosen.held_in,
+        "held_out_kinds": chosen.held_out_kinds,
+        "held_out_environments": chosen.held_out_environments,
+    }
+    for name, sets in groups.items():
+        for number, each in enumerate(sets):
+            cls = environment_class(each.environment)
+            unknown = [kind for kind in each.kinds if kind not in cls.kinds]
+            if unknown:
+                raise UserError(
+                    f"the key tasks.{name}[{number}].kinds holds {unknown[0]}: {each.environment} has "
+                    f"{', '.join(cls.kinds)}"
+                )
+        tasks(sets, chosen.seed)
+    _check_held_out(chosen)
+    trees = learned_sets(chosen)
+    known = {name for each in trees for name in kind_names(each)} | {each.environment for each in trees}
+    for name in config.train.labels.environments:
+        if name not in known:
+            raise UserError(
+                f"train.labels.environments holds {name}: tasks.trees has {', '.join(sorted(known))} to learn from"
+            )
+
+
+def learned_sets(chosen: Tasks) -> list[TaskSet]:
+    """The tasks whose trees the reward model learns from."""
+    return [each for each in chosen.trees if each.split == "train"]
+
+
+def learned_kinds(config: Config) -> set[str]:
+    """The kinds, as ENVIRONMENT.KIND, that the reward model learns from."""
+    kinds = ((each.environment, kind) for each in learned_sets(config.tasks) for kind in kind_names(each))
+    return {kind for environment, kind in kinds if config.train.labels.holds(environment, kind)}
+
+
+def kind_names(each: TaskSet) -> list[str]:
+    """The kinds of a task set as ENVIRONMENT.KIND."""
+    return [f"{each.environment}.{kind}" for kind in each.kinds or environment_class(each.environment).kinds]
+
+
+def _check_held_out(chosen: Tasks) -> None:
+    """A perturbation is the same environment in another wording, so it is held out from nothing."""
+    trained = {kind for each in learned_sets(chosen) for kind in _kinds(each)}
+    for each in chosen.held_out_kinds:
+        for kind in _kinds(each):
+            if kind in trained:
+                raise UserError(f"tasks.held_out_kinds holds {each.environment} {kind[1]}, which tasks.trees trains on")
+    for each in chosen.held_out_environments:
+        if base_name(each.environment) in {name for name, _ in trained}:
+            raise UserError(f"tasks.held_out_environments holds {each.environment}, which tasks.trees trains on")
+
+
+def _kinds(each: TaskSet) -> list[tuple[str, str]]:
+    kinds = each.kinds or environment_class(each.environment).kinds
+    return [(base_name(each.environment), kind) for kind in kinds]

@@ -1,0 +1,138 @@
+"""Training data as flat arrays: token sequences, and the positions where a loss reads the model.
+
+Flat arrays go through Ray's object store without a copy and hold no Python object per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+Ints = Sequence[int] | np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """S token sequences with T tokens and P labelled positions in total.
+
+    Sequence i is `ids[starts[i]:starts[i + 1]]`; its labels are `labels[label_starts[i]:label_starts[i + 1]]` at
+    `positions` of the same range, counted from the sequence's own start. `ids` (T,) int32, `starts` (S + 1,) int64,
+    `positions` (P,) int32, `labels` (P,) int64 token ids or float32 values, `label_starts` (S + 1,) int64.
+
+    A reward model's data may have `weights` (P,) float32 of the labels, mean 1, and `reference` (T,) float32, the
+    natural-log probability of each token of the agent under the reference policy, NaN at all other tokens.
+    """
+
+    ids: np.ndarray
+    starts: np.ndarray
+    positions: np.ndarray
+    labels: np.ndarray
+    label_starts: np.ndarray
+    weights: np.ndarray | None = None
+    reference: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls,
+        rows: Iterable[tuple[Ints, Ints, Ints | Sequence[float]]],
+        labels: type,
+        weights: np.ndarray | None = None,
+        reference: np.ndarray | None = None,
+    ) -> Sequences:
+        """Build from (ids, positions, labels) per sequence; `labels` is the NumPy type of the labels. `weights` of any
+        mean are scaled to mean 1.
+        """
+        ids: list[np.ndarray] = []
+        positions: list[np.ndarray] = []
+        targets: list[np.ndarray] = []
+        for row_ids, row_positions, row_labels in rows:
+            ids.append(np.asarray(row_ids, np.int32))
+            positions.append(np.asarray(row_positions, np.int32))
+            targets.append(np.asarray(row_labels, labels))
+        return cls(
+            ids=np.concatenate([np.empty(0, np.int32), *ids]),
+            starts=np.cumsum([0, *map(len, ids)], dtype=np.int64),
+            positions=np.concatenate([np.empty(0, np.int32), *positions]),
+            labels=np.concatenate([np.empty(0, labels), *targets]),
+            label_starts=np.cumsum([0, *map(len, positions)], dtype=np.int64),
+            weights=None if weights is None else (weights / weights.mean()).astype(np.float32),
+            reference=None if reference is None else reference.astype(np.float32),
+        )
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(S,) tokens of each sequence."""
+        return np.diff(self.starts)
+
+    @property
+    def label_counts(self) -> np.ndarray:
+        """(S,) labelled positions of each sequence."""
+        return np.diff(self.label_starts)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One micro-batch: `ids` (B, L) int64, padded on the right; `flat` (P,) int64, the labelled positions as indices
+    into the B * L tokens; `labels` (P,); `tokens` is the number without padding; `weights` (P,) and `reference` (B, L),
+    NaN at padding, where the sequences have them.
+
+    A causal model never looks to the right, so rows need no attention mask, and padding changes no labelled position.
+    """
+
+    ids: torch.Tensor
+    flat: torch.Tensor
+    labels: torch.Tensor
+    tokens: int
+    weights: torch.Tensor | None = None
+    reference: torch.Tensor | None = None
+
+    @property
+    def inputs(self) -> tuple[torch.Tensor | None, ...]:
+        """What an objective takes."""
+        return self.ids, self.flat, self.labels, self.weights, self.reference
+
+
+def collate(sequences: Sequences, members: Sequence[int], device: torch.device) -> Batch:
+    """The micro-batch that holds the sequences `members`, in that order. Padding repeats token 0; without members it is
+    one such token.
+    """
+    lengths = sequences.lengths[list(members)]
+    shape = max(len(members), 1), int(lengths.max(initial=1))
+    flat: list[np.ndarray] = []
+    places = label_places(sequences, members)
+    rows: list[tuple[np.ndarray | None, np.ndarray]] = [
+        (sequences.ids, np.zeros(shape, np.int64)),
+        (sequences.reference, np.full(shape, np.nan, np.float32)),
+    ]
+    for row, index in enumerate(members):
+        tokens = slice(sequences.starts[index], sequences.starts[index + 1])
+        for given, padded in rows:
+            if given is not None:
+                padded[row, : lengths[row]] = given[tokens]
+        labelled = slice(sequences.label_starts[index], sequences.label_starts[index + 1])
+        flat.append(sequences.positions[labelled].astype(np.int64) + row * shape[1])
+
+    def tensor(values: np.ndarray | None) -> torch.Tensor | None:
+        return None if values is None else torch.from_numpy(values).to(device)
+
+    ids, reference = (None if given is None else padded for given, padded in rows)
+    return Batch(
+        tensor(ids),
+        tensor(np.concatenate([np.empty(0, np.int64), *flat])),
+        tensor(sequences.labels[places]),
+        int(lengths.sum()),
+        tensor(None if sequences.weights is None else sequences.weights[places]),
+        tensor(reference),
+    )
+
+
+def label_places(sequences: Sequences, members: Sequence[int]) -> np.ndarray:
+    """The indices of the labels of some sequences, in the order of `collate`."""
+    ranges = [np.arange(sequences.label_starts[i], sequences.label_starts[i + 1]) for i in members]
+    return np.concatenate([np.empty(0, np.int64), *ranges])

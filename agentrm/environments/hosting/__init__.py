@@ -1,0 +1,1 @@
+"""Live environments behind sessions, processes and deadlines."""

@@ -1,0 +1,202 @@
+"""WebShop's own data: products, attributes and instructions from the files that the original project downloads."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import ijson
+
+from agentrm.core.errors import UserError
+from agentrm.core.task import SPLITS
+from agentrm.environments.official import Published, announce, identity
+from agentrm.environments.support import derive_seed
+from agentrm.environments.webshop.catalogue import Catalogue, Product
+from agentrm.environments.webshop.environment import DATA_VARIABLE
+from agentrm.environments.webshop.goals import Goal, price_limit
+
+# The original's shuffle of all goals, of which the first are test, the next valid and the rest train.
+SHUFFLE_SEED = 233
+TEST_GOALS, VALID_GOALS = 500, 1000
+_LONGEST_ASIN = 10
+_PATH_MARK = "\u203a"
+_DEFAULT_PRICE = 100.0
+_SAMPLE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class OfficialShop:
+    """The official catalogue, and its goals by (category, split) in the original's order.
+
+    `identity` tells it from other shops; `left_out` says why a record of the files is not in it.
+    """
+
+    catalogue: Catalogue
+    goals: dict[tuple[str, str], list[Goal]]
+    identity: str
+    left_out: dict[str, str]
+
+
+@lru_cache(maxsize=1)
+def official_shop(folder: Path) -> OfficialShop:
+    """Read `items_shuffle*.json`, `items_ins_v2*.json` and, where it is there, `items_human_ins.json`.
+
+    With several sizes in the folder the first by name is read, which is the full one. With human instructions the
+    goals are those, else the synthetic ones of the attributes' file, one for each choice of options. Prices of
+    products with a price range and price limits are drawn, as in the original, but by seed. A record without a needed
+    field is left out. Raises UserError for a missing file, text that is no JSON, and a shop without goals.
+    """
+    products_path, attributes_path = _file(folder, "items_shuffle"), _file(folder, "items_ins_v2")
+    human_path = folder / "items_human_ins.json"
+    left_out: dict[str, str] = {}
+    attributes = {asin: record for _, asin, record in _records(attributes_path, keyed=True)}
+    products: dict[str, Product] = {}
+    for number, _, record in _records(products_path, keyed=False):
+        try:
+            product = _product(record, attributes)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            left_out[f"{products_path.name}: product {number}"] = f"cannot be read ({error!r})"
+            continue
+        if product.asin != "nan" and len(product.asin) <= _LONGEST_ASIN:
+            products.setdefault(product.asin, product)
+    if human_path.is_file():
+        human = {asin: record for _, asin, record in _records(human_path, keyed=True) if asin in products}
+        goals = _goals(human_path, products, human, _human_goals, left_out)
+    else:
+        goals = _goals(attributes_path, products, attributes, _synthetic_goals, left_out)
+    announce(DATA_VARIABLE, folder, len(products) + len(goals), left_out)
+    if not goals:
+        raise UserError(f"{DATA_VARIABLE}={folder} holds no product with an instruction that can be used")
+    Random(SHUFFLE_SEED).shuffle(goals)
+    ends = {"test": TEST_GOALS, "valid": TEST_GOALS + VALID_GOALS, "train": len(goals)}
+    found: dict[tuple[str, str], list[Goal]] = {}
+    for number, goal in enumerate(goals):
+        split = next(split for split in reversed(SPLITS) if number < ends[split])
+        found.setdefault((products[goal.asin].category, split), []).append(goal)
+    read = [path for path in (products_path, attributes_path, human_path) if path.is_file()]
+    name = identity([_sample(path) for path in read])
+    return OfficialShop(Catalogue(list(products.values())), found, name, left_out)
+
+
+def published_goals(folder: Path, kind: str, split: str) -> Published:
+    """The goals of a category in a split; see `official_shop`."""
+    shop = official_shop(folder)
+    return Published(tuple(shop.goals.get((kind, split), ())), shop.identity, shop.left_out)
+
+
+def _file(folder: Path, stem: str) -> Path:
+    found = sorted(path for path in folder.glob(f"{stem}*.json") if path.is_file())
+    if not found:
+        raise UserError(
+            f"{DATA_VARIABLE}={folder} holds no {stem}*.json: run WebShop's setup.sh, or unset the variable"
+        )
+    return found[0]
+
+
+def _sample(path: Path) -> tuple[int, bytes, bytes]:
+    """What tells a file from others without reading gigabytes: its size, beginning and end."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        begins = file.read(_SAMPLE_BYTES)
+        file.seek(max(0, size - _SAMPLE_BYTES))
+        return size, begins, file.read()
+
+
+def _records(path: Path, keyed: bool) -> Iterator[tuple[int, str, Any]]:
+    """The records of a list, or of an object with their keys, one at a time: the full file has 5 GB."""
+    try:
+        with path.open("rb") as file:
+            items = ijson.kvitems(file, "", use_float=True) if keyed else ijson.items(file, "item", use_float=True)
+            for number, item in enumerate(items):
+                yield (number, *item) if keyed else (number, "", item)
+    except (ijson.JSONError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no valid JSON: {error}") from error
+
+
+def _product(record: dict[str, Any], attributes: dict[str, Any]) -> Product:
+    features = record["small_description"]
+    prices = [float(re.sub(r"[^\d.]", "", price)) for price in (record.get("pricing") or "").split("$")[1:]][:2]
+    low, high = (prices[0], prices[-1]) if prices else (_DEFAULT_PRICE, _DEFAULT_PRICE)
+    return Product(
+        asin=_text(record["asin"]),
+        title=_text(record["name"]),
+        category=_text(record["category"]),
+        query=record["query"].lower().strip(),
+        path=tuple(part.strip() for part in record["product_category"].split(_PATH_MARK)),
+        description=_text(record["full_description"] or ""),
+        features=_texts(features if isinstance(features, list) else [features]),
+        options={
+            name.lower(): tuple(value["value"].strip().replace("/", " | ").lower() for value in values)
+            for name, values in (record.get("customization_options") or {}).items()
+            if values is not None
+        },
+        attributes=_texts(attributes.get(record["asin"], {}).get("attributes", [])),
+        price=Random(derive_seed("webshop price", record["asin"])).uniform(low, high),
+        price_tag=f"${low}" if len(prices) < 2 else f"${low} to ${high}",
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no text")
+    return value
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r:.40} is no list")
+    return tuple(map(_text, values))
+
+
+def _goals(
+    path: Path,
+    products: dict[str, Product],
+    instructions: dict[str, Any],
+    read: Callable[[Product, Any], Iterable[Goal]],
+    left_out: dict[str, str],
+) -> list[Goal]:
+    """The goals of all products in their order; `read` makes those of one product from its instructions."""
+    goals: list[Goal] = []
+    for asin, product in products.items():
+        try:
+            goals += [*read(product, instructions.get(asin) or [])]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            left_out[f"{path.name}: instructions of {asin}"] = f"cannot be read ({error!r})"
+    return goals
+
+
+def _human_goals(product: Product, records: list[dict[str, Any]]) -> Iterator[Goal]:
+    for number, record in enumerate(records):
+        if record["instruction_attributes"]:
+            text, options = record["instruction"].strip("."), _texts(record["instruction_options"])
+            yield _goal(product, number, text, record["instruction_attributes"], options)
+
+
+def _synthetic_goals(product: Product, record: dict[str, Any]) -> Iterator[Goal]:
+    if not record or not record.get("instruction"):
+        return
+    names = sorted(product.options)
+    for number, options in enumerate(itertools.product(*(product.options[name] for name in names))):
+        chosen = ", and ".join(f"{name}: {value}" for name, value in zip(names, options, strict=True))
+        text = record["instruction"] + (f" with {chosen}" if chosen else "")
+        yield _goal(product, number, text, record["instruction_attributes"], options)
+
+
+def _goal(product: Product, number: int, text: str, attributes: list[str], options: tuple[str, ...]) -> Goal:
+    price_upper, price_text = price_limit(Random(derive_seed("webshop limit", product.asin, number)), product.price)
+    return Goal(
+        instruction=text + price_text,
+        asin=product.asin,
+        title=product.title,
+        query=product.query,
+        path=product.path,
+        attributes=_texts(attributes),
+        options=options,
+        price_upper=price_upper,
+    )

@@ -1,0 +1,80 @@
+"""What a model's directory says that it holds: all that AgentRM itself reads or writes in a config.json."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from agentrm.core.errors import ModelError, UserError
+
+IMPLICIT = "agentrm_implicit"
+"""The key of an implicit reward model's config.json: `beta`, and `reference`, the directory of the reference policy,
+relative to the model's.
+"""
+
+CLASSIFIER = "ForSequenceClassification"
+"""How the architecture of an explicit reward model ends."""
+
+
+class ModelKind(str, Enum):
+    """`policy`: a language model, or whatever else no reward model is."""
+
+    policy = "policy"
+    explicit = "explicit"
+    implicit = "implicit"
+
+
+def settings(directory: Path) -> dict[str, Any]:
+    """The config.json of a model's directory. Raises ModelError when there is none, or it is no JSON object."""
+    try:
+        found = json.loads((directory / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{directory} holds no model: its config.json cannot be read") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{directory} holds no model: its config.json is no JSON object")
+    return found
+
+
+def write_settings(directory: Path, config: dict[str, Any]) -> None:
+    """Make `config` the config.json of a model's directory."""
+    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def architecture(directory: Path) -> str:
+    """The class that a directory's weights were saved from. Raises ModelError when its config.json names none."""
+    named = settings(directory).get("architectures")
+    if not isinstance(named, list) or not named or not isinstance(named[0], str):
+        raise ModelError(f"{directory} holds no model: `architectures` in its config.json names no class")
+    return named[0]
+
+
+def kind(directory: Path) -> ModelKind:
+    """What a directory holds. Raises ModelError for a classifier of several labels, and when its config.json does not
+    tell.
+    """
+    config, named = settings(directory), architecture(directory)
+    if IMPLICIT in config:
+        return ModelKind.implicit
+    if not named.endswith(CLASSIFIER):
+        return ModelKind.policy
+    if _labels(config) != 1:
+        raise ModelError(f"{directory} holds a classifier of several labels, not a reward model (num_labels=1)")
+    return ModelKind.explicit
+
+
+def kind_of_base(base: Path) -> ModelKind:
+    """What the directory holds that `train.base` names. Raises UserError when no fit can start from it."""
+    try:
+        return kind(base)
+    except ModelError as error:
+        raise UserError(f"train.base is {base}, which no fit can start from: {error}") from error
+
+
+def _labels(config: dict[str, Any]) -> Any:
+    """As in transformers, which leaves its default of two labels out of config.json."""
+    named = config.get("id2label")
+    if named is None:
+        return config.get("num_labels", 2)
+    return len(named) if isinstance(named, dict) else None

@@ -1,0 +1,103 @@
+"""Reward models over any scorer of token ids, and the baselines that every table holds beside them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import blake2b
+from math import inf
+from typing import Protocol
+
+from agentrm.core.errors import ContextOverflow
+from agentrm.core.messages import Message
+from agentrm.core.protocols import RewardModel, Scored
+from agentrm.core.state import State
+from agentrm.rendering.renderer import Renderer
+
+
+class Scorer(Protocol):
+    """Scores token ids; in this process or behind Ray Serve."""
+
+    async def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
+        """One raw value per sequence, read at its last token."""
+        ...
+
+
+async def score_what_fits(
+    scorer: Scorer, renderer: Renderer, conversations: Sequence[Sequence[Message]]
+) -> list[float]:
+    """One raw value per conversation, -inf for one that exceeds the context."""
+
+    def render() -> dict[int, list[int]]:
+        fitting: dict[int, list[int]] = {}
+        for number, conversation in enumerate(conversations):
+            with suppress(ContextOverflow):
+                fitting[number] = renderer.ids(conversation)
+        return fitting
+
+    fitting = await asyncio.to_thread(render)
+    scores = dict(zip(fitting, await scorer.score_ids(list(fitting.values())), strict=True))
+    return [scores.get(number, -inf) for number in range(len(conversations))]
+
+
+class ShortestFirst:
+    """Baseline: fewer steps are better. Environments end early on success, so length alone can pick winners."""
+
+    def value(self, state: State) -> float:
+        """Minus the number of steps."""
+        return -float(len(state.steps))
+
+    async def score(self, states: Sequence[State]) -> list[float]:
+        """`value` of each state."""
+        return [self.value(state) for state in states]
+
+
+class PolicyLikelihood:
+    """Baseline: what the policy itself finds likely. Needs states whose steps were sampled, not replayed."""
+
+    def value(self, state: State) -> float:
+        """The natural-log probability of all turns so far."""
+        return sum(step.proposal.logprob for step in state.steps)
+
+    async def score(self, states: Sequence[State]) -> list[float]:
+        """`value` of each state."""
+        return [self.value(state) for state in states]
+
+
+class WithLikelihood:
+    """V(s) + `weight` log pi(s): a reward model's value and the natural-log probability of the turns that led there.
+
+    That orders states as does the policy that is optimal under a KL penalty of `weight` towards the one that sampled
+    them (Controlled Decoding, Mudgal et al. 2024). Where the reward model knows nothing, the policy's taste decides.
+    """
+
+    def __init__(self, reward_model: RewardModel, weight: float) -> None:
+        self._reward_model = reward_model
+        self._weight = weight
+        self._likelihood = PolicyLikelihood()
+
+    async def score(self, states: Sequence[State]) -> list[float]:
+        """See `RewardModel`; the cost is the reward model's."""
+        scores = await self._reward_model.score(states)
+        return [self._sum(score, state) for score, state in zip(scores, states, strict=True)]
+
+    def _sum(self, score: float, state: State) -> float:
+        total = score + self._weight * self._likelihood.value(state)
+        return Scored(total, score.tokens, score.cached) if isinstance(score, Scored) else total
+
+
+class RandomScores:
+    """Baseline: a uniform score that depends on the seed and the state alone."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def value(self, state: State) -> float:
+        """A number in [0, 1)."""
+        key = f"{self._seed}|{state.task.id}|{state.actions}".encode()
+        return int.from_bytes(blake2b(key, digest_size=8).digest(), "big") / 2**64
+
+    async def score(self, states: Sequence[State]) -> list[float]:
+        """`value` of each state."""
+        return [self.value(state) for state in states]

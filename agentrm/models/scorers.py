@@ -1,0 +1,292 @@
+"""What scores behind the service: any reward model or ensemble that `agentrm train` wrote, or one of others, on vLLM.
+
+A model reads conversations, which it renders as in training, or token ids or text as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass, replace
+from enum import Enum
+from itertools import accumulate
+from math import inf
+from pathlib import Path
+from typing import Literal, Protocol
+
+from typing_extensions import TypeIs
+
+from agentrm import model_directory
+from agentrm.config.schema import Engine
+from agentrm.core.errors import ContextOverflow, InputRefused, ModelError
+from agentrm.core.messages import Message
+from agentrm.core.protocols import Scored
+from agentrm.model_directory import ModelKind
+from agentrm.models import ensemble, implicit
+from agentrm.models.baselines import score_what_fits
+from agentrm.models.engine import ScoringEngine
+from agentrm.rendering.renderer import Rendered, Renderer
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text to be read as it is, special tokens included; `special` adds those that the tokenizer begins texts with."""
+
+    text: str
+    special: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Truncated:
+    """An input of which only `tokens` tokens are read, -1 for as many as fit the context: the first of them, or with
+    `side` = `left` the last. Without a side what the tokenizer adds to a text is kept, as in vLLM.
+    """
+
+    whole: list[Message] | list[int] | Text
+    tokens: int
+    side: Literal["left", "right"] | None = None
+
+
+Input = list[Message] | list[int] | Text | Truncated
+
+
+class Per(str, Enum):
+    """Where values are read: after the whole `input`, after each turn of the environment (`step`), or each `token`."""
+
+    input = "input"
+    step = "step"
+    token = "token"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Raw values of one input, in its order; it had `tokens` tokens, `cached` of which were not computed again."""
+
+    values: list[float]
+    tokens: int
+    cached: int
+
+
+class ServedScorer(Protocol):
+    """A reward model with its engines. `context`: the longest input, in tokens."""
+
+    context: int
+
+    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Score]:
+        """One `Score` per input, independent of the others. Raises InputRefused."""
+        ...
+
+    async def rank(self, conversations: Sequence[list[Message]]) -> list[float]:
+        """Raw values for a search: -inf for a conversation that exceeds the context."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether its engines still run."""
+        ...
+
+    def close(self) -> None:
+        """Stop the engines."""
+        ...
+
+
+class ExplicitScorer:
+    """A scalar head on a pooling engine: a value of an input is the head's at the last token that is no padding."""
+
+    def __init__(self, directory: Path, engine: Engine, context: int) -> None:
+        self.context = context
+        self._renderer = Renderer.from_pretrained(directory, context)
+        # vLLM too cuts there, whatever the tokenizer's own side is.
+        self._renderer.tokenizer.truncation_side = "right"
+        self._unbounded = copy(self._renderer)
+        self._unbounded.context = sys.maxsize
+        self._engine = ScoringEngine(directory, engine, context)
+
+    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Score]:
+        """See `ServedScorer`."""
+        read = await asyncio.to_thread(lambda: [self._read(each, per) for each in inputs])
+        readings = await self._engine.read([ids for ids, _ in read], every_token=per is not Per.input)
+        return [
+            Score(self._at(ids, ends, reading.values) if per is Per.step else reading.values, len(ids), reading.cached)
+            for (ids, ends), reading in zip(read, readings, strict=True)
+        ]
+
+    async def rank(self, conversations: Sequence[list[Message]]) -> list[float]:
+        """See `ServedScorer`."""
+        return await score_what_fits(self._engine, self._renderer, conversations)
+
+    @property
+    def alive(self) -> bool:
+        """See `ServedScorer`."""
+        return self._engine.alive
+
+    def close(self) -> None:
+        """See `ServedScorer`."""
+        self._engine.close()
+
+    def _at(self, ids: list[int], ends: list[int], values: list[float]) -> list[float]:
+        """Of the `values` at all tokens those of the beginnings up to `ends`."""
+        return [values[self._engine.read_at(ids[: end + 1])] for end in ends]
+
+    def _read(self, given: Input, per: Per) -> tuple[list[int], list[int]]:
+        """The ids of an input, and where the environment's turns end in them."""
+        if _is_conversation(given):
+            rendered = self._renderer.render(given)
+            return rendered.ids, rendered.ends[::2]
+        if per is Per.step:
+            raise InputRefused("values per step need conversations: token ids and text do not show where steps end")
+        ids = self._cut(given) if isinstance(given, Truncated) else self._ids(given)
+        if not ids:
+            raise InputRefused("the text has no tokens: send at least one")
+        if len(ids) > self.context:
+            raise ContextOverflow(f"the input has {len(ids)} tokens, the model's context is {self.context}")
+        return ids, []
+
+    def _cut(self, given: Truncated) -> list[int]:
+        kept = self.context if given.tokens == -1 else given.tokens
+        if kept > self.context:
+            raise InputRefused(f"{kept} tokens are to be kept, the model's context is {self.context}")
+        ids = self._ids(given.whole, kept if given.side is None else None)
+        return ids[-kept:] if given.side == "left" else ids[:kept]
+
+    def _ids(self, given: list[Message] | list[int] | Text, limit: int | None = None) -> list[int]:
+        """All ids of an input, but of a text at most `limit`."""
+        if isinstance(given, Text):
+            return self._renderer.text_ids(given.text, given.special, limit)
+        return self._unbounded.ids(given) if _is_conversation(given) else given
+
+
+class ImplicitScorer:
+    """Two engines, the model's and its reference's, which share the memory: a value of an input is the sum of what its
+    tokens add.
+    """
+
+    def __init__(self, directory: Path, engine: Engine, context: int) -> None:
+        beta, reference = implicit.described(directory)
+        # One token of the models' context is kept for what vLLM samples.
+        self.context = context - 1
+        self._renderer = Renderer.from_pretrained(directory, self.context)
+        half = _shared(engine, 2)
+        self._engines = [implicit.VllmTokenScorer(path, half, self.context) for path in (directory, reference)]
+        policy, base = self._engines
+        self._model = implicit.ImplicitRewardModel(policy, base, self._renderer, beta)
+
+    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Score]:
+        """See `ServedScorer`. Raises InputRefused for token ids and text too, which do not show whose a token is."""
+        rendered = await asyncio.to_thread(lambda: [self._read(each) for each in inputs])
+        return list(await asyncio.gather(*(self._score(each, per) for each in rendered)))
+
+    async def rank(self, conversations: Sequence[list[Message]]) -> list[float]:
+        """See `ServedScorer`."""
+        return list(await asyncio.gather(*(self._rank(each) for each in conversations)))
+
+    @property
+    def alive(self) -> bool:
+        """See `ServedScorer`."""
+        return all(engine.alive for engine in self._engines)
+
+    def close(self) -> None:
+        """See `ServedScorer`."""
+        for engine in self._engines:
+            engine.close()
+
+    def _read(self, given: Input) -> Rendered:
+        if not _is_conversation(given):
+            raise InputRefused(
+                "an implicit reward model scores whole conversations only: it must know the agent's turns"
+            )
+        return self._renderer.render(given)
+
+    async def _score(self, rendered: Rendered, per: Per) -> Score:
+        values = list(accumulate(await self._model.token_rewards(rendered)))
+        if per is Per.input:
+            values = values[-1:]
+        elif per is Per.step:
+            values = [values[end] for end in rendered.ends[::2]]
+        return Score(values, len(rendered.ids), 0)
+
+    async def _rank(self, conversation: list[Message]) -> float:
+        with suppress(ContextOverflow):
+            (score,) = await self.score([conversation])
+            return Scored(score.values[-1], score.tokens, score.cached)
+        return -inf
+
+
+class EnsembleScorer:
+    """Several reward models that read the same inputs, by the lower confidence of their values."""
+
+    def __init__(self, members: Sequence[ServedScorer], penalty: float) -> None:
+        self.context = min(each.context for each in members)
+        self._members = list(members)
+        self._penalty = penalty
+
+    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Score]:
+        """See `ServedScorer`. `cached` are the tokens that no member computed again."""
+        found = await asyncio.gather(*(each.score(inputs, per) for each in self._members))
+        return [
+            Score(self._together([each.values for each in own]), own[0].tokens, min(each.cached for each in own))
+            for own in zip(*found, strict=True)
+        ]
+
+    async def rank(self, conversations: Sequence[list[Message]]) -> list[float]:
+        """See `ServedScorer`. A value's cost is that of all members."""
+        found = await asyncio.gather(*(each.rank(conversations) for each in self._members))
+        costs = [[each for each in own if isinstance(each, Scored)] for own in zip(*found, strict=True)]
+        return [
+            Scored(value, sum(each.tokens for each in cost), sum(each.cached for each in cost))
+            for value, cost in zip(self._together(found), costs, strict=True)
+        ]
+
+    @property
+    def alive(self) -> bool:
+        """See `ServedScorer`."""
+        return all(each.alive for each in self._members)
+
+    def close(self) -> None:
+        """See `ServedScorer`."""
+        for each in self._members:
+            each.close()
+
+    def _together(self, values: Sequence[Sequence[float]]) -> list[float]:
+        return ensemble.lower_confidence(values, self._penalty)
+
+
+def _shared(engine: Engine, models: int) -> Engine:
+    """The settings of each of several engines on one replica's GPUs."""
+    return replace(engine, gpu_memory_utilization=engine.gpu_memory_utilization / models)
+
+
+def check(directory: Path) -> None:
+    """Raise ModelError unless a directory says that it holds a reward model, or an ensemble of some."""
+    members, _ = ensemble.described(directory)
+    for each in members:
+        _kind(each)
+
+
+def open_scorer(directory: Path, engine: Engine, context: int) -> ServedScorer:
+    """The reward model in a directory, on engines in this process; the members of an ensemble share the memory. Raises
+    ModelError when there is none.
+    """
+    members, penalty = ensemble.described(directory)
+    share = _shared(engine, len(members))
+    scorers = [_kind(each)(each, share, context) for each in members]
+    return EnsembleScorer(scorers, penalty) if len(scorers) > 1 else scorers[0]
+
+
+def _kind(directory: Path) -> type[ExplicitScorer] | type[ImplicitScorer]:
+    match model_directory.kind(directory):
+        case ModelKind.explicit:
+            return ExplicitScorer
+        case ModelKind.implicit:
+            implicit.described(directory)
+            return ImplicitScorer
+        case ModelKind.policy:
+            named = model_directory.architecture(directory)
+            raise ModelError(f"{directory} holds {named}, not a reward model (…{model_directory.CLASSIFIER})")
+
+
+def _is_conversation(given: Input) -> TypeIs[list[Message]]:
+    return isinstance(given, list) and isinstance(given[0], dict)

@@ -1,0 +1,1 @@
+"""Conversations to token ids: nothing else in AgentRM builds prompts."""

@@ -1,0 +1,235 @@
+"""The report's figures as inline SVG whose text and lines take the page's colour, so they suit light and dark pages."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from itertools import cycle, pairwise
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from agentrm.evaluation.metrics import CEILING, is_check
+
+Row = Mapping[str, object]
+
+_WITHOUT = ("greedy", "majority", "judge")
+# Replaced by the page's own colours once the figure is text, or by these where it is a file of its own.
+_INK, _FAINT = "#010203", "#040506"
+_DARK, _LINE = "#0f172a", "#cbd5e1"
+_SCORED, _BASELINE, _CEILING = "#3b82f6", "#94a3b8", "#f59e0b"
+_SERIES = (_SCORED, _CEILING, "#10b981", "#8b5cf6")
+_LABEL = 0.14
+"""Inches that a label takes in a figure."""
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "agentrm",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _FAINT,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "grid.color": _FAINT,
+    "grid.linewidth": 0.6,
+}
+
+
+def uses_reward_model(method: str) -> bool:
+    """Whether the trained reward model chose in this method: in every search but these."""
+    return not method.startswith(_WITHOUT) and not is_check(method)
+
+
+def colour(method: str) -> str:
+    """Blue where the reward model chose, amber for the oracle, grey for every baseline."""
+    if uses_reward_model(method):
+        return _SCORED
+    return _CEILING if method.startswith(CEILING) else _BASELINE
+
+
+@mpl.rc_context(_STYLE)
+def outcome_bars(groups: Mapping[str, Sequence[Row]]) -> str:
+    """Mean outcome with its interval, one panel per group and one bar per method."""
+    figure, axes = _panels(groups, height=0.6 + 0.32 * max(len(rows) for rows in groups.values()))
+    for axis, (name, rows) in zip(axes, groups.items(), strict=True):
+        methods = [str(row["method"]) for row in rows]
+        values = [_number(row, "outcome") for row in rows]
+        errors = [
+            [value - _number(row, "outcome_low") for value, row in zip(values, rows, strict=True)],
+            [_number(row, "outcome_high") - value for value, row in zip(values, rows, strict=True)],
+        ]
+        axis.barh(methods, values, color=[colour(method) for method in methods], height=0.62)
+        axis.errorbar(values, methods, xerr=errors, fmt="none", ecolor=_INK, elinewidth=1, capsize=2.5)
+        axis.set_title(f"{name}\n({rows[0]['tasks']} tasks)", loc="left")
+        axis.set_xlim(0, 1)
+        axis.set_xlabel("mean outcome")
+        axis.grid(axis="x")
+        axis.set_axisbelow(True)
+        axis.tick_params(left=False)
+    axes[0].invert_yaxis()
+    return _svg(figure)
+
+
+def standalone(figure: str) -> str:
+    """A figure as a file of its own, dark on white: it has no page to take colours from."""
+    drawn = figure.replace("currentColor", _DARK).replace("var(--line)", _LINE)
+    return drawn.replace("<svg ", '<svg style="background: white" ', 1)
+
+
+@mpl.rc_context(_STYLE)
+def outcome_against_tokens(groups: Mapping[str, Sequence[Row]]) -> str:
+    """Mean outcome over the policy's tokens per task; further left and higher is better. The oracle is no method."""
+    height = max(2.6, 0.2 * max(len(rows) for rows in groups.values()))
+    figure, axes = _panels(groups, height=height)
+    for axis, (name, rows) in zip(axes, groups.items(), strict=True):
+        chosen = [row for row in rows if not str(row["method"]).startswith(CEILING)]
+        reach = max(_number(row, "policy_tokens") for row in chosen)
+        places = _apart([_number(row, "outcome") for row in chosen], _LABEL / height)
+        for row, place in zip(chosen, places, strict=True):
+            method = str(row["method"])
+            tokens, outcome = _number(row, "policy_tokens"), _number(row, "outcome")
+            axis.scatter(tokens, outcome, color=colour(method), s=36, zorder=3)
+            axis.annotate(method, (tokens + 0.04 * reach, place), fontsize=8, va="center")
+        axis.set_title(name, loc="left")
+        axis.set_ylim(0, 1)
+        axis.set_xlim(0, 1.9 * reach)
+        axis.set_xlabel("policy tokens per task")
+        axis.grid()
+        axis.set_axisbelow(True)
+    axes[0].set_ylabel("mean outcome")
+    return _svg(figure)
+
+
+@mpl.rc_context(_STYLE)
+def outcome_lines(groups: Mapping[str, Mapping[str, Sequence[Row]]], column: str, label: str) -> str:
+    """Mean outcome with its interval over a column of positive numbers, one panel per group, one line per series."""
+    figure, axes = _panels(groups, height=2.8)
+    for axis, (name, series) in zip(axes, groups.items(), strict=True):
+        places = sorted({_number(row, column) for rows in series.values() for row in rows})
+        for (title, rows), line in zip(series.items(), cycle(_SERIES), strict=False):
+            ordered = sorted(rows, key=lambda row: _number(row, column))
+            values = [_number(row, "outcome") for row in ordered]
+            errors = [
+                [value - _number(row, "outcome_low") for value, row in zip(values, ordered, strict=True)],
+                [_number(row, "outcome_high") - value for value, row in zip(values, ordered, strict=True)],
+            ]
+            numbers = [_number(row, column) for row in ordered]
+            axis.errorbar(numbers, values, yerr=errors, color=line, marker="o", capsize=2.5, label=title)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(places[:: max(1, len(places) // 6)], minor=False)
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+        axis.tick_params(axis="x", labelrotation=45)
+        axis.set_title(name, loc="left")
+        axis.set_ylim(0, 1)
+        axis.set_xlabel(label)
+        axis.grid()
+        axis.set_axisbelow(True)
+    axes[0].set_ylabel("mean outcome")
+    axes[0].legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+@mpl.rc_context(_STYLE)
+def heat_maps(maps: Mapping[str, Mapping[tuple[str, str], float]], down: str, across: str) -> str:
+    """One panel per map of {(row, column): value}, every value written down: blue above 0, amber below."""
+    rows = list(dict.fromkeys(row for cells in maps.values() for row, _ in cells))
+    columns = list(dict.fromkeys(column for cells in maps.values() for _, column in cells))
+    figure, axes = _panels(maps, height=1.4 + 0.35 * len(rows))
+    for axis, (name, cells) in zip(axes, maps.items(), strict=True):
+        most = max((abs(value) for value in cells.values()), default=0.0) or 1.0
+        for (row, column), value in cells.items():
+            x, y = columns.index(column), rows.index(row)
+            hue = _SCORED if value > 0 else _CEILING
+            axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, color=hue, alpha=0.75 * abs(value) / most))
+            axis.text(x, y, f"{value:+.2f}", ha="center", va="center", fontsize=8)
+        axis.set_xticks(range(len(columns)), columns, rotation=35, ha="right")
+        axis.set_yticks(range(len(rows)), rows)
+        axis.set_xlim(-0.5, len(columns) - 0.5)
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+        axis.set_title(name, loc="left")
+        axis.set_xlabel(across)
+    axes[0].set_ylabel(down)
+    return _svg(figure)
+
+
+@mpl.rc_context(_STYLE)
+def loss_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    """One panel per training: the loss of each step, faint, and its running mean."""
+    figure, axes = _panels(curves, height=2.2, shared=False)
+    for axis, (name, points) in zip(axes, curves.items(), strict=True):
+        steps = [step for step, _ in points]
+        losses = [loss for _, loss in points]
+        axis.plot(steps, losses, color=_BASELINE, linewidth=0.8)
+        axis.plot(steps, _running_mean(losses), color=_SCORED, linewidth=1.8)
+        axis.set_title(name, loc="left")
+        axis.set_xlabel("step")
+        axis.set_ylim(bottom=0)
+        axis.grid()
+        axis.set_axisbelow(True)
+    axes[0].set_ylabel("loss")
+    return _svg(figure)
+
+
+@mpl.rc_context(_STYLE)
+def calibration_curves(quality: Mapping[str, Mapping[str, Any]]) -> str:
+    """One panel per environment of `quality.quality`: mean label over mean prediction of each tenth of the states."""
+    groups = {name: group["calibration"] for name, group in quality.items() if "." not in name and name != "all"}
+    figure, axes = _panels(groups, height=2.6)
+    for axis, (name, points) in zip(axes, groups.items(), strict=True):
+        axis.axline((0, 0), slope=1, color=_FAINT, linewidth=1)
+        axis.plot([p["predicted"] for p in points], [p["label"] for p in points], color=_SCORED, marker="o")
+        axis.set_title(name, loc="left")
+        axis.set_xlabel("predicted value")
+        axis.grid()
+        axis.set_axisbelow(True)
+    axes[0].set_ylabel("value in the tree")
+    return _svg(figure)
+
+
+def _panels(names: Mapping[str, object], height: float, shared: bool = True) -> tuple[Figure, Sequence[Axes]]:
+    figure = Figure(figsize=(1.6 + 3.0 * len(names), height + 0.5), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.subplots(1, len(names), squeeze=False, sharey=shared)[0]
+    for axis in axes:
+        axis.patch.set_alpha(0)
+    return figure, axes
+
+
+def _number(row: Row, column: str) -> float:
+    value = row[column]
+    assert isinstance(value, float)
+    return value
+
+
+def _apart(values: Sequence[float], gap: float) -> list[float]:
+    """The values, moved up where needed so that no two labels at them are closer than `gap`."""
+    places = list(values)
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    for lower, upper in pairwise(order):
+        places[upper] = max(places[upper], places[lower] + gap)
+    return places
+
+
+def _running_mean(values: Sequence[float]) -> list[float]:
+    width = max(1, math.ceil(len(values) / 40))
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    bounds = [(max(0, i - width + 1), i + 1) for i in range(len(values))]
+    return [(sums[end] - sums[start]) / (end - start) for start, end in bounds]
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :].replace(_INK, "currentColor").replace(_FAINT, "var(--line)")

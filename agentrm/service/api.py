@@ -1,0 +1,229 @@
+"""The HTTP form of a reward model: `POST /v1/score` and the forms of other reward servers, whatever runs the model."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable, Sequence
+from math import isfinite
+from typing import Any
+
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agentrm import __version__
+from agentrm.config.schema import Serve
+from agentrm.core.errors import AgentRMError, InputRefused, ModelError
+from agentrm.models.scorers import Input, Per, Score
+from agentrm.service.forms import (
+    ClassifyRequest,
+    ClassifyResponse,
+    ErrorBody,
+    Health,
+    Model,
+    ModelList,
+    PoolingRequest,
+    PoolingResponse,
+    RewardRequest,
+    RewardResponse,
+    ScoreRequest,
+    ScoreResponse,
+)
+from agentrm.service.metrics import Measured, Metrics
+
+# More text than this cannot fit the model's context in any language that its tokenizer was made for.
+_BYTES_PER_TOKEN = 16
+_RETRY_AFTER_S = 1
+
+# What says nothing of the model or its users, and is read by probes and browsers, which send no key.
+_OPEN = frozenset({"/healthz", "/docs", "/openapi.json"})
+
+_SUMMARY = """Raw scores of states of agents' conversations: higher is better, no sigmoid. A state ends with the
+environment's answer, a `user` turn, and that with the line `The episode has ended.` where it has. Values were learned
+there only: what an explicit reward model says of a conversation that ends in the agent's turn means nothing. Requests
+that begin alike are cheap: their common part is computed once."""
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorBody, "description": "The body is no JSON"},
+    401: {"model": ErrorBody, "description": "The API key is missing or wrong"},
+    413: {"model": ErrorBody, "description": "Too much at once"},
+    422: {"model": ErrorBody, "description": "The request is malformed, or longer than the model's context"},
+    429: {"model": ErrorBody, "description": "The queue is full: try again after `Retry-After` seconds"},
+    500: {"model": ErrorBody, "description": "The service failed"},
+    503: {"model": ErrorBody, "description": "No replica answers now: try again after `Retry-After` seconds"},
+    504: {"model": ErrorBody, "description": "No answer within the deadline"},
+}
+_REFUSED: dict[int | str, dict[str, Any]] = {401: _ERRORS[401]}
+_EXPOSED: dict[int | str, dict[str, Any]] = _REFUSED | {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}}
+}
+_DOWN: dict[int | str, dict[str, Any]] = {503: _ERRORS[503]}
+
+
+class Busy(AgentRMError):
+    """The backend takes no more requests now."""
+
+
+class _Guard:
+    """Refuses requests without the key, then bodies that are too large, before anything of them is parsed."""
+
+    def __init__(self, app: ASGIApp, api_key: str, max_bytes: int) -> None:
+        self._app = app
+        self._key = f"Bearer {api_key}".encode() if api_key else b""
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        headers = dict(scope["headers"])
+        if self._key and scope["path"] not in _OPEN:
+            given = headers.get(b"authorization", b"")
+            if not hmac.compare_digest(given, self._key):
+                refused = _error(401, "send the API key as `Authorization: Bearer KEY`", {"WWW-Authenticate": "Bearer"})
+                return await refused(scope, receive, send)
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._max_bytes:
+            return await _error(413, self._limit())(scope, receive, send)
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                raise HTTPException(413, self._limit())
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _limit(self) -> str:
+        return f"the body is larger than {self._max_bytes} bytes: send fewer conversations at a time"
+
+
+def create_app(
+    score: Callable[[list[Input], Per], Awaitable[Sequence[Score]]],
+    healthy: Callable[[], Awaitable[bool]],
+    settings: Serve,
+    model: str,
+    context: int,
+) -> FastAPI:
+    """The application over `score`, which raises InputRefused for what the model cannot read and Busy when it is full.
+
+    Errors are JSON, `{"error": {"message", "field"}}`: 401 without the key, 413 for too much at once, 422 for a bad
+    request, 429 with Retry-After when `settings.max_queued_requests` are waiting, 503 with it when no replica answers,
+    504 after `settings.deadline_s`.
+    """
+    app = FastAPI(title="AgentRM", version=__version__, description=_SUMMARY, docs_url="/docs", redoc_url=None)
+    metrics = Metrics()
+    waiting = 0
+    # The guard refuses before anything is parsed; this one only tells clients of the key.
+    key = [Depends(HTTPBearer(auto_error=False))] if settings.api_key else []
+
+    async def scored(inputs: list[Input], per: Per = Per.input) -> Sequence[Score]:
+        nonlocal waiting
+        if len(inputs) > settings.max_conversations:
+            raise HTTPException(
+                413, f"{len(inputs)} conversations are too many: send at most {settings.max_conversations} at a time"
+            )
+        if waiting >= settings.max_queued_requests:
+            raise Busy(f"{waiting} requests are waiting: try again in {_RETRY_AFTER_S} s")
+        waiting += 1
+        metrics.waiting.set(waiting)
+        try:
+            async with asyncio.timeout(settings.deadline_s):
+                scores = await score(inputs, per)
+        except TimeoutError as error:
+            raise HTTPException(
+                504, f"no score within {settings.deadline_s:g} s: send fewer conversations at a time"
+            ) from error
+        finally:
+            waiting -= 1
+            metrics.waiting.set(waiting)
+        if not all(isfinite(value) for each in scores for value in each.values):
+            raise ModelError("the reward model gave a score that is no number: check its weights and dtype")
+        metrics.scored(scores)
+        return scores
+
+    @app.post("/v1/score", dependencies=key, responses=_ERRORS)
+    async def score_inputs(request: ScoreRequest) -> ScoreResponse:
+        """Score states, conversations or token ids that end with the environment's turn: one value each or per step."""
+        per = Per(request.per)
+        return ScoreResponse.of(model, await scored(request.inputs(), per), per is Per.step)
+
+    @app.post("/classify", dependencies=key, responses=_ERRORS)
+    async def classify(request: ClassifyRequest) -> ClassifyResponse:
+        """Score in the form of vLLM's `/classify`, as verl and others send it."""
+        return ClassifyResponse.of(model, await scored(request.inputs()))
+
+    @app.post("/pooling", dependencies=key, responses=_ERRORS)
+    async def pooling(request: PoolingRequest) -> PoolingResponse:
+        """Score in the form of vLLM's `/pooling`."""
+        per_token = request.task == "token_classify"
+        scores = await scored(request.inputs(), Per.token if per_token else Per.input)
+        return PoolingResponse.of(model, scores, per_token)
+
+    @app.post("/get_reward", dependencies=key, responses=_ERRORS)
+    async def get_reward(request: RewardRequest) -> RewardResponse:
+        """Score in the form of OpenRLHF's remote reward models."""
+        return RewardResponse.of(await scored(request.inputs()))
+
+    @app.get("/v1/models", dependencies=key, responses=_REFUSED)
+    async def models() -> ModelList:
+        """The model's name and context."""
+        return ModelList(data=[Model(id=model, context=context)])
+
+    @app.get("/healthz", responses=_DOWN)
+    async def health() -> Health:
+        """For probes: whether an engine runs."""
+        if not await healthy():
+            raise ModelError("the reward model's engine has stopped")
+        return Health()
+
+    @app.get("/metrics", dependencies=key, responses=_EXPOSED, response_class=Response)
+    async def exposed() -> Response:
+        """Counters for Prometheus."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.exception_handler(Busy)
+    async def busy(_: Request, error: Busy) -> JSONResponse:
+        return _error(429, str(error), {"Retry-After": str(_RETRY_AFTER_S)})
+
+    @app.exception_handler(InputRefused)
+    async def unreadable(_: Request, error: InputRefused) -> JSONResponse:
+        return _error(422, str(error))
+
+    @app.exception_handler(ModelError)
+    async def unavailable(_: Request, error: ModelError) -> JSONResponse:
+        return _error(503, str(error), {"Retry-After": str(_RETRY_AFTER_S)})
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"] if part != "body")
+        return _error(422, first["msg"].removeprefix("Value error, "), field=field)
+
+    @app.exception_handler(StarletteHTTPException)
+    async def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:
+        return _error(error.status_code, str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        return _error(500, "the service failed: its log says where")
+
+    app.add_middleware(
+        _Guard, api_key=settings.api_key, max_bytes=settings.max_conversations * context * _BYTES_PER_TOKEN
+    )
+    app.add_middleware(Measured, metrics=metrics, paths=frozenset(app.openapi()["paths"]))
+    return app
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None = None, field: str | None = None) -> JSONResponse:
+    body: dict[str, Any] = {"message": message}
+    if field:
+        body["field"] = field
+    return JSONResponse({"error": body}, status, headers)

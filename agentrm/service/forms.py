@@ -1,0 +1,345 @@
+"""The requests and answers of the scoring service: its own, and those of the reward servers that trainers know."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import TypedDict
+
+from agentrm.models.scorers import Input, Score, Text, Truncated
+
+_CONVERSATION: Any = [
+    {"role": "user", "content": "Your task: go to the red ball. You see: red ball 1 (1 forward)."},
+    {"role": "assistant", "content": "go to red ball 1"},
+    {"role": "user", "content": "You are in front of red ball 1.\nThe episode has ended."},
+]
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("the text holds half of a surrogate pair, which is no character") from error
+    return text
+
+
+def _raw(activation: bool) -> bool:
+    if activation:
+        raise ValueError("scores are raw: leave this out, or send false")
+    return activation
+
+
+def _unread(value: Any) -> Any:
+    if value:
+        raise ValueError("no score can be asked for so here: leave this out")
+    return value
+
+
+def _kept(tokens: int) -> int:
+    if tokens == 0:
+        raise ValueError("nothing would be left to score: send how many tokens to keep, or -1 for what fits")
+    return tokens
+
+
+Words = Annotated[str, AfterValidator(_encodable)]
+Flag = Annotated[bool, Field(strict=True)]
+Raw = Annotated[Flag, AfterValidator(_raw)]
+Unread = Annotated[Any, AfterValidator(_unread)]
+
+
+# Not a model: a request may hold thousands of turns, and the renderer reads dictionaries.
+class ChatMessage(TypedDict):
+    """One turn."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    role: Literal["user", "assistant"]
+    content: Words
+
+
+def _alternate(conversation: list[ChatMessage]) -> list[ChatMessage]:
+    for position, message in enumerate(conversation):
+        if message["role"] != ("user", "assistant")[position % 2]:
+            raise ValueError("roles must alternate, beginning with user")
+    return conversation
+
+
+Conversation = Annotated[list[ChatMessage], Field(min_length=1), AfterValidator(_alternate)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31, strict=True)]], Field(min_length=1)]
+
+
+class ScoreRequest(BaseModel):
+    """Either conversations, whose turns alternate, begin with the user's and should end with it, the environment's
+    answer; or token ids, which are read as they are. The value of each is the one at its end.
+
+    `per` = `step` asks for one score after each user turn in place of one for the whole; it needs conversations.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"conversations": [_CONVERSATION]},
+                {"conversations": [_CONVERSATION], "per": "step"},
+                {"token_ids": [[1, 5, 8], [1, 5, 9, 2]]},
+            ]
+        },
+    )
+
+    conversations: Annotated[list[Conversation], Field(min_length=1)] | None = None
+    token_ids: Annotated[list[TokenIds], Field(min_length=1)] | None = None
+    per: Literal["input", "step"] = "input"
+
+    @model_validator(mode="after")
+    def _check_one(self) -> ScoreRequest:
+        if (self.conversations is None) == (self.token_ids is None):
+            raise ValueError("send either conversations or token_ids")
+        if self.token_ids is not None and self.per == "step":
+            raise ValueError("scores per step need conversations: token ids do not show where steps end")
+        return self
+
+    def inputs(self) -> list[Input]:
+        """What is to be scored, in order."""
+        return cast("list[Input]", self.conversations or self.token_ids)
+
+
+class Usage(BaseModel):
+    """Tokens read; `cached_tokens` of them were not computed again, as the replica held their prefix."""
+
+    prompt_tokens: int
+    cached_tokens: int
+
+
+class ScoreResponse(BaseModel):
+    """Raw values (no sigmoid) of states, one per conversation in the order of the request, or one per step of it;
+    higher is better.
+    """
+
+    model: str
+    scores: list[float] | list[list[float]]
+    usage: Usage
+
+    @classmethod
+    def of(cls, model: str, scores: Sequence[Score], per_step: bool) -> ScoreResponse:
+        """The answer to a `ScoreRequest`."""
+        values = [each.values for each in scores] if per_step else [each.values[0] for each in scores]
+        usage = Usage(prompt_tokens=_tokens(scores), cached_tokens=sum(each.cached for each in scores))
+        return cls(model=model, scores=values, usage=usage)
+
+
+class VllmRequest(BaseModel):
+    """vLLM's request for scores: `input`, texts that a chat template has rendered or token ids, or else `messages`, one
+    conversation. Of longer inputs `truncate_prompt_tokens` are read, -1 for what fits the context: the first ones, or
+    the last by `truncation_side` = `left`. Scores are raw, so that `use_activation` (`activation` before vLLM 0.11.2)
+    must not be true. What else would change a score is refused; fields that are not known are passed over, as in vLLM.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"model": "any", "input": ["<user> go to the ball", "<user> open the box"], "use_activation": False},
+                {"input": [[1, 5, 8], [1, 5, 9, 2]]},
+                {"messages": _CONVERSATION},
+            ]
+        }
+    )
+
+    model: str | None = None
+    input: (
+        Words
+        | TokenIds
+        | Annotated[list[Words], Field(min_length=1)]
+        | Annotated[list[TokenIds], Field(min_length=1)]
+        | None
+    ) = None
+    messages: Conversation | None = None
+    add_special_tokens: Flag | None = None
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1), AfterValidator(_kept)] | None = None
+    truncation_side: Literal["left", "right"] | None = None
+    padding: Literal["do_not_pad"] | None = None
+    use_activation: Raw | None = None
+    activation: Raw | None = None
+    softmax: Raw | None = None
+    normalize: Raw | None = None
+    add_generation_prompt: Unread = None
+    continue_final_message: Unread = None
+    chat_template: Unread = None
+    chat_template_kwargs: Unread = None
+    tools: Unread = None
+
+    @model_validator(mode="after")
+    def _check_one(self) -> VllmRequest:
+        if (self.input is None) == (self.messages is None):
+            raise ValueError("send either input or messages")
+        if self.messages is not None and self.add_special_tokens:
+            raise ValueError("add_special_tokens is for input: the chat template of messages adds its own")
+        return self
+
+    def inputs(self) -> list[Input]:
+        """What is to be scored, in order."""
+        if self.truncate_prompt_tokens is None:
+            return self._whole()
+        return [Truncated(each, self.truncate_prompt_tokens, self.truncation_side) for each in self._whole()]
+
+    def _whole(self) -> list[Any]:
+        if self.messages is not None:
+            return [self.messages]
+        given: Any = self.input
+        alone = isinstance(given, str) or isinstance(given[0], int)
+        return [
+            Text(each, self.add_special_tokens is not False) if isinstance(each, str) else each
+            for each in ([given] if alone else given)
+        ]
+
+
+class ClassifyRequest(VllmRequest):
+    """The request of vLLM's `/classify`."""
+
+
+class PoolingRequest(VllmRequest):
+    """The request of vLLM's `/pooling`: `classify` gives one value, `token_classify` one per token."""
+
+    task: Literal["classify", "token_classify"] | None = None
+    encoding_format: Literal["float"] = "float"
+    dimensions: Unread = None
+
+
+class VllmUsage(BaseModel):
+    """Tokens read."""
+
+    prompt_tokens: int
+    total_tokens: int
+    completion_tokens: int = 0
+
+
+def _name(kind: str) -> Any:
+    return Field(default_factory=lambda: f"{kind}-{uuid.uuid4().hex}")
+
+
+class _VllmResponse(BaseModel):
+    object: Literal["list"] = "list"
+    created: int = Field(default_factory=lambda: int(time.time()))
+    model: str
+    usage: VllmUsage
+
+
+class Classification(BaseModel):
+    """One input's score; `probs` has vLLM's name and holds a raw value."""
+
+    index: int
+    label: str = "LABEL_0"
+    probs: list[float]
+    num_classes: Literal[1] = 1
+
+
+class ClassifyResponse(_VllmResponse):
+    """The answer of vLLM's `/classify`."""
+
+    id: str = _name("classify")
+    data: list[Classification]
+
+    @classmethod
+    def of(cls, model: str, scores: Sequence[Score]) -> ClassifyResponse:
+        """The answer to a `ClassifyRequest`."""
+        data = [Classification(index=number, probs=each.values) for number, each in enumerate(scores)]
+        return cls(model=model, data=data, usage=_usage(scores))
+
+
+class Pooled(BaseModel):
+    """One input's score in a list, or a list of such lists, one per token."""
+
+    index: int
+    object: Literal["pooling"] = "pooling"
+    data: list[float] | list[list[float]]
+
+
+class PoolingResponse(_VllmResponse):
+    """The answer of vLLM's `/pooling`."""
+
+    id: str = _name("pool")
+    data: list[Pooled]
+
+    @classmethod
+    def of(cls, model: str, scores: Sequence[Score], per_token: bool) -> PoolingResponse:
+        """The answer to a `PoolingRequest`."""
+        shaped = [[[value] for value in each.values] if per_token else each.values for each in scores]
+        data = [Pooled(index=number, data=values) for number, values in enumerate(shaped)]
+        return cls(model=model, data=data, usage=_usage(scores))
+
+
+class RewardRequest(BaseModel):
+    """OpenRLHF's request to a remote reward model: prompts with responses, rendered, best with the environment's answer
+    at the end, where values were learned. Other fields are passed over.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"query": ["<user> go to the ball <agent> go to ball 1 <user> The ball is near."]}]
+        }
+    )
+
+    query: Annotated[list[Words], Field(min_length=1)]
+
+    def inputs(self) -> list[Input]:
+        """What is to be scored, in order."""
+        return [Text(each, special=False) for each in self.query]
+
+
+class RewardResponse(BaseModel):
+    """The answer that OpenRLHF reads: raw values as rewards and as scores."""
+
+    rewards: list[float]
+    scores: list[float]
+
+    @classmethod
+    def of(cls, scores: Sequence[Score]) -> RewardResponse:
+        """The answer to a `RewardRequest`."""
+        values = [each.values[0] for each in scores]
+        return cls(rewards=values, scores=values)
+
+
+class Model(BaseModel):
+    """A model that this server scores with; `context` in tokens."""
+
+    id: str
+    object: Literal["model"] = "model"
+    context: int
+
+
+class ModelList(BaseModel):
+    """All models of this server."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class Health(BaseModel):
+    """The engine runs."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Problem(BaseModel):
+    """What went wrong and what to change; `field` names the part of the request, where one is at fault."""
+
+    message: str
+    field: str | None = None
+
+
+class ErrorBody(BaseModel):
+    """The body of every status that is not 200."""
+
+    error: Problem
+
+
+def _tokens(scores: Sequence[Score]) -> int:
+    return sum(each.tokens for each in scores)
+
+
+def _usage(scores: Sequence[Score]) -> VllmUsage:
+    tokens = _tokens(scores)
+    return VllmUsage(prompt_tokens=tokens, total_tokens=tokens)

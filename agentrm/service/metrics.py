@@ -1,0 +1,79 @@
+"""What the scoring service counts, in the text form that Prometheus reads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agentrm.models.scorers import Score
+
+# From one short state on a GPU to a large batch that waits for a new replica.
+_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+
+
+class Metrics:
+    """The counters of one application."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.waiting = Gauge("agentrm_queue", "Requests that wait for their scores now", registry=self._registry)
+        self._requests = Counter(
+            "agentrm_requests", "Requests by path and status", ("path", "status"), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "agentrm_request_seconds",
+            "Time from a request to its answer",
+            ("path",),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._states = Counter("agentrm_states", "Conversations and other inputs scored", registry=self._registry)
+        self._tokens = Counter("agentrm_tokens", "Tokens of what was scored", registry=self._registry)
+        self._cached = Counter(
+            "agentrm_cached_tokens", "Those of them that the prefix cache held", registry=self._registry
+        )
+
+    def scored(self, scores: Sequence[Score]) -> None:
+        """Count what one request brought."""
+        self._states.inc(len(scores))
+        self._tokens.inc(sum(each.tokens for each in scores))
+        self._cached.inc(sum(each.cached for each in scores))
+
+    def answered(self, path: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        self._requests.labels(path, status).inc()
+        self._seconds.labels(path).observe(seconds)
+
+    def text(self) -> bytes:
+        """All of them in Prometheus' text form."""
+        return generate_latest(self._registry)
+
+
+class Measured:
+    """Middleware that counts and times all requests to an application's own paths; others share one label."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: frozenset[str]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        started = time.perf_counter()
+        status = 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            path = scope["path"] if scope["path"] in self._paths else "other"
+            self._metrics.answered(path, status, time.perf_counter() - started)

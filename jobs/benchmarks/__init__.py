@@ -1,0 +1,1 @@
+"""Measurements of this machine: ours against slower ways and against the limit."""

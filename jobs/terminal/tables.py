@@ -1,0 +1,106 @@
+"""Tables of results and environments in the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from agentrm.core.task import SPLITS
+from agentrm.environments.catalogue import Description
+from agentrm.evaluation.experiments import Experiment
+from agentrm.evaluation.metrics import CEILING
+from agentrm.reports import quality_table
+from agentrm.reports.comparison import cells, headings, shown
+from agentrm.reports.plots import uses_reward_model
+from agentrm.reports.report import interval
+
+Row = dict[str, Any]
+
+# Columns of a table that goes into a file, where lines do not wrap.
+FILE_WIDTH = 200
+
+
+def console() -> Console:
+    """Where tables go; those for a file keep their lines whole."""
+    terminal = Console(highlight=False)
+    if not terminal.is_terminal:
+        terminal.width = FILE_WIDTH
+    return terminal
+
+
+def print_results(metrics: Mapping[str, Mapping[str, Row]], terminal: Console) -> None:
+    """Print what `write_report` returned, in short: a table per group that fits 80 columns."""
+    for name, methods in metrics.items():
+        first = next(iter(methods.values()))
+        table = Table(title=f"{name}, {first['tasks']} tasks", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+        table.title_justify, table.title_style = "left", "bold"
+        table.add_column("method")
+        for heading in ("outcome", "success", "closed", "tokens", "seconds"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for method, row in methods.items():
+            style = "bold cyan" if uses_reward_model(method) else "dim" if method.startswith(CEILING) else ""
+            table.add_row(
+                method,
+                interval(row, "outcome", "{:.2f}"),
+                f"{row['success']:.0%}",
+                "–" if row.get("closed") is None else f"{row['closed']:.0%}",
+                f"{row['policy_tokens']:,.0f}",
+                f"{row['seconds']:.1f}",
+                style=style,
+            )
+        terminal.print(table)
+
+
+def print_comparison(rows: Sequence[Row], experiment: Experiment, terminal: Console) -> None:
+    """Print a table per test."""
+    for test, found in shown(rows, experiment).items():
+        table = Table(title=test, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+        table.title_justify, table.title_style = "left", "bold"
+        for number, heading in enumerate(headings(experiment)):
+            table.add_column(heading, justify="left" if number < 2 else "right", no_wrap=number > 2)
+        for row in found:
+            table.add_row(*cells(row))
+        terminal.print(table)
+
+
+def environment_table(rows: list[Description]) -> Table:
+    """The descriptions in Markdown, with the measured columns where a row has them."""
+    measured = any("step_ms" in row for row in rows)
+    figures = ("first reset ms", "reset ms", "step ms", "KB a session", "oracle solves") if measured else ()
+    shown = Table("name", "kinds", *SPLITS, "restore", "installed", *figures, box=box.MARKDOWN)
+    for row in rows:
+        tasks = [f"{row['tasks'][split]:,}" for split in SPLITS]
+        installed = "yes" if row["installed"] else "no"
+        shown.add_row(row["name"], str(len(row["kinds"])), *tasks, row["restore"], installed, *_figures(row))
+    return shown
+
+
+def _figures(row: Description) -> list[str]:
+    if "step_ms" not in row:
+        return []
+    times = [f"{value:.3g}" for value in (row["first_reset_ms"], row["reset_ms"], row["step_ms"])]
+    solved = round(row["oracle_success"] * row["measured_tasks"])
+    return [*times, f"{row['session_bytes'] / 1000:,.1f}", f"{solved} of {row['measured_tasks']}"]
+
+
+def print_quality(quality: Mapping[str, Any], as_json: bool) -> None:
+    """Print figures of `quality` as the report does."""
+
+    if as_json:
+        typer.echo(json.dumps(quality, indent=2))
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in quality_table.HEADINGS:
+        table.add_column(heading, overflow="fold")
+    for row in quality_table.rows(quality):
+        table.add_row(*row)
+    terminal = console()
+    terminal.print(table)
+    for sentence in quality_table.verdicts(quality):
+        terminal.print(sentence, markup=False)
