@@ -22,6 +22,7 @@ _NULL, _TEXT = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
 # OmegaConf interpolates ${...} and takes ??? for a value that is missing; a backslash makes either of them text.
 _INTERPOLATIONS = re.compile(r"(\\*)(\$\{)")
 _BUT_VARIABLES = re.compile(r"(\\*)(\$\{(?!\s*oc\.env\s*:[^{}]*\}))")
+_BREAKS = re.compile("[\\r\\x85\\u2028\\u2029]")
 _MISSING = re.compile(r"\\*\?\?\?")
 
 
@@ -40,6 +41,16 @@ _Loader.add_implicit_resolver(
     re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
     list("-+0123456789"),
 )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes line breaks other than \\n as escapes: between other quotes YAML folds them into spaces."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        return self.represent_scalar(_TEXT, data, style='"' if _BREAKS.search(data) else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def verbatim(text: str) -> str:
@@ -91,7 +102,7 @@ def plain(value: Any) -> Any:
 
 def to_yaml(part: Any) -> str:
     """A part of the configuration as YAML, whose texts any reader takes for texts."""
-    return yaml.safe_dump(plain(part), sort_keys=False, allow_unicode=True)
+    return yaml.dump(plain(part), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def _texts(node: yaml.Node | None, expected: Any) -> Iterator[yaml.ScalarNode]:

@@ -145,6 +145,8 @@ NASTY = [
         "two\nlines\r\n",
         "\ttab",
         "\x7f\x85\u2028\ufeff",
+        "\x85",
+        "\u2029x",
         "~user",
         "--x",
         "a/b",

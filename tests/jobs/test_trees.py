@@ -115,7 +115,7 @@ def test_a_task_that_no_machine_may_play_is_the_users_error_once_the_others_are_
         return {"trees": 1}
 
     with pytest.raises(UserError, match="the data is not here"):
-        asyncio.run(attempts(missing(TASKS, 1, set()), build, 1, store, failures))
+        asyncio.run(attempts(missing(TASKS, 1, set()), build, 1, store, failures, shown))
     assert store.finished() == {task.id for task in TASKS[1:]} and not (tmp_path / "failures").exists()
 
 
