@@ -63,9 +63,14 @@ def run(config: Config) -> dict[str, Any]:
         counts = asyncio.run(_build(config, builders, replicas, hosts, todo, store, failures))
     if failures.given_up:
         print(failures.told(), file=sys.stderr)
+    finished = store.finished()
+    kept = [task for task in found if task.id not in failures.given_up]
+    counts["left"] = sum(len(numbers) for _, numbers in missing(kept, config.trees.trees_per_task, finished))
+    if counts["left"]:
+        print(f"{counts['left']} trees are left for the next run", file=sys.stderr)
     counts["failed"] = len(failures.given_up)
     counts["seconds"] = round(time.monotonic() - started, 1)
-    counts["trees"] = len(store.finished())
+    counts["trees"] = len(finished)
     directory.write_metrics("trees", counts)
     return counts
 

@@ -189,8 +189,9 @@ def test_trees_by_an_endpoint_as_they_are(store: TreeStore, tmp_path: Path, capf
         first = asyncio.run(_opening(config, 0))
         endpoint.filtered = first.__eq__
         counts = trees.run(config)
-        assert counts["failed"] == 1 and len(grown.finished()) == 2
-        assert "is left for the next run: m refused a request: 400 filtered" in capfd.readouterr().err
+        assert (counts["left"], counts["failed"]) == (1, 0) and len(grown.finished()) == 2
+        told = capfd.readouterr().err
+        assert "m refused a request: 400 filtered" in told and "1 trees are left for the next run" in told
 
         endpoint.filtered = lambda text: False
         assert execute(trees.run, TINY, overrides) == 0
