@@ -47,7 +47,7 @@ def read_at(ids: Sequence[int], pad: int | None) -> int:
 
 def _used(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """The ids that texts begin or end with, that the chat template writes, and that unknown text becomes within turns,
-    where no text becomes a special token.
+    and the padding's own.
     """
     # A base that is a reward model may have a template that counts.
     renderer = Renderer(tokenizer, sys.maxsize, Representation(action_count=True))
@@ -55,5 +55,6 @@ def _used(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     written = {
         id for id, token in tokenizer.added_tokens_decoder.items() if token.content in tokenizer.get_chat_template()
     }
-    turns = [{"role": ("user", "assistant")[number % 2], "content": _RARE} for number in range(5)]
+    said = f"{_RARE} {tokenizer.pad_token} a{tokenizer.pad_token}"
+    turns = [{"role": ("user", "assistant")[number % 2], "content": said} for number in range(5)]
     return ends | written | set(renderer.render(turns).ids)

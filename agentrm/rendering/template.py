@@ -192,10 +192,11 @@ class ChatTemplate:
         key = token_hex(8)
         known = self._tokenizer.added_tokens_decoder
         standing = set(self._tokenizer.all_special_tokens)
+        # A padding token such as "!" is what any text says too.
         names = {
             token.content: f"<{key}:{number}>"
             for number, token in known.items()
-            if token.special or token.content in standing
+            if len(token.content) > 1 and (token.special or token.content in standing)
         }
         self._named = _replacing(names)
         self._plain = _replacing({name: content for content, name in names.items()})

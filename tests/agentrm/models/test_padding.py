@@ -55,6 +55,7 @@ TOKENIZERS = {
     "so in ChatML": (CHATML, CHATML_TOKENS, "<|im_end|>", "<|im_end|>", NEW),
     "Qwen": (CHATML, CHATML_TOKENS, "<|im_end|>", "<|endoftext|>", "<|endoftext|>"),
     "what is never unknown pads": (CHATML, [*CHATML_TOKENS, "<unk>"], "<|im_end|>", "<unk>", "<unk>"),
+    "text pads": (CHATML, CHATML_TOKENS, "<|im_end|>", "!", NEW),
 }
 CONVERSATIONS = [
     [
