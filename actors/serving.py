@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from contextvars import Context
+from hashlib import blake2b
 from typing import Any
 from uuid import uuid4
 
