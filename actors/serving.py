@@ -58,8 +58,8 @@ _SURGE_PERCENT = 1
 class Scorer:
     """One replica: a reward model with its engines, and the API. Every answer goes with the `release` that gave it.
 
-    A lone replica scores what comes over HTTP itself. Of several, none knows what the others have read: an input goes
-    to the one that routes all that begins like it, and from there to the one that has read most of it.
+    A lone replica scores what comes over HTTP itself. Several get their share of that from HAProxy, whatever it is:
+    each asks the one that routes all inputs which begin alike, for only that one knows who has read what of them.
     """
 
     def __init__(self, directory: str, config: Config, release: str) -> None:
@@ -81,9 +81,9 @@ class Scorer:
         """See `agentrm.models.scorers.ServedScorer`."""
         return self._release, await self._scorer.rank(conversations)
 
-    async def spread(self, inputs: list[Input], per: Per) -> tuple[str, list[Score]]:
-        """`score` by all replicas, for inputs that this one routes."""
-        return await self._scorers.spread("score", inputs, per)
+    async def place(self, read: list[list[int] | str]) -> tuple[str, list[str]]:
+        """See `Scorers.place`."""
+        return self._release, self._scorers.place(read)
 
     async def alive(self) -> bool:
         """Whether the engines still run."""
@@ -112,30 +112,27 @@ class Scorers:
 
     async def score(self, inputs: list[Input], per: Per) -> list[Score]:
         """One `Score` per input. Raises InputRefused, Busy, and ModelError without an answer."""
-        _, scores = await self.spread("score", inputs, per)
-        return scores
+        return await self._spread("score", inputs, per)
 
     async def rank(self, conversations: list[list[Message]]) -> list[float]:
         """One value per conversation, -inf for one that exceeds the context. Raises ModelError without an answer."""
-        _, values = await self.spread("rank", conversations)
-        return values
+        return await self._spread("rank", conversations)
 
     async def relay(self, inputs: list[Input], per: Per) -> list[Score]:
-        """`score` by way of the replicas that route such inputs."""
-        replicas = self._replicas()
-        places = [rendezvous(_beginning(each), replicas) if replicas else "" for each in inputs]
-        _, scores = await self._shared("spread", places, inputs, per)
-        return scores
+        """`score`, where the replicas that route such inputs say."""
+        places, replicas = [""] * len(inputs), self._replicas()
+        if replicas:
+            routers = [rendezvous(_beginning(each), replicas) for each in inputs]
+            places = await self._shared("place", routers, [_read(each) for each in inputs])
+        return await self._shared("score", places, inputs, per)
 
-    async def spread(self, method: str, inputs: Sequence[Input], *arguments: Any) -> tuple[str, list[Any]]:
-        """What a method of the replicas gives for each input, and the release that gave it."""
-        replicas = self._replicas()
-        with ExitStack() as under_way:
-            places = [
-                under_way.enter_context(self._router.request(_read(each))).place(replicas) if replicas else ""
-                for each in inputs
-            ]
-            return await self._shared(method, places, inputs, *arguments)
+    def place(self, read: Sequence[list[int] | str]) -> list[str]:
+        """The replica for each of what others have scored; when that is done, only they know."""
+        places, replicas = [], self._replicas()
+        for each in read:
+            with self._router.request(each) as request:
+                places.append(request.place(replicas) if replicas else "")
+        return places
 
     def close(self) -> None:
         """End the handle's threads, which would outlive the cluster."""
@@ -149,9 +146,14 @@ class Scorers:
         router = self._handle._init_router()._asyncio_router.request_router
         return [] if router is None else [replica.unique_id for replica in list(router.curr_replicas)]
 
-    async def _shared(
-        self, method: str, places: Sequence[str], inputs: Sequence[Input], *arguments: Any
-    ) -> tuple[str, list[Any]]:
+    async def _spread(self, method: str, inputs: Sequence[Input], *arguments: Any) -> list[Any]:
+        replicas = self._replicas()
+        with ExitStack() as under_way:
+            requests = [under_way.enter_context(self._router.request(_read(each))) for each in inputs if replicas]
+            places = [request.place(replicas) for request in requests] or [""] * len(inputs)
+            return await self._shared(method, places, inputs, *arguments)
+
+    async def _shared(self, method: str, places: Sequence[str], inputs: Sequence[Any], *arguments: Any) -> list[Any]:
         """Ask each place for its inputs, in chunks, or any replica for all of them where the releases differ."""
         lots: dict[str, list[int]] = {}
         for number, place in enumerate(places):
@@ -164,15 +166,15 @@ class Scorers:
         answers = await asyncio.gather(
             *(self._ask(method, place, [inputs[i] for i in numbers], *arguments) for place, numbers in chunks)
         )
-        releases = {release for release, _ in answers}
-        if len(releases) > 1:
-            return await self._ask(method, "", inputs, *arguments)
+        if len({release for release, _ in answers}) > 1:
+            _, whole = await self._ask(method, "", inputs, *arguments)
+            return whole
         found = {
             i: one
             for (_, numbers), (_, answer) in zip(chunks, answers, strict=True)
             for i, one in zip(numbers, answer, strict=True)
         }
-        return "".join(releases), [found[number] for number in range(len(inputs))]
+        return [found[number] for number in range(len(inputs))]
 
     async def _ask(self, method: str, place: str, *arguments: Any) -> tuple[str, list[Any]]:
         for left in reversed(range(_ATTEMPTS)):

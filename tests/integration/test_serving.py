@@ -32,6 +32,7 @@ from agentrm.config.schema import Cluster, Config, Engine, Model, Serve
 from agentrm.core.errors import ModelError, UserError
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
+from agentrm.models.scorers import Per
 from agentrm.rendering.renderer import Renderer
 from agentrm.service.client import AsyncScoringClient
 from jobs.runtime import cluster
@@ -258,7 +259,7 @@ async def test_a_killed_replica_loses_no_request(
     assert all(values == pytest.approx(expected, abs=1e-3) for values in found)
 
 
-async def test_an_update_to_two_replicas_loses_no_request_keeps_prefixes_together_and_grows_with_its_load(
+async def test_an_update_to_two_replicas_loses_no_request_spreads_tasks_and_grows_with_its_load(
     served: ServedRewardModel, config: Config, directory: Path, tmp_path: Path, expected: list[float]
 ) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(directory)
@@ -270,23 +271,28 @@ async def test_an_update_to_two_replicas_loses_no_request_keeps_prefixes_togethe
     found: list[list[float]] = []
     async with load(config, found):
         update = deployed(updated, tmp_path, http=True)
-        await asyncio.to_thread(update.__enter__)
+        scorers = await asyncio.to_thread(update.__enter__)
     try:
         negated = [-value for value in expected]
         signs = [values == pytest.approx(negated, abs=1e-3) for values in found]
         old = [values for values, new in zip(found, signs, strict=True) if not new]
         assert old and all(values == pytest.approx(expected, abs=1e-3) for values in old)
         assert all(signs[-20:])
+        states = _states(20)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{config.serve.port}", headers=KEY, timeout=60) as http:
-            for number in range(8):
-                body = {"conversations": [[{"role": "user", "content": f"Task {number}: open the box. " * 8}]]}
-                # Serve learns within moments which replica holds a beginning; from then on it is always that one.
-                cached: list[int] = []
-                while len(cached) < 4 or (0 in cached[-4:] and len(cached) < 100):
-                    cached.append((await http.post("/v1/score", json=body)).json()["usage"]["cached_tokens"])
-                assert 0 not in cached[-4:]
+            usage = [(await http.post("/v1/score", json={"conversations": [each]})).json()["usage"] for each in states]
             cut = {"input": "go to the red ball " * 400, "truncate_prompt_tokens": -1, "truncation_side": "left"}
             assert (await http.post("/classify", json=cut)).json()["usage"]["prompt_tokens"] == CONTEXT
+        tokens, cached = (sum(each[name] for each in usage) for name in ("prompt_tokens", "cached_tokens"))
+        renderer = Renderer.from_pretrained(directory, CONTEXT)
+        # Of prompts as short as these, few blocks are an episode's own.
+        assert cached / tokens > _cached_by_one([renderer.ids(each) for each in states]) - 0.05
+        held = []
+        for replica in scorers._replicas():
+            answers = [await scorers._ask("score", replica, [each], Per.input) for each in states[-20:]]
+            held.append([score.cached > 4 * 32 for _, (score,) in answers])
+        assert len(held) == 2 and all(map(any, zip(*held, strict=True)))
+        assert all(sum(each) > 6 for each in held)
         assert _running(updated) == 2
 
         grown = asyncio.Event()
@@ -308,6 +314,33 @@ async def test_an_update_to_two_replicas_loses_no_request_keeps_prefixes_togethe
         assert all(values == pytest.approx(negated, abs=1e-3) for values in found[len(signs) :])
     finally:
         await asyncio.to_thread(update.__exit__, None, None, None)
+
+
+def _states(tasks: int) -> list[list[dict[str, str]]]:
+    """The first states of some tasks with the same instructions, then their second ones, then their third ones."""
+    opening = "Your task: open the box. You see a box. " * 6
+    episodes = [
+        [
+            {"role": "user", "content": f"{opening}It is box {number}{number} of {number}{number}{number}."},
+            {"role": "assistant", "content": f"Thought: it is box {number}.\nAction: open box"},
+            {"role": "user", "content": f"The box {number} is open. You see a ball. " * 3},
+            {"role": "assistant", "content": "go to the red ball"},
+            {"role": "user", "content": "The box is open. " * 4},
+        ]
+        for number in range(tasks)
+    ]
+    return [each[:length] for length in (1, 3, 5) for each in episodes]
+
+
+def _cached_by_one(states: list[list[int]]) -> float:
+    """The share of the tokens of states that one engine has read before, in its blocks of 32."""
+    known: set[tuple[int, ...]] = set()
+    cached = 0
+    for ids in states:
+        ends = range(32, len(ids), 32)
+        cached += 32 * sum(tuple(ids[:end]) in known for end in ends)
+        known.update(tuple(ids[:end]) for end in ends)
+    return cached / sum(map(len, states))
 
 
 def _running(config: Config) -> int:
