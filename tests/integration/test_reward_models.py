@@ -6,7 +6,6 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from agentrm import config as configuration
-from agentrm.config.schema import Cluster, Config
 from agentrm.core.errors import UserError
 from agentrm.core.task import Task
 from agentrm.core.tree import Node, Tree
@@ -26,17 +24,10 @@ from agentrm.rendering.renderer import Renderer
 from agentrm.run import RunDirectory
 from agentrm.view.values import load
 from jobs import quality, train
-from jobs.runtime import cluster
 from tests.reward_models import write_reward_model
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
 STEPS = 3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with cluster(Config(run=str(tmp_path_factory.mktemp("ray")), cluster=Cluster(cpus=3, object_store_gib=0.1))):
-        yield
 
 
 def tree(index: int) -> Tree:

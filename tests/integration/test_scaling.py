@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,7 @@ import ray
 from actors import scaling
 from actors.fleet import Fleet, Size
 from actors.scaling import scaled
-from agentrm.config.schema import Cluster, Config
 from agentrm.core.errors import AgentRMError
-from jobs.runtime import cluster
 
 
 @ray.remote(num_cpus=0.1, max_restarts=-1, max_task_retries=-1)
@@ -63,12 +60,6 @@ class Broken:
 
     async def work(self, number: int, seconds: float) -> int:
         return number
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with cluster(Config(run=str(tmp_path_factory.mktemp("run")), cluster=Cluster(cpus=2, object_store_gib=0.1))):
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ search and of scoring.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from agentrm.run import RunDirectory
 from jobs import evaluate, search, trees
 from jobs.benchmarks import score as benchmark_score
 from jobs.benchmarks import search as benchmark_search
-from jobs.runtime import cluster
 from tests.servers import free_port
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
@@ -34,8 +32,8 @@ TASK = "maze.perfect_small.test.1.0"
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
-    """A run whose policy and reward model were never trained, on a cluster that all tests share."""
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A run whose policy and reward model were never trained."""
     run = tmp_path_factory.mktemp("search") / "run"
     growing = "[{environment: maze, kinds: [perfect_small], count: 3}]"
     sets = f"tasks.trees={growing}", f"tasks.held_in={MAZES}", "tasks.held_out_kinds=[]"
@@ -48,8 +46,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Config]:
     reward = AutoModelForSequenceClassification.from_pretrained(directory.path("reward_model"))
     torch.nn.init.normal_(reward.score.weight, std=0.05, generator=torch.Generator().manual_seed(0))
     reward.save_pretrained(directory.path("reward_model"))
-    with cluster(config):
-        yield config
+    return config
 
 
 def test_a_search_is_shown_and_its_tree_is_stored(config: Config, capsys: pytest.CaptureFixture[str]):

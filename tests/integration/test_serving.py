@@ -35,7 +35,6 @@ from agentrm.core.task import Observation, Task
 from agentrm.models.scorers import Per
 from agentrm.rendering.renderer import Renderer
 from agentrm.service.client import AsyncScoringClient
-from jobs.runtime import cluster
 from tests.names import NASTIEST
 from tests.reward_models import write_reward_model
 from tests.servers import free_port
@@ -77,7 +76,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="module")
 def served(config: Config, directory: Path) -> Iterator[ServedRewardModel]:
-    with cluster(config), deployed(config, directory, http=True) as scorers:
+    with deployed(config, directory, http=True) as scorers:
         yield ServedRewardModel(scorers)
 
 

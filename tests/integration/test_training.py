@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,25 +15,15 @@ from safetensors.numpy import load_file
 
 from actors.trainer import Trained, fit
 from agentrm import storage
-from agentrm.config.schema import Cluster, Config, Lora, Model, RewardTraining, Scratch
+from agentrm.config.schema import Lora, Model, RewardTraining, Scratch
 from agentrm.data.sequences import Sequences
 from agentrm.models.explicit import build, verify
 from agentrm.models.initial import prepare
 from agentrm.training.packing import steps_of
-from jobs.runtime import cluster
-from tests.servers import s3
 
 TRAINING = RewardTraining(
     epochs=12, learning_rate=1e-3, tokens_per_batch=512, zero_stage=3, workers=2, checkpoints=2, max_failures=1
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A cluster whose workers reach the bucket."""
-    config = Config(run=str(tmp_path_factory.mktemp("run")), cluster=Cluster(cpus=3, object_store_gib=0.1))
-    with s3() as bucket, cluster(config):
-        yield bucket
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import random
 import re
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from agentrm.rendering.renderer import Renderer
 from agentrm.run import RunDirectory
 from jobs import clone, tree_statistics, trees
 from jobs.benchmarks import trees as benchmark_trees
-from jobs.runtime import cluster, execute
+from jobs.runtime import execute
 from tests.integration.fragile import FragileReplica
 from tests.servers import free_port, serving
 
@@ -59,7 +59,6 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
             "trees.merge_states=true",
             "trees.selection=puct",
             "trees.trees_per_task=2",
-            "cluster.cpus=10",
         ],
     )
     with RunDirectory.open(config).writing("policy") as policy:
@@ -76,10 +75,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 @pytest.fixture(scope="module")
-def store(config: Config) -> Iterator[TreeStore]:
-    with cluster(config):
-        trees.run(config)
-        yield TreeStore(Path(config.run) / "trees")
+def store(config: Config) -> TreeStore:
+    trees.run(config)
+    return TreeStore(Path(config.run) / "trees")
 
 
 def test_two_trees_of_every_task_with_values_of_the_reward_model(store: TreeStore, config: Config):
@@ -227,7 +225,9 @@ def test_hosts_leave_no_files(store: TreeStore, config: Config):
     with start_environments(config) as hosts:
         asyncio.run(RemoteSessions(hosts).observe(Task("maze", "perfect_small", "train", 0), ()))
         session = ray.get_runtime_context().get_session_name()
-        children = [each for each in psutil.process_iter() if "environments.process" in " ".join(each.cmdline())]
+        children = [
+            each for each in psutil.process_iter() if "environments.hosting.process" in " ".join(each.cmdline())
+        ]
         ours = [each for each in children if session in " ".join(each.parent().parent().cmdline())]
         files = {Path(each.environ()["TMPDIR"]) for each in ours}
         assert files and all(each.is_dir() for each in files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import subprocess
@@ -19,14 +20,25 @@ from agentrm.evaluation.experiments import EXPERIMENTS
 from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import quality
 from agentrm.run import RunDirectory
-from jobs.cli import app
+from jobs.cli import app, main
 
 STAGES = ("demonstrations", "clone", "trees", "train", "serve", "evaluate", "search", "pipeline")
 AGENTRM = Path(sys.executable).with_name("agentrm")
 
 
 def agentrm(*arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run([AGENTRM, *arguments], input=typed, capture_output=True, text=True, timeout=120)
+    """The command in this process, which has imported already what a new one would need seconds for."""
+    read, out, err = io.StringIO(typed), io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["agentrm", *arguments])
+        for name, stream in (("stdin", read), ("stdout", out), ("stderr", err)):
+            patch.setattr(sys, name, stream)
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return subprocess.CompletedProcess(["agentrm", *arguments], code, out.getvalue(), err.getvalue())
 
 
 @pytest.mark.parametrize("command", [*STAGES, "experiment", "view", "play", "environments", "cluster"])
@@ -65,23 +77,9 @@ def test_a_stage_without_its_input_names_the_command_that_makes_it(tmp_path: Pat
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_jobs_take_the_same_arguments(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "jobs.serve",
-        f"run={tmp_path / 'run'}",
-        "--preset",
-        "quickstart",
-        "serve.port=8001",
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 2
-    assert "`agentrm train`" in result.stderr
-
-
-def test_an_unknown_option_is_refused() -> None:
-    assert agentrm("trees", "--fast").returncode == 2
+def test_the_command_is_installed() -> None:
+    result = subprocess.run([AGENTRM, "trees", "--fast"], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 2 and "--fast" in result.stderr
 
 
 def test_environments_as_json() -> None:
@@ -187,14 +185,10 @@ def test_the_experiments_are_listed_and_named() -> None:
         assert result.returncode == 2 and "weak-to-strong" in result.stderr and len(result.stderr.splitlines()) == 1
 
 
-def test_an_experiment_is_a_job_too(tmp_path: Path) -> None:
-    def job(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "jobs.experiment", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-    refused = job("generalisation", f"run={tmp_path / 'run'}", "--preset", "quickstart", "train.beta=0")
+def test_jobs_take_the_same_arguments(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "jobs.experiment", "generalisation", f"run={tmp_path / 'run'}", "train.beta=0"]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert refused.returncode == 2 and "train.beta" in refused.stderr
-    assert "reward-kinds" in job("generalization").stderr
 
 
 def test_a_view_needs_a_run_and_a_free_port(tmp_path: Path) -> None:
