@@ -18,13 +18,13 @@ _LINGER_S = 0.0001
 _LONGEST_S = 0.05
 
 Request = tuple[Any, ...]
-"""The arguments of the function that a `Desk` serves."""
+"""The arguments of the function that a `BatchServer` serves."""
 Answer = tuple[Any, Exception | None]
 """Its value, or the error that it raised."""
 
 
 @dataclass(slots=True)
-class _Box:
+class _Client:
     """One client's requests: those under way, and the answers that it has not confirmed."""
 
     running: dict[int, asyncio.Task[None]] = field(default_factory=dict)
@@ -32,22 +32,22 @@ class _Box:
     filled: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Desk:
+class BatchServer:
     """The actor's side: serves requests of many clients concurrently, and keeps each answer until it is confirmed."""
 
     def __init__(self, serve: Callable[..., Awaitable[Any]]) -> None:
         self._serve = serve
         self._life = uuid.uuid4().hex
-        self._boxes: defaultdict[str, _Box] = defaultdict(_Box)
+        self._clients: defaultdict[str, _Client] = defaultdict(_Client)
 
     @property
     def load(self) -> int:
         """Requests under way."""
-        return sum(len(box.running) for box in self._boxes.values())
+        return sum(len(box.running) for box in self._clients.values())
 
     async def submit(self, client: str, requests: dict[int, Request]) -> str:
         """Begin with these requests, by number, but for those that are known already; returns this process's life."""
-        box = self._boxes[client]
+        box = self._clients[client]
         for number, request in requests.items():
             if number not in box.running and number not in box.ready:
                 box.running[number] = asyncio.create_task(self._answer(box, number, request))
@@ -58,7 +58,7 @@ class Desk:
 
         A client that knows of another life is told at once: what it had submitted is gone.
         """
-        box = self._boxes[client]
+        box = self._clients[client]
         for number in confirmed:
             box.ready.pop(number, None)
         if life == self._life:
@@ -68,7 +68,7 @@ class Desk:
             await _linger(len(box.running) + len(box.ready))
         return self._life, dict(box.ready)
 
-    async def _answer(self, box: _Box, number: int, request: Request) -> None:
+    async def _answer(self, box: _Client, number: int, request: Request) -> None:
         try:
             box.ready[number] = await self._serve(*request), None
         except Exception as error:
@@ -77,8 +77,8 @@ class Desk:
         box.filled.set()
 
 
-class Line:
-    """A client's side: `ask` is the served function, over one actor whose `submit` and `collect` are a desk's.
+class BatchClient:
+    """A client's side: `ask` is the served function, over one actor whose `submit` and `collect` are a server's.
 
     An actor that was started anew gets everything again that it had not answered. Raises what the function raises, and
     Ray's error when the actor is gone for good.

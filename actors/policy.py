@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from actors.exchange import Answer, Desk, Line, Request
+from actors.exchange import Answer, BatchClient, BatchServer, Request
 from actors.fleet import Fleet, Size
 from agentrm import storage
 from agentrm.cluster.roles import Role, actor_options
@@ -38,7 +38,7 @@ class PolicyReplica:
     ) -> None:
         model = storage.fetch(directory)
         self._engine = GenerationEngine(model, engine, sampling, context, stop_ids, seed)
-        self._desk = Desk(self._generate)
+        self._server = BatchServer(self._generate)
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
     async def _generate(self, *request: Any) -> list[Completion]:
@@ -54,16 +54,16 @@ class PolicyReplica:
         os._exit(1)
 
     async def submit(self, client: str, requests: dict[int, Request]) -> str:
-        """See `Desk`; a request holds the arguments of `Generator.generate`."""
-        return await self._desk.submit(client, requests)
+        """See `BatchServer`; a request holds the arguments of `Generator.generate`."""
+        return await self._server.submit(client, requests)
 
     async def collect(self, client: str, life: str, confirmed: list[int]) -> tuple[str, dict[int, Answer]]:
-        """See `Desk`; an answer is a list of `Completion`s."""
-        return await self._desk.collect(client, life, confirmed)
+        """See `BatchServer`; an answer is a list of `Completion`s."""
+        return await self._server.collect(client, life, confirmed)
 
     async def load(self) -> int:
         """See `actors.scaling`."""
-        return self._desk.load
+        return self._server.load
 
 
 class RemoteGenerator:
@@ -72,15 +72,15 @@ class RemoteGenerator:
     def __init__(self, replicas: Fleet) -> None:
         self._replicas = replicas
         self._router = PrefixRouter()
-        self._lines: dict[str, Line] = {}
+        self._clients: dict[str, BatchClient] = {}
 
     async def generate(self, ids: Sequence[int], n: int, greedy: bool, seed: int) -> list[Completion]:
         """See `agentrm.models.policy.Generator`."""
 
         async def ask(name: str) -> list[Completion]:
-            if name not in self._lines:
-                self._lines[name] = Line(self._replicas.find(name))
-            return await self._lines[name].ask(list(ids), n, greedy, seed)
+            if name not in self._clients:
+                self._clients[name] = BatchClient(self._replicas.find(name))
+            return await self._clients[name].ask(list(ids), n, greedy, seed)
 
         with self._router.request(ids) as request:
             completions = await self._replicas.ask(lambda: request.place(self._replicas.names), ask)

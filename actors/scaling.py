@@ -96,7 +96,7 @@ class _Scaled:
         """Learn who serves, start or end members, and update the fleet."""
         now, size = time.monotonic(), self.fleet.size
         assert size is not None and self.fleet.kind is not None
-        self._bury(size)
+        self._forget_failed(size)
         ready = {name: member for name, member in self.members.items() if member.load is not None}
         lost = [name for name, member in ready.items() if now - member.heard > SILENCE_S]
         serving = [name for name, member in ready.items() if name not in lost and not member.leaving]
@@ -119,12 +119,12 @@ class _Scaled:
         for name, member in list(self.members.items()):
             idle = member.load is None or (member.load == 0 and member.heard > member.left + 2 * TICK_S)
             if member.leaving and idle:
-                self._part(name)
+                self._remove(name)
         metrics.record(self.fleet.kind.name, len(serving), load)
         # Before the first one has answered, requests wait for those that were started.
         self.fleet.update(serving or self.fleet.names, lost if serving else ())
 
-    def _bury(self, size: Size) -> None:
+    def _forget_failed(self, size: Size) -> None:
         """Forget members beyond the minimum that could not start; without the minimum the job fails by itself."""
         for name, member in list(self.members.items()):
             if member.watch is None or not member.watch.done() or len(self.members) <= size.minimum:
@@ -134,9 +134,9 @@ class _Scaled:
             kept = len(self.members) - 1
             print(f"a fleet stays at {kept} members, for one did not start: {reason(error)}", file=sys.stderr)
             self.fleet.size = replace(size, maximum=kept)
-            self._part(name)
+            self._remove(name)
 
-    def _part(self, name: str) -> None:
+    def _remove(self, name: str) -> None:
         member = self.members.pop(name)
         if member.watch is not None:
             member.watch.cancel()

@@ -30,11 +30,12 @@ from agentrm.core.protocols import RewardModel
 from agentrm.core.state import State
 from agentrm.models.baselines import WithLikelihood
 from agentrm.models.batched import BatchedRewardModel
+from agentrm.models.engine import Reading
 from agentrm.models.routing import PrefixRouter, rendezvous
-from agentrm.models.scorers import Input, Per, Score, Text, Truncated, check, open_scorer
+from agentrm.models.scorers import Input, Per, Text, Truncated, check, open_scorer
 from agentrm.service.api import Busy, create_app
 
-_DEPLOYMENT = "Scorer"
+_DEPLOYMENT = "ScoringReplica"
 
 _LONGEST_NAME = 64
 
@@ -55,7 +56,7 @@ _SURGE_PERCENT = 1
 
 
 @serve.ingress()
-class Scorer:
+class ScoringReplica:
     """One replica: a reward model with its engines, and the API. Every answer goes with the `release` that gave it.
 
     A lone replica scores what comes over HTTP itself. Several get their share of that from HAProxy, whatever it is:
@@ -73,16 +74,16 @@ class Scorer:
         score = self._scorers.relay if _several(config.reward_engine) else self._scorer.score
         return create_app(score, self.alive, config.serve, model_name(config), config.model.context)
 
-    async def score(self, inputs: list[Input], per: Per) -> tuple[str, list[Score]]:
-        """See `agentrm.models.scorers.ServedScorer`."""
+    async def score(self, inputs: list[Input], per: Per) -> tuple[str, list[Reading]]:
+        """See `agentrm.models.scorers.Scorer`."""
         return self._release, await self._scorer.score(inputs, per)
 
     async def rank(self, conversations: list[list[Message]]) -> tuple[str, list[float]]:
-        """See `agentrm.models.scorers.ServedScorer`."""
+        """See `agentrm.models.scorers.Scorer`."""
         return self._release, await self._scorer.rank(conversations)
 
     async def place(self, read: list[list[int] | str]) -> tuple[str, list[str]]:
-        """See `Scorers.place`."""
+        """See `ScoringService.place`."""
         return self._release, self._scorers.place(read)
 
     async def alive(self) -> bool:
@@ -99,7 +100,7 @@ class Scorer:
             self._scorer.close()
 
 
-class Scorers:
+class ScoringService:
     """All replicas behind a handle: they share the work, and an input goes where most of it has been read. What a
     replica that died had in hand is sent again. The values of one call are all from one model, also while the service
     is updated.
@@ -110,15 +111,15 @@ class Scorers:
         self._several = several
         self._router = PrefixRouter()
 
-    async def score(self, inputs: list[Input], per: Per) -> list[Score]:
-        """One `Score` per input. Raises InputRefused, Busy, and ModelError without an answer."""
+    async def score(self, inputs: list[Input], per: Per) -> list[Reading]:
+        """One `Reading` per input. Raises InputRefused, Busy, and ModelError without an answer."""
         return await self._spread("score", inputs, per)
 
     async def rank(self, conversations: list[list[Message]]) -> list[float]:
         """One value per conversation, -inf for one that exceeds the context. Raises ModelError without an answer."""
         return await self._spread("rank", conversations)
 
-    async def relay(self, inputs: list[Input], per: Per) -> list[Score]:
+    async def relay(self, inputs: list[Input], per: Per) -> list[Reading]:
         """`score`, where the replicas that route such inputs say."""
         places, replicas = [""] * len(inputs), self._replicas()
         if replicas:
@@ -218,7 +219,7 @@ def _beginning(given: Input) -> str:
 class ServedRewardModel:
     """A `RewardModel` over what `deployed` yields."""
 
-    def __init__(self, scorers: Scorers) -> None:
+    def __init__(self, scorers: ScoringService) -> None:
         self._scorers = scorers
 
     async def score(self, states: Sequence[State]) -> list[float]:
@@ -226,13 +227,13 @@ class ServedRewardModel:
         return await self._scorers.rank([state.messages() for state in states])
 
 
-def connect_reward_model(config: Config, scorers: Scorers) -> RewardModel:
+def connect_reward_model(config: Config, scorers: ScoringService) -> RewardModel:
     """What test-time searches compare states by: the served values, asked for together, and `evaluate.likelihood`."""
     return WithLikelihood(BatchedRewardModel(ServedRewardModel(scorers)), config.evaluate.likelihood)
 
 
 @contextmanager
-def deployed(config: Config, directory: storage.Location, http: bool) -> Iterator[Scorers]:
+def deployed(config: Config, directory: storage.Location, http: bool) -> Iterator[ScoringService]:
     """Serve the reward model at the location `directory` on the connected cluster for the block, from when it is ready.
 
     Yields its scorers; with `http` the API listens on `serve.host` and `serve.port` as well. A run that is served
@@ -305,7 +306,7 @@ def bound(config: Config, directory: storage.Location) -> serve.Application:
             }
         }
     return serve.deployment(
-        Scorer,
+        ScoringReplica,
         name=_DEPLOYMENT,
         ray_actor_options=actor_options(config, Role.rollouts, engine.gpus),
         max_ongoing_requests=_ONGOING,
@@ -320,8 +321,8 @@ def _several(engine: Engine) -> bool:
     return max(engine.replicas, engine.max_replicas or 0) > 1
 
 
-def _scorers(config: Config, name: str) -> Scorers:
-    return Scorers(serve.get_deployment_handle(_DEPLOYMENT, app_name=name), _several(config.reward_engine))
+def _scorers(config: Config, name: str) -> ScoringService:
+    return ScoringService(serve.get_deployment_handle(_DEPLOYMENT, app_name=name), _several(config.reward_engine))
 
 
 def model_name(config: Config) -> str:

@@ -22,7 +22,7 @@ from actors.policy import connect_judge, connect_policy, start_policy
 from actors.scaling import scaled
 from actors.serving import connect_reward_model, deployed
 from agentrm import storage
-from agentrm.config.schema import Aggregate, Config, Evaluation, Method
+from agentrm.config.schema import Aggregate, Config, Evaluate, Method
 from agentrm.config.tasks import tasks
 from agentrm.core.errors import EnvironmentFailure, ModelError, ModelUnavailable, reason
 from agentrm.core.protocols import Grader, Policy, RewardModel, Sessions
@@ -115,7 +115,7 @@ def _run(config: Config, directory: RunDirectory) -> None:
         directory.write_metrics("evaluate", metrics)
 
 
-def methods(settings: Evaluation) -> list[str]:
+def methods(settings: Evaluate) -> list[str]:
     """The rows of the table: the searches that were asked for, and the baselines that are always there."""
     found = {label: made for label, (made, _) in _asked_for(settings).items()}
     greedy = [label for label, made in found.items() if isinstance(made, Greedy)]
@@ -128,7 +128,7 @@ def methods(settings: Evaluation) -> list[str]:
     return [*greedy, BASELINE, *whole, _shortest(settings), _likeliest(settings), _ceiling(settings), *steered]
 
 
-def _asked_for(settings: Evaluation) -> dict[str, tuple[Strategy, Evaluation]]:
+def _asked_for(settings: Evaluate) -> dict[str, tuple[Strategy, Evaluate]]:
     """The searches by label, without one sample, which is a baseline; a greedy episode and a judge know no budget."""
     found = [strategy(method, settings) for method in settings.methods if method is not Method.sample]
     plain, free = _plain(settings), (Greedy, JudgedBestOfN)
@@ -138,7 +138,7 @@ def _asked_for(settings: Evaluation) -> dict[str, tuple[Strategy, Evaluation]]:
     }
 
 
-def _plain(settings: Evaluation) -> Evaluation:
+def _plain(settings: Evaluate) -> Evaluate:
     return replace(unlimited(settings), aggregate=Aggregate.last)
 
 
@@ -146,15 +146,15 @@ def _equal(label: str) -> str:
     return f"best of N, tokens of {label}"
 
 
-def _shortest(settings: Evaluation) -> str:
+def _shortest(settings: Evaluate) -> str:
     return f"{SHORTEST} {settings.n}"
 
 
-def _likeliest(settings: Evaluation) -> str:
+def _likeliest(settings: Evaluate) -> str:
     return f"{LIKELIEST} {settings.n}"
 
 
-def _ceiling(settings: Evaluation) -> str:
+def _ceiling(settings: Evaluate) -> str:
     return f"{CEILING} {settings.n}"
 
 
@@ -179,7 +179,7 @@ class Evaluator:
         self._reward_model = reward_model
         self._judge = judge
         whole, likelihood = BestOfN(config.evaluate.n), PolicyLikelihood()
-        self._searches: dict[str, tuple[Strategy, RewardModel, Evaluation]] = {
+        self._searches: dict[str, tuple[Strategy, RewardModel, Evaluate]] = {
             _shortest(config.evaluate): (whole, ShortestFirst(), self._plain),
             _likeliest(config.evaluate): (whole, likelihood, self._plain),
         }

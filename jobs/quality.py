@@ -21,7 +21,7 @@ from agentrm.data.states import held_out
 from agentrm.data.trees import TreeStore
 from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import quality
-from agentrm.models.scorers import Per, ServedScorer, open_scorer
+from agentrm.models.scorers import Per, Scorer, open_scorer
 from agentrm.run import RunDirectory
 from jobs.terminal.progress import Bar, progress
 
@@ -57,7 +57,7 @@ def run(model: storage.Location, trees: storage.Location, overrides: Sequence[st
     return quality(kept, values, Settings.of(config), learned, likelihood=config.evaluate.likelihood)
 
 
-async def _values(trees: Sequence[Tree], scorer: ServedScorer, bar: Bar) -> list[dict[int, float]]:
+async def _values(trees: Sequence[Tree], scorer: Scorer, bar: Bar) -> list[dict[int, float]]:
     lanes = asyncio.Semaphore(_TREES_AT_ONCE)
 
     async def one(tree: Tree) -> dict[int, float]:
@@ -69,7 +69,7 @@ async def _values(trees: Sequence[Tree], scorer: ServedScorer, bar: Bar) -> list
     return list(await asyncio.gather(*map(one, trees)))
 
 
-async def _path_values(tree: Tree, path: list[int], scorer: ServedScorer) -> dict[int, float]:
+async def _path_values(tree: Tree, path: list[int], scorer: Scorer) -> dict[int, float]:
     """The values of the states on a path from the root, as far as they fit into the model's context."""
     while path:
         try:

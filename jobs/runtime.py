@@ -23,7 +23,7 @@ from jobs.terminal.progress import progress
 __all__ = ["cluster", "execute", "main", "progress"]
 
 _INTERRUPTED = 130
-_KNOCK_S = 10
+_CONNECT_S = 10
 _START_S = 180
 
 _LOCAL = {
@@ -56,7 +56,7 @@ def cluster(config: Config) -> Iterator[None]:
     with TemporaryDirectory(prefix="agentrm-", dir="/tmp") as files:
         try:
             if address:
-                _knock(address)
+                _check_listening(address)
                 # What a submitted job was given is among the variables, which Ray takes for a conflict.
                 os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
                 ray.init(address, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level="error")
@@ -128,11 +128,11 @@ def _not_there(address: str, error: Exception) -> str:
     return f"the Ray cluster at {address} cannot be used: {why}; {remedy}"
 
 
-def _knock(address: str) -> None:
+def _check_listening(address: str) -> None:
     """Raise OSError at once when nothing listens at `host:port` or `ray://host:port`: Ray itself tries for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
 
 
 def _use_private_token() -> None:

@@ -23,7 +23,7 @@ from actors.policy import start_policy
 from actors.scaling import scaled
 from actors.serving import ServedRewardModel, deployed
 from agentrm import storage
-from agentrm.config.schema import Config, Search
+from agentrm.config.schema import Config, Trees
 from agentrm.config.tasks import tasks
 from agentrm.core.errors import AgentRMError, EnvironmentFailure, UserError
 from agentrm.core.protocols import RewardModel
@@ -81,14 +81,14 @@ def missing(found: Iterable[Task], trees_per_task: int, finished: set[str]) -> l
     return [(task, lacking) for task, lacking in numbers if lacking]
 
 
-def largest_first(todo: Iterable[Work], search: Search) -> list[Work]:
+def largest_first(todo: Iterable[Work], search: Trees) -> list[Work]:
     """The tasks with the most rollouts first, else in their order: long trees that begin last would leave the engine
     with little to do at the end.
     """
     return sorted(todo, key=lambda work: len(work[1]) * rollouts(work[0], search), reverse=True)
 
 
-def rollouts(task: Task, search: Search) -> int:
+def rollouts(task: Task, search: Trees) -> int:
     """How many a tree of a task has, unless another budget ends it."""
     own = search if task.split == "train" else search.measuring
     return own.iterations * own.rollouts

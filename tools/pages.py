@@ -19,7 +19,8 @@ import omegaconf
 
 import agentrm
 import agentrm.search
-from agentrm.config import loading, schema
+from agentrm.config import schema
+from agentrm.config.files import PRESETS, presets
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -42,7 +43,7 @@ def keys() -> str:
     """Every key of the configuration by group: its type, its default and what it must be."""
     lines = ["# Every key", "", "Made from `agentrm/config/schema.py`, so it is what this version has.", ""]
     lines += ["## Presets", "", "| preset | |", "|---|---|"]
-    lines += [f"| `{name}` | {_about(loading.PRESETS / f'{name}.yaml')} |" for name in loading.presets()]
+    lines += [f"| `{name}` | {_about(PRESETS / f'{name}.yaml')} |" for name in presets()]
     return "\n".join([*lines, *_group("The run", "", schema.Config)]) + "\n"
 
 

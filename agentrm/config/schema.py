@@ -158,7 +158,7 @@ class Training:
 
 
 @dataclass
-class Cloning(Training):
+class Clone(Training):
     """The policy's fit: cross entropy on the agent's tokens. `observation_share` of the environment's tokens is learned
     as well: 0 is the paper's; a model from scratch learns to read by it.
     """
@@ -227,7 +227,7 @@ class Ensemble:
 
 
 @dataclass
-class RewardTraining(Training):
+class Train(Training):
     """The reward model's fit on tree values; `base` is `policy` or a Hugging Face directory: of another policy, or an
     explicit reward model, with whose head an explicit one goes on (of an ensemble the first member's). `beta` scales
     an implicit one's ratio.
@@ -317,7 +317,7 @@ class Selection(str, Enum):
 
 
 @dataclass
-class Measuring:
+class MeasuredTrees:
     """The trees of other splits than `train`, which the reward model does not learn from but is measured on: their
     `iterations` and `rollouts` in place of `trees.iterations` and `trees.rollouts` (None: the same). More rollouts give
     labels of less noise.
@@ -328,7 +328,7 @@ class Measuring:
 
 
 @dataclass
-class Search:
+class Trees:
     """MCTS (paper, section 3): UCB = V + exploration * sqrt(2 ln N_parent / N).
 
     A node of N visits has `expansions` actions, or N ** `widening` where that is more (0: never more). Where merging
@@ -362,7 +362,7 @@ class Search:
     concurrency: int = positive(64)
     builders: int = positive(1)
     max_builders: int | None = None
-    test: Measuring = field(default_factory=Measuring)
+    test: MeasuredTrees = field(default_factory=MeasuredTrees)
 
     def check(self, key: str) -> None:
         """Raise UserError for fewer builders at most than at least, and for cut rollouts without a reward model."""
@@ -371,7 +371,7 @@ class Search:
             raise UserError(f"{key}.rollout_steps and {key}.bootstrap go together: a cut rollout needs a reward model")
 
     @property
-    def measuring(self) -> Search:
+    def measuring(self) -> Trees:
         """The search of the trees that the reward model is measured on: that of all trees, but for `test`."""
         given = {name: value for name, value in asdict(self.test).items() if value is not None}
         return replace(self, **given)
@@ -422,7 +422,7 @@ class Judging:
 
 
 @dataclass
-class Evaluation:
+class Evaluate:
     """Test-time search by `methods`, in the table's order; the table always holds the baselines as well: one
     sampled episode, the shortest and the likeliest of N, the oracle's choice, and each search that is scored on its way
     by random scores and by the policy's log-probability.
@@ -520,13 +520,13 @@ class Config:
     tasks: Tasks = field(default_factory=Tasks)
     model: Model = field(default_factory=Model)
     sampling: Sampling = field(default_factory=Sampling)
-    clone: Cloning = field(default_factory=Cloning)
-    trees: Search = field(default_factory=Search)
-    train: RewardTraining = field(default_factory=RewardTraining)
+    clone: Clone = field(default_factory=Clone)
+    trees: Trees = field(default_factory=Trees)
+    train: Train = field(default_factory=Train)
     policy_engine: Engine = field(default_factory=Engine)
     reward_engine: Engine = field(default_factory=Engine)
     hosts: Hosts = field(default_factory=Hosts)
-    evaluate: Evaluation = field(default_factory=Evaluation)
+    evaluate: Evaluate = field(default_factory=Evaluate)
     intervals: Intervals = field(default_factory=Intervals)
     serve: Serve = field(default_factory=Serve)
     cluster: Cluster = field(default_factory=Cluster)

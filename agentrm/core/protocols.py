@@ -20,13 +20,13 @@ class Policy(Protocol):
         ...
 
 
-class Scored(float):
+class CostedValue(float):
     """A state's value that knows what it cost: the state had `tokens`, `cached` of which were not computed again."""
 
     tokens: int
     cached: int
 
-    def __new__(cls, value: float, tokens: int = 0, cached: int = 0) -> Scored:
+    def __new__(cls, value: float, tokens: int = 0, cached: int = 0) -> CostedValue:
         """A value is free unless it is told otherwise."""
         scored = super().__new__(cls, value)
         scored.tokens, scored.cached = tokens, cached
@@ -38,7 +38,7 @@ class RewardModel(Protocol):
 
     async def score(self, states: Sequence[State]) -> list[float]:
         """One value per state, higher is better; -inf for a state that exceeds the model's context. A model that reads
-        tokens gives `Scored` ones.
+        tokens gives `CostedValue` ones.
         """
         ...
 

@@ -40,7 +40,7 @@ _BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored:
+class _ValuedTree:
     """One tree: `labels`, `depths`, `parents` and `predictions[method]` (N,) of its valued states; `outcomes` (N,), NaN
     where no episode ended.
     """
@@ -57,7 +57,7 @@ class _Scored:
         return pairwise_accuracy(self.outcomes[ended], self.predictions[method][ended], depths)
 
 
-ACCURACIES: Mapping[str, Callable[[_Scored, str], float | None]] = {
+ACCURACIES: Mapping[str, Callable[[_ValuedTree, str], float | None]] = {
     "pairwise": lambda tree, method: pairwise_accuracy(tree.labels, tree.predictions[method]),
     "pairwise_equal_depth": lambda tree, method: pairwise_accuracy(tree.labels, tree.predictions[method], tree.depths),
     "siblings": lambda tree, method: pairwise_accuracy(tree.labels, tree.predictions[method], tree.parents),
@@ -104,7 +104,7 @@ def quality(
         "length": ShortestFirst(),
         LIKELIHOOD: PolicyLikelihood(),
     }
-    groups: dict[str, list[_Scored]] = defaultdict(list)
+    groups: dict[str, list[_ValuedTree]] = defaultdict(list)
     for number, (tree, predicted) in enumerate(zip(trees, values, strict=True)):
         indices = sorted(predicted)
         if not indices:
@@ -117,7 +117,7 @@ def quality(
         known = {name: np.array([each.value(state) for state in states]) for name, each in baselines.items()}
         if likelihood:
             predictions[WITH_LIKELIHOOD] = predictions[MODEL] + likelihood * known[LIKELIHOOD]
-        scored = _Scored(
+        scored = _ValuedTree(
             np.array([node.value for node in nodes]),
             np.array([node.depth for node in nodes]),
             np.array([node.parent for node in nodes]),
@@ -152,7 +152,7 @@ def pairwise_accuracy(labels: np.ndarray, predictions: np.ndarray, match: np.nda
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
 
 
-def _metrics(trees: Sequence[_Scored], settings: Settings, baselines: Collection[str]) -> dict[str, Any]:
+def _metrics(trees: Sequence[_ValuedTree], settings: Settings, baselines: Collection[str]) -> dict[str, Any]:
     labels = np.concatenate([tree.labels for tree in trees])
     predictions = np.concatenate([tree.predictions[MODEL] for tree in trees])
 

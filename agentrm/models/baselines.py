@@ -11,12 +11,12 @@ from typing import Protocol
 
 from agentrm.core.errors import ContextOverflow
 from agentrm.core.messages import Message
-from agentrm.core.protocols import RewardModel, Scored
+from agentrm.core.protocols import CostedValue, RewardModel
 from agentrm.core.state import State
 from agentrm.rendering.renderer import Renderer
 
 
-class Scorer(Protocol):
+class SequenceScorer(Protocol):
     """Scores token ids; in this process or behind Ray Serve."""
 
     async def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
@@ -25,7 +25,7 @@ class Scorer(Protocol):
 
 
 async def score_what_fits(
-    scorer: Scorer, renderer: Renderer, conversations: Sequence[Sequence[Message]]
+    scorer: SequenceScorer, renderer: Renderer, conversations: Sequence[Sequence[Message]]
 ) -> list[float]:
     """One raw value per conversation, -inf for one that exceeds the context."""
 
@@ -84,7 +84,7 @@ class WithLikelihood:
 
     def _sum(self, score: float, state: State) -> float:
         total = score + self._weight * self._likelihood.value(state)
-        return Scored(total, score.tokens, score.cached) if isinstance(score, Scored) else total
+        return CostedValue(total, score.tokens, score.cached) if isinstance(score, CostedValue) else total
 
 
 class RandomScores:

@@ -20,7 +20,7 @@ from filelock import FileLock
 from agentrm import storage
 from agentrm.config.schema import Engine
 from agentrm.core.errors import InputRefused, ModelError
-from agentrm.core.protocols import Scored
+from agentrm.core.protocols import CostedValue
 from agentrm.models.padding import read_at
 
 # One process per engine and one thread per CPU core: vLLM reads these when it is imported. oneDNN keeps a kernel of
@@ -178,9 +178,10 @@ def _settle(answers: Iterable[_Answer]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The head's raw `values`, one or one per token, and how many tokens came from the prefix cache."""
+    """Raw values of one input, in its order; it had `tokens` tokens, `cached` of which were not computed again."""
 
     values: list[float]
+    tokens: int
     cached: int
 
 
@@ -200,15 +201,17 @@ class ScoringEngine:
 
     async def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
         """One raw value per sequence of token ids."""
-        readings = await self.read(ids)
-        return [Scored(each.values[-1], len(own), each.cached) for each, own in zip(readings, ids, strict=True)]
+        return [CostedValue(each.values[-1], each.tokens, each.cached) for each in await self.read(ids)]
 
     async def read(self, ids: Sequence[Sequence[int]], every_token: bool = False) -> list[Reading]:
         """The value of each sequence of token ids, or those at each of its tokens. Raises InputRefused."""
         parameters = self._all if every_token else self._last
         read = ids if every_token else [each[: self.read_at(each) + 1] for each in ids]
         outputs = await asyncio.gather(*(self._loop.request(each, parameters) for each in read))
-        return [Reading(each.outputs.data.flatten().tolist(), each.num_cached_tokens) for each in outputs]
+        return [
+            Reading(each.outputs.data.flatten().tolist(), len(own), each.num_cached_tokens)
+            for each, own in zip(outputs, ids, strict=True)
+        ]
 
     def read_at(self, ids: Sequence[int]) -> int:
         """The index of the token at which the value of a sequence is read."""

@@ -23,11 +23,11 @@ from agentrm import model_directory
 from agentrm.config.schema import Engine
 from agentrm.core.errors import ContextOverflow, InputRefused, ModelError
 from agentrm.core.messages import Message
-from agentrm.core.protocols import Scored
+from agentrm.core.protocols import CostedValue
 from agentrm.model_directory import ModelKind
 from agentrm.models import ensemble, implicit
 from agentrm.models.baselines import score_what_fits
-from agentrm.models.engine import ScoringEngine
+from agentrm.models.engine import Reading, ScoringEngine
 from agentrm.rendering.renderer import Rendered, Renderer
 
 
@@ -61,22 +61,13 @@ class Per(str, Enum):
     token = "token"
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Raw values of one input, in its order; it had `tokens` tokens, `cached` of which were not computed again."""
-
-    values: list[float]
-    tokens: int
-    cached: int
-
-
-class ServedScorer(Protocol):
+class Scorer(Protocol):
     """A reward model with its engines. `context`: the longest input, in tokens."""
 
     context: int
 
-    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Score]:
-        """One `Score` per input, independent of the others. Raises InputRefused."""
+    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
+        """One `Reading` per input, independent of the others. Raises InputRefused."""
         ...
 
     async def rank(self, conversations: Sequence[list[Message]]) -> list[float]:
@@ -105,26 +96,26 @@ class ExplicitScorer:
         self._unbounded.context = sys.maxsize
         self._engine = ScoringEngine(directory, engine, context)
 
-    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Score]:
-        """See `ServedScorer`."""
+    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
+        """See `Scorer`."""
         read = await asyncio.to_thread(lambda: [self._read(each, per) for each in inputs])
         readings = await self._engine.read([ids for ids, _ in read], every_token=per is not Per.input)
         return [
-            Score(self._at(ids, ends, reading.values) if per is Per.step else reading.values, len(ids), reading.cached)
+            replace(reading, values=self._at(ids, ends, reading.values)) if per is Per.step else reading
             for (ids, ends), reading in zip(read, readings, strict=True)
         ]
 
     async def rank(self, conversations: Sequence[list[Message]]) -> list[float]:
-        """See `ServedScorer`."""
+        """See `Scorer`."""
         return await score_what_fits(self._engine, self._renderer, conversations)
 
     @property
     def alive(self) -> bool:
-        """See `ServedScorer`."""
+        """See `Scorer`."""
         return self._engine.alive
 
     def close(self) -> None:
-        """See `ServedScorer`."""
+        """See `Scorer`."""
         self._engine.close()
 
     def _at(self, ids: list[int], ends: list[int], values: list[float]) -> list[float]:
@@ -174,22 +165,22 @@ class ImplicitScorer:
         policy, base = self._engines
         self._model = implicit.ImplicitRewardModel(policy, base, self._renderer, beta)
 
-    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Score]:
-        """See `ServedScorer`. Raises InputRefused for token ids and text too, which do not show whose a token is."""
+    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
+        """See `Scorer`. Raises InputRefused for token ids and text too, which do not show whose a token is."""
         rendered = await asyncio.to_thread(lambda: [self._read(each) for each in inputs])
         return list(await asyncio.gather(*(self._score(each, per) for each in rendered)))
 
     async def rank(self, conversations: Sequence[list[Message]]) -> list[float]:
-        """See `ServedScorer`."""
+        """See `Scorer`."""
         return list(await asyncio.gather(*(self._rank(each) for each in conversations)))
 
     @property
     def alive(self) -> bool:
-        """See `ServedScorer`."""
+        """See `Scorer`."""
         return all(engine.alive for engine in self._engines)
 
     def close(self) -> None:
-        """See `ServedScorer`."""
+        """See `Scorer`."""
         for engine in self._engines:
             engine.close()
 
@@ -200,53 +191,53 @@ class ImplicitScorer:
             )
         return self._renderer.render(given)
 
-    async def _score(self, rendered: Rendered, per: Per) -> Score:
+    async def _score(self, rendered: Rendered, per: Per) -> Reading:
         values = list(accumulate(await self._model.token_rewards(rendered)))
         if per is Per.input:
             values = values[-1:]
         elif per is Per.step:
             values = [values[end] for end in rendered.ends[::2]]
-        return Score(values, len(rendered.ids), 0)
+        return Reading(values, len(rendered.ids), 0)
 
     async def _rank(self, conversation: list[Message]) -> float:
         with suppress(ContextOverflow):
             (score,) = await self.score([conversation])
-            return Scored(score.values[-1], score.tokens, score.cached)
+            return CostedValue(score.values[-1], score.tokens, score.cached)
         return -inf
 
 
 class EnsembleScorer:
     """Several reward models that read the same inputs, by the lower confidence of their values."""
 
-    def __init__(self, members: Sequence[ServedScorer], penalty: float) -> None:
+    def __init__(self, members: Sequence[Scorer], penalty: float) -> None:
         self.context = min(each.context for each in members)
         self._members = list(members)
         self._penalty = penalty
 
-    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Score]:
-        """See `ServedScorer`. `cached` are the tokens that no member computed again."""
+    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
+        """See `Scorer`. `cached` are the tokens that no member computed again."""
         found = await asyncio.gather(*(each.score(inputs, per) for each in self._members))
         return [
-            Score(self._together([each.values for each in own]), own[0].tokens, min(each.cached for each in own))
+            Reading(self._together([each.values for each in own]), own[0].tokens, min(each.cached for each in own))
             for own in zip(*found, strict=True)
         ]
 
     async def rank(self, conversations: Sequence[list[Message]]) -> list[float]:
-        """See `ServedScorer`. A value's cost is that of all members."""
+        """See `Scorer`. A value's cost is that of all members."""
         found = await asyncio.gather(*(each.rank(conversations) for each in self._members))
-        costs = [[each for each in own if isinstance(each, Scored)] for own in zip(*found, strict=True)]
+        costs = [[each for each in own if isinstance(each, CostedValue)] for own in zip(*found, strict=True)]
         return [
-            Scored(value, sum(each.tokens for each in cost), sum(each.cached for each in cost))
+            CostedValue(value, sum(each.tokens for each in cost), sum(each.cached for each in cost))
             for value, cost in zip(self._together(found), costs, strict=True)
         ]
 
     @property
     def alive(self) -> bool:
-        """See `ServedScorer`."""
+        """See `Scorer`."""
         return all(each.alive for each in self._members)
 
     def close(self) -> None:
-        """See `ServedScorer`."""
+        """See `Scorer`."""
         for each in self._members:
             each.close()
 
@@ -266,7 +257,7 @@ def check(directory: Path) -> None:
         _kind(each)
 
 
-def open_scorer(directory: Path, engine: Engine, context: int) -> ServedScorer:
+def open_scorer(directory: Path, engine: Engine, context: int) -> Scorer:
     """The reward model in a directory, on engines in this process; the members of an ensemble share the memory. Raises
     ModelError when there is none.
     """

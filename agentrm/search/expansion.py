@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from agentrm.config.schema import Search
+from agentrm.config.schema import Trees
 from agentrm.core.errors import EnvironmentFailure
 from agentrm.core.state import Proposal
 from agentrm.core.task import Observation
@@ -14,7 +14,7 @@ from agentrm.search.calls import Calls
 from agentrm.search.selection import width
 
 
-async def expand(tree: Tree, index: int, search: Search, calls: Calls) -> list[int]:
+async def expand(tree: Tree, index: int, search: Trees, calls: Calls) -> list[int]:
     """Sample up to `width` distinct actions below a node; returns the new children.
 
     The first sampling draws `expansions` turns. Where merging leaves fewer actions than the node may have, it draws the
@@ -49,7 +49,7 @@ def merge(tree: Tree, index: int, proposals: Sequence[Proposal]) -> list[tuple[P
     return list(new.values())
 
 
-async def _add(tree: Tree, index: int, new: Sequence[tuple[Proposal, int]], search: Search, calls: Calls) -> list[int]:
+async def _add(tree: Tree, index: int, new: Sequence[tuple[Proposal, int]], search: Trees, calls: Calls) -> list[int]:
     actions = tree.actions(index)
 
     async def answer(proposal: Proposal) -> tuple[Observation, str] | None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from math import inf
 from typing import Any, TypeVar
 
-from agentrm.config.schema import Aggregate, Evaluation
+from agentrm.config.schema import Aggregate, Evaluate
 from agentrm.core.errors import ContextOverflow, InputRefused
-from agentrm.core.protocols import Policy, RewardModel, Scored, Sessions
+from agentrm.core.protocols import CostedValue, Policy, RewardModel, Sessions
 from agentrm.core.state import Proposal
 from agentrm.core.task import Observation, Task
 from agentrm.core.tree import Node, Tree, normalise
@@ -39,7 +39,7 @@ class Exploration:
         policy: Policy,
         sessions: Sessions,
         reward_model: RewardModel | None,
-        settings: Evaluation,
+        settings: Evaluate,
         watch: Watch | None,
         started: float,
     ) -> None:
@@ -64,7 +64,7 @@ class Exploration:
         policy: Policy,
         sessions: Sessions,
         reward_model: RewardModel | None,
-        settings: Evaluation,
+        settings: Evaluate,
         opening: Opening,
         watch: Watch | None = None,
     ) -> Exploration:
@@ -220,7 +220,7 @@ class Exploration:
             (scores,) = await self._together([self._reward_model.score([self.tree.state(index) for index in paid])])
             for index, score in zip(paid, scores or [], strict=scores is not None):
                 self.tree.nodes[index].estimate = float(score)
-                if isinstance(score, Scored):
+                if isinstance(score, CostedValue):
                     self.cost.reward_tokens += score.tokens - score.cached
                     self.cost.cached_tokens += score.cached
         if len(paid) < len(missing):

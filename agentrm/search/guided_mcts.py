@@ -31,7 +31,7 @@ class GuidedMCTS:
     async def choose(self, explored: Exploration) -> int:
         """The best end of an episode, or the best state where none was reached."""
         tree = explored.tree
-        search = schema.Search(expansions=self.branches, selection=self.selection)
+        search = schema.Trees(expansions=self.branches, selection=self.selection)
         tree.nodes[0].closed = not explored.is_open(0)
         while not explored.ended_by and tree.iterations < self.iterations:
             leaves: list[int] = []

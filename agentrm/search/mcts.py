@@ -13,7 +13,7 @@ import itertools
 import time
 from math import inf
 
-from agentrm.config.schema import Search
+from agentrm.config.schema import Trees
 from agentrm.core.errors import AgentRMError, ContextOverflow, EnvironmentFailure, ModelError, UserError
 from agentrm.core.protocols import BranchingSessions, Grader, Policy, RewardModel
 from agentrm.core.task import Task
@@ -35,7 +35,7 @@ class TreeSearch:
         policy: Policy,
         sessions: BranchingSessions,
         grader: Grader,
-        search: Search,
+        search: Trees,
         opening: Opening,
         reward_model: RewardModel | None = None,
     ) -> None:

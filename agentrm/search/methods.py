@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from agentrm.config.schema import Aggregate, Evaluation, Method, Selection
+from agentrm.config.schema import Aggregate, Evaluate, Method, Selection
 from agentrm.search.beam import Beam
 from agentrm.search.best_of_n import BestOfN, JudgedBestOfN
 from agentrm.search.dvts import DVTS
@@ -17,7 +17,7 @@ from agentrm.search.stepwise import Stepwise
 from agentrm.search.strategy import Strategy
 from agentrm.search.voting import Majority, Weighted
 
-_MADE: Mapping[Method, Callable[[Evaluation], Strategy]] = {
+_MADE: Mapping[Method, Callable[[Evaluate], Strategy]] = {
     Method.greedy: lambda settings: Greedy(),
     Method.sample: lambda settings: Sample(),
     Method.best_of_n: lambda settings: BestOfN(settings.n),
@@ -34,12 +34,12 @@ _MADE: Mapping[Method, Callable[[Evaluation], Strategy]] = {
 }
 
 
-def strategy(method: Method, settings: Evaluation) -> Strategy:
+def strategy(method: Method, settings: Evaluate) -> Strategy:
     """The search of a name with the numbers of the settings."""
     return _MADE[method](settings)
 
 
-def conditions(settings: Evaluation) -> str:
+def conditions(settings: Evaluate) -> str:
     """What beside a search's own numbers bounds or steers it, to be put behind its label; "" with the defaults."""
     found = [settings.aggregate.value] if settings.aggregate is not Aggregate.last else []
     budgets = (
@@ -53,10 +53,10 @@ def conditions(settings: Evaluation) -> str:
     return "".join(f", {each}" for each in found)
 
 
-def unlimited(settings: Evaluation) -> Evaluation:
+def unlimited(settings: Evaluate) -> Evaluate:
     """The settings without budgets and gate."""
     return replace(settings, max_tokens=None, max_steps=None, max_scores=None, max_seconds=None, gate=None)
 
 
-def _mcts(selection: Selection, settings: Evaluation) -> Strategy:
+def _mcts(selection: Selection, settings: Evaluate) -> Strategy:
     return GuidedMCTS(selection, settings.iterations, settings.width, settings.branches)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from agentrm.config.schema import Search, Selection
+from agentrm.config.schema import Selection, Trees
 from agentrm.core.tree import Node, Tree
 
 
-def select(tree: Tree, search: Search) -> int | None:
+def select(tree: Tree, search: Trees) -> int | None:
     """Walk from the root to a node that takes new actions; None while all such nodes are busy."""
     index = 0
     while (node := tree.nodes[index]).expanded:
@@ -22,7 +22,7 @@ def select(tree: Tree, search: Search) -> int | None:
     return None if node.closed or node.busy else index
 
 
-def ucb(tree: Tree, parent: int, search: Search) -> dict[int, float]:
+def ucb(tree: Tree, parent: int, search: Trees) -> dict[int, float]:
     """V + c sqrt(2 ln N_parent / N) of each child, infinite at N = 0.
 
     Each simulation under way counts as `virtual_loss` visits of return 0, here and in `puct`.
@@ -36,7 +36,7 @@ def ucb(tree: Tree, parent: int, search: Search) -> dict[int, float]:
     return scores
 
 
-def puct(tree: Tree, parent: int, search: Search) -> dict[int, float]:
+def puct(tree: Tree, parent: int, search: Trees) -> dict[int, float]:
     """V + c P sqrt(N_parent) / (1 + N) of each child; P is the policy's `prior`."""
     root = math.sqrt(_visits(tree.nodes[parent], search))
     scores = {}
@@ -54,12 +54,12 @@ def prior(tree: Tree, parent: int) -> dict[int, float]:
     return {i: weight / math.fsum(weights.values()) for i, weight in weights.items()}
 
 
-def width(node: Node, search: Search) -> int:
+def width(node: Node, search: Trees) -> int:
     """How many children an expanded node may have: `expansions`, or N ** `widening` where that is more."""
     return max(search.expansions, math.floor(node.visits**search.widening))
 
 
-def _widens(node: Node, free: list[int], search: Search) -> bool:
+def _widens(node: Node, free: list[int], search: Trees) -> bool:
     """Whether to sample another action here: N allows for it, or all that was sampled before has been simulated."""
     return not (node.sealed or node.busy) and (not free or len(node.children) < width(node, search))
 
@@ -74,7 +74,7 @@ def _blocked(tree: Tree, index: int) -> bool:
     return (node.sealed or node.busy > 0) and all(_blocked(tree, i) for i in node.children)
 
 
-def _visits(node: Node, search: Search) -> float:
+def _visits(node: Node, search: Trees) -> float:
     return node.visits + search.virtual_loss * node.virtual
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from agentrm.config.schema import Search
+from agentrm.config.schema import Trees
 from agentrm.core.errors import ContextOverflow, EnvironmentFailure, ModelError
 from agentrm.core.tree import Tree
 from agentrm.search.calls import Calls
 
 
-async def roll_out(tree: Tree, index: int, limit: int, search: Search, calls: Calls, number: int = 0) -> None:
+async def roll_out(tree: Tree, index: int, limit: int, search: Trees, calls: Calls, number: int = 0) -> None:
     """Sample one action at a time below a new node until the episode ends or `rollout_steps` are made.
 
     Every state on the way is a node; where an earlier rollout took the same action, it is that one's. `number` tells
@@ -50,7 +50,7 @@ async def roll_out(tree: Tree, index: int, limit: int, search: Search, calls: Ca
             tree.nodes[i].busy -= 1
 
 
-async def finish(tree: Tree, index: int, search: Search, calls: Calls) -> None:
+async def finish(tree: Tree, index: int, search: Trees, calls: Calls) -> None:
     """Grade the end of an episode, back its outcome up, and close the node: nothing new can come of it."""
     node = tree.nodes[index]
     grade = await calls.grade(tree.actions(index))

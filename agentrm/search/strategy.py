@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from agentrm.config.schema import Evaluation
+from agentrm.config.schema import Evaluate
 from agentrm.core.protocols import Policy, RewardModel, Sessions
 from agentrm.core.task import Task
 from agentrm.search.episode import Opening
@@ -40,7 +40,7 @@ async def search(
     policy: Policy,
     sessions: Sessions,
     reward_model: RewardModel | None,
-    settings: Evaluation,
+    settings: Evaluate,
     opening: Opening,
     watch: Watch | None = None,
 ) -> Result:

@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agentrm import __version__
 from agentrm.config.schema import Serve
 from agentrm.core.errors import AgentRMError, InputRefused, ModelError
-from agentrm.models.scorers import Input, Per, Score
+from agentrm.models.engine import Reading
+from agentrm.models.scorers import Input, Per
 from agentrm.service.forms import (
     ClassifyRequest,
     ClassifyResponse,
@@ -106,7 +107,7 @@ class _Guard:
 
 
 def create_app(
-    score: Callable[[list[Input], Per], Awaitable[Sequence[Score]]],
+    score: Callable[[list[Input], Per], Awaitable[Sequence[Reading]]],
     healthy: Callable[[], Awaitable[bool]],
     settings: Serve,
     model: str,
@@ -124,7 +125,7 @@ def create_app(
     # The guard refuses before anything is parsed; this one only tells clients of the key.
     key = [Depends(HTTPBearer(auto_error=False))] if settings.api_key else []
 
-    async def scored(inputs: list[Input], per: Per = Per.input) -> Sequence[Score]:
+    async def scored(inputs: list[Input], per: Per = Per.input) -> Sequence[Reading]:
         nonlocal waiting
         if len(inputs) > settings.max_conversations:
             raise HTTPException(

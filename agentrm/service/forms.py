@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import TypedDict
 
-from agentrm.models.scorers import Input, Score, Text, Truncated
+from agentrm.models.engine import Reading
+from agentrm.models.scorers import Input, Text, Truncated
 
 _CONVERSATION: Any = [
     {"role": "user", "content": "Your task: go to the red ball. You see: red ball 1 (1 forward)."},
@@ -124,7 +125,7 @@ class ScoreResponse(BaseModel):
     usage: Usage
 
     @classmethod
-    def of(cls, model: str, scores: Sequence[Score], per_step: bool) -> ScoreResponse:
+    def of(cls, model: str, scores: Sequence[Reading], per_step: bool) -> ScoreResponse:
         """The answer to a `ScoreRequest`."""
         values = [each.values for each in scores] if per_step else [each.values[0] for each in scores]
         usage = Usage(prompt_tokens=_tokens(scores), cached_tokens=sum(each.cached for each in scores))
@@ -243,7 +244,7 @@ class ClassifyResponse(_VllmResponse):
     data: list[Classification]
 
     @classmethod
-    def of(cls, model: str, scores: Sequence[Score]) -> ClassifyResponse:
+    def of(cls, model: str, scores: Sequence[Reading]) -> ClassifyResponse:
         """The answer to a `ClassifyRequest`."""
         data = [Classification(index=number, probs=each.values) for number, each in enumerate(scores)]
         return cls(model=model, data=data, usage=_usage(scores))
@@ -264,7 +265,7 @@ class PoolingResponse(_VllmResponse):
     data: list[Pooled]
 
     @classmethod
-    def of(cls, model: str, scores: Sequence[Score], per_token: bool) -> PoolingResponse:
+    def of(cls, model: str, scores: Sequence[Reading], per_token: bool) -> PoolingResponse:
         """The answer to a `PoolingRequest`."""
         shaped = [[[value] for value in each.values] if per_token else each.values for each in scores]
         data = [Pooled(index=number, data=values) for number, values in enumerate(shaped)]
@@ -296,7 +297,7 @@ class RewardResponse(BaseModel):
     scores: list[float]
 
     @classmethod
-    def of(cls, scores: Sequence[Score]) -> RewardResponse:
+    def of(cls, scores: Sequence[Reading]) -> RewardResponse:
         """The answer to a `RewardRequest`."""
         values = [each.values[0] for each in scores]
         return cls(rewards=values, scores=values)
@@ -336,10 +337,10 @@ class ErrorBody(BaseModel):
     error: Problem
 
 
-def _tokens(scores: Sequence[Score]) -> int:
+def _tokens(scores: Sequence[Reading]) -> int:
     return sum(each.tokens for each in scores)
 
 
-def _usage(scores: Sequence[Score]) -> VllmUsage:
+def _usage(scores: Sequence[Reading]) -> VllmUsage:
     tokens = _tokens(scores)
     return VllmUsage(prompt_tokens=tokens, total_tokens=tokens)

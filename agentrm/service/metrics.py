@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agentrm.models.scorers import Score
+from agentrm.models.engine import Reading
 
 # From one short state on a GPU to a large batch that waits for a new replica.
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
@@ -36,7 +36,7 @@ class Metrics:
             "agentrm_cached_tokens", "Those of them that the prefix cache held", registry=self._registry
         )
 
-    def scored(self, scores: Sequence[Score]) -> None:
+    def scored(self, scores: Sequence[Reading]) -> None:
         """Count what one request brought."""
         self._states.inc(len(scores))
         self._tokens.inc(sum(each.tokens for each in scores))

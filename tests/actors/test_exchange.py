@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from actors.exchange import Answer, Desk, Line, Request
+from actors.exchange import Answer, BatchClient, BatchServer, Request
 from agentrm.core.errors import ModelError
 
 
 class Actor:
     """An actor without Ray: its methods' `remote` are coroutines; counts the messages."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: BatchServer) -> None:
         self.desk = desk
         self.messages = 0
         self.submit, self.collect = _Method(self, "submit"), _Method(self, "collect")
@@ -37,10 +37,10 @@ async def half(number: float) -> float:
 
 
 def test_every_request_has_its_answer_in_few_messages() -> None:
-    actor = Actor(Desk(half))
+    actor = Actor(BatchServer(half))
 
     async def main() -> list[float]:
-        line = Line(actor)  # type: ignore[arg-type]
+        line = BatchClient(actor)  # type: ignore[arg-type]
         return await asyncio.gather(*(line.ask(number) for number in range(200)))
 
     assert asyncio.run(main()) == [number / 2 for number in range(200)]
@@ -48,10 +48,10 @@ def test_every_request_has_its_answer_in_few_messages() -> None:
 
 
 def test_nothing_is_asked_for_when_no_answer_is_awaited() -> None:
-    actor = Actor(Desk(half))
+    actor = Actor(BatchServer(half))
 
     async def main() -> None:
-        line = Line(actor)  # type: ignore[arg-type]
+        line = BatchClient(actor)  # type: ignore[arg-type]
         assert await line.ask(6) == 3
         await asyncio.sleep(0.05)
 
@@ -61,7 +61,7 @@ def test_nothing_is_asked_for_when_no_answer_is_awaited() -> None:
 
 def test_errors_go_to_those_who_asked() -> None:
     async def main() -> None:
-        line = Line(Actor(Desk(half)))  # type: ignore[arg-type]
+        line = BatchClient(Actor(BatchServer(half)))  # type: ignore[arg-type]
         good, bad = await asyncio.gather(line.ask(4), line.ask(-1), return_exceptions=True)
         assert good == 2 and isinstance(bad, ModelError)
         assert await line.ask(8) == 4, "an error ends nothing but its request"
@@ -77,12 +77,12 @@ def test_a_process_that_starts_anew_gets_everything_again() -> None:
         return await asyncio.Event().wait()
 
     async def main() -> list[float]:
-        actor = Actor(Desk(stuck))
-        line = Line(actor)  # type: ignore[arg-type]
+        actor = Actor(BatchServer(stuck))
+        line = BatchClient(actor)  # type: ignore[arg-type]
         first = [asyncio.create_task(line.ask(number)) for number in range(5)]
         while len(served) < 5:
             await asyncio.sleep(0.001)
-        actor.desk = Desk(half)
+        actor.desk = BatchServer(half)
         # Ray repeats a call that was under way, on the new process.
         assert line._collecting is not None
         line._collecting.cancel()
@@ -99,7 +99,7 @@ def test_a_repeated_message_changes_nothing() -> None:
             calls.append(number)
             return number
 
-        desk = Desk(count)
+        desk = BatchServer(count)
         requests: dict[int, Request] = {0: (7.0,), 1: (8.0,)}
         life = await desk.submit("me", requests)
         assert await desk.submit("me", requests) == life
@@ -122,7 +122,7 @@ def test_an_actor_that_is_gone_fails_all_who_wait() -> None:
         submit = collect = Gone()
 
     async def main() -> None:
-        line = Line(Dead())  # type: ignore[arg-type]
+        line = BatchClient(Dead())  # type: ignore[arg-type]
         answers = await asyncio.gather(line.ask(1), line.ask(2), return_exceptions=True)
         assert [str(answer) for answer in answers] == ["the replica is gone"] * 2
 
@@ -131,7 +131,7 @@ def test_an_actor_that_is_gone_fails_all_who_wait() -> None:
 
 def test_who_no_longer_waits_is_forgotten() -> None:
     async def main() -> None:
-        line = Line(Actor(Desk(half)))  # type: ignore[arg-type]
+        line = BatchClient(Actor(BatchServer(half)))  # type: ignore[arg-type]
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(line.ask(6), 0.001)
         assert await line.ask(2) == 1 and not line._waiting

@@ -23,5 +23,5 @@ def test_every_run_has_a_service_of_its_own_that_ray_serve_can_name() -> None:
     assert len(names) == len(NASTY)
     for name in names:
         assert re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name)
-        replica = ReplicaID("one", DeploymentID("Scorer", name))
+        replica = ReplicaID("one", DeploymentID("ScoringReplica", name))
         assert ReplicaID.from_full_id_str(replica.to_full_id_str()) == replica

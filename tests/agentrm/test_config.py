@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agentrm.config.files import presets
 from agentrm.config.loading import changed, flatten, load, resolved, stored
-from agentrm.config.schema import Search, TaskSet
+from agentrm.config.schema import TaskSet, Trees
 from agentrm.config.tasks import learned_kinds, learned_sets, tasks
 from agentrm.core.errors import UserError
 from agentrm.environments.registry import environment_class
@@ -293,7 +293,7 @@ def test_kinds_that_are_learned_from() -> None:
 
 
 def test_trees_that_measure_have_a_search_of_their_own() -> None:
-    search = Search(iterations=9, rollouts=1, discount=0.5)
+    search = Trees(iterations=9, rollouts=1, discount=0.5)
     assert search.measuring == search
     search.test.rollouts = 8
     assert search.measuring == replace(search, rollouts=8)

@@ -9,12 +9,13 @@ from hypothesis import HealthCheck, settings
 from schemathesis.config import SchemathesisConfig
 
 from agentrm.config.schema import Serve
-from agentrm.models.scorers import Input, Per, Score
+from agentrm.models.engine import Reading
+from agentrm.models.scorers import Input, Per
 from agentrm.service.api import create_app
 
 
-async def score(inputs: Sequence[Input], per: Per) -> list[Score]:
-    return [Score([0.5] * (1 if per is Per.input else 2), tokens=1, cached=0) for _ in inputs]
+async def score(inputs: Sequence[Input], per: Per) -> list[Reading]:
+    return [Reading([0.5] * (1 if per is Per.input else 2), tokens=1, cached=0) for _ in inputs]
 
 
 async def healthy() -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agentrm import RunDirectory, TreeStore, load
-from agentrm.config.schema import Search
+from agentrm.config.schema import Trees
 from agentrm.core.task import Task
 from agentrm.models.initial import prepare
 from agentrm.search.mcts import TreeSearch
@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
     with directory.writing("policy") as folder:
         prepare(directory.config.model, TEXTS, 0, folder)
     store = TreeStore(directory.at("trees"))
-    grower = TreeSearch(EvenPolicy(), ToySessions(), ToyGrader(), Search(iterations=40, max_depth=9), BARE)
+    grower = TreeSearch(EvenPolicy(), ToySessions(), ToyGrader(), Trees(iterations=40, max_depth=9), BARE)
     for index in range(2):
         store.write(asyncio.run(grower.grow(Task("babyai", "goto_obj", "train", index))))
     return location

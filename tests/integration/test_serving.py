@@ -252,7 +252,9 @@ async def test_a_killed_replica_loses_no_request(
         group.create_task(ask_the_handle())
         while len(found) < 20:
             await asyncio.sleep(0.05)
-        replicas = [each for each in ray.util.list_named_actors(all_namespaces=True) if "#Scorer#" in each["name"]]
+        replicas = [
+            each for each in ray.util.list_named_actors(all_namespaces=True) if "#ScoringReplica#" in each["name"]
+        ]
         assert len(replicas) == 1
         ray.kill(ray.get_actor(replicas[0]["name"], replicas[0]["namespace"]))
     assert all(values == pytest.approx(expected, abs=1e-3) for values in found)
@@ -343,7 +345,9 @@ def _cached_by_one(states: list[list[int]]) -> float:
 
 
 def _running(config: Config) -> int:
-    return serve.status().applications[application(config)].deployments["Scorer"].replica_states.get("RUNNING", 0)
+    return (
+        serve.status().applications[application(config)].deployments["ScoringReplica"].replica_states.get("RUNNING", 0)
+    )
 
 
 def test_the_rendered_service_runs_on_serve_and_has_the_secrets_key(

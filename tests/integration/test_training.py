@@ -15,13 +15,13 @@ from safetensors.numpy import load_file
 
 from actors.trainer import Trained, fit
 from agentrm import storage
-from agentrm.config.schema import Lora, Model, RewardTraining, Scratch
+from agentrm.config.schema import Lora, Model, Scratch, Train
 from agentrm.data.sequences import Sequences
 from agentrm.models.explicit import build, verify
 from agentrm.models.initial import prepare
 from agentrm.training.packing import steps_of
 
-TRAINING = RewardTraining(
+TRAINING = Train(
     epochs=12, learning_rate=1e-3, tokens_per_batch=512, zero_stage=3, workers=2, checkpoints=2, max_failures=1
 )
 

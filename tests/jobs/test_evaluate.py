@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from agentrm.config.schema import Aggregate, Config, Evaluation, Method
+from agentrm.config.schema import Aggregate, Config, Evaluate, Method
 from agentrm.core.errors import AgentRMError, EnvironmentFailure, InputRefused, ModelError, ModelUnavailable
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
@@ -21,7 +21,7 @@ from agentrm.failures import Failures
 from jobs.evaluate import Evaluator, evaluate, methods, table_rows
 from tests.agentrm.search.toy import TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
 
-SETTINGS = Evaluation(n=4, width=2, branches=2, max_depth=9)
+SETTINGS = Evaluate(n=4, width=2, branches=2, max_depth=9)
 TODAY = [
     "greedy",
     "sampled mean",
@@ -56,13 +56,13 @@ class LovesTheRight:
         return f"Best: {turns.index(best) + 1}" if turns.count(best) == 1 else "I cannot tell."
 
 
-def evaluator(settings: Evaluation, policy: EvenPolicy) -> Evaluator:
+def evaluator(settings: Evaluate, policy: EvenPolicy) -> Evaluator:
     config = Config(evaluate=settings)
     config.model.instructions = False
     return Evaluator(config, policy, ToySessions(), ToyGrader(), TrueValue(), LovesTheRight())
 
 
-def rows(settings: Evaluation, policy: EvenPolicy, stored: dict[str, Any] | None = None) -> dict[str, Any]:
+def rows(settings: Evaluate, policy: EvenPolicy, stored: dict[str, Any] | None = None) -> dict[str, Any]:
     return asyncio.run(evaluator(settings, policy).rows("held-in", TASK, stored or {}))
 
 
@@ -71,7 +71,7 @@ def test_the_default_table() -> None:
 
 
 def test_the_baselines_are_always_there() -> None:
-    chosen = Evaluation(methods=[Method.mcts_puct, Method.sample, Method.majority], n=3, iterations=8, max_tokens=50)
+    chosen = Evaluate(methods=[Method.mcts_puct, Method.sample, Method.majority], n=3, iterations=8, max_tokens=50)
     assert methods(chosen) == [
         "sampled mean",
         "majority of 3, 50 tokens",
@@ -99,7 +99,7 @@ def test_only_what_is_missing_is_run() -> None:
     first = rows(SETTINGS, EvenPolicy(3))
     policy = EvenPolicy(3)
     assert rows(SETTINGS, policy, first) == first and policy.sampled == 0
-    more = Evaluation(methods=[*SETTINGS.methods, Method.stepwise], n=4, width=2, branches=2, max_depth=9)
+    more = Evaluate(methods=[*SETTINGS.methods, Method.stepwise], n=4, width=2, branches=2, max_depth=9)
     found = rows(more, policy, first)
     searched = "stepwise of 4"
     assert set(found) - set(first) == {searched, f"{searched}, random scores", f"{searched}, log-probability"}
@@ -115,21 +115,21 @@ def test_the_policy_prefers_what_it_finds_likely() -> None:
 
 
 def test_budgets_bind_searches_but_no_baselines() -> None:
-    found = rows(Evaluation(n=4, width=2, branches=2, max_depth=9, max_tokens=7), EvenPolicy(3))
+    found = rows(Evaluate(n=4, width=2, branches=2, max_depth=9, max_tokens=7), EvenPolicy(3))
     assert found["best of 4, 7 tokens"]["cut"] == 1 and found["best of 4, 7 tokens"]["policy_tokens"] == 7
     assert found["oracle best of 4"]["policy_tokens"] == 12 and found["greedy"]["cut"] == 0
 
 
 @pytest.mark.parametrize("method", Method)
 def test_every_method_can_be_evaluated(method: Method) -> None:
-    chosen = Evaluation(methods=[method], n=3, width=2, branches=2, iterations=12, max_depth=9)
+    chosen = Evaluate(methods=[method], n=3, width=2, branches=2, iterations=12, max_depth=9)
     found = rows(chosen, EvenPolicy(1))
     assert set(found) == set(methods(chosen))
     assert all(0 <= row["outcome"] <= 1 for row in found.values())
 
 
 def test_a_judge_chooses_whole_episodes_and_its_verdicts_are_counted() -> None:
-    settings = Evaluation(
+    settings = Evaluate(
         methods=[Method.judge, Method.best_of_n], n=4, max_depth=9, max_scores=1, aggregate=Aggregate.min
     )
     found = rows(settings, EvenPolicy(3))
@@ -142,7 +142,7 @@ def test_a_judge_chooses_whole_episodes_and_its_verdicts_are_counted() -> None:
 
 
 def test_best_of_n_with_the_tokens_of_a_search() -> None:
-    chosen = Evaluation(methods=[Method.beam], n=1, width=2, branches=2, max_depth=9, equal_tokens=True)
+    chosen = Evaluate(methods=[Method.beam], n=1, width=2, branches=2, max_depth=9, equal_tokens=True)
     found = rows(chosen, EvenPolicy(3))
     label = "best of N, tokens of beam 2x2"
     assert methods(chosen)[-4:] == ["beam 2x2", "beam 2x2, random scores", "beam 2x2, log-probability", label]
@@ -207,7 +207,7 @@ class Failing(ToySessions):
 
 
 def evaluated(folder: Path, sessions: Failing, todo: list[tuple[str, Task]]) -> Failures:
-    config = Config(evaluate=Evaluation(methods=[Method.greedy], n=2, max_depth=9))
+    config = Config(evaluate=Evaluate(methods=[Method.greedy], n=2, max_depth=9))
     config.model.instructions = False
     judged = Evaluator(config, EvenPolicy(3), sessions, ToyGrader(), TrueValue(), LovesTheRight())
     failures = Failures(folder / "failures")
@@ -221,7 +221,7 @@ def test_a_task_that_fails_for_ever_is_counted_and_the_others_are_compared(tmp_p
     failures = evaluated(tmp_path, sessions, todo)
     assert failures.given_up == {todo[0][1].id: "crash 0"}
     assert Failures(tmp_path / "failures").given_up == failures.given_up
-    labels = methods(Evaluation(methods=[Method.greedy], n=2))
+    labels = methods(Evaluate(methods=[Method.greedy], n=2))
     rows = table_rows(todo, labels, str(tmp_path / "done"), failures.given_up)
     assert [row["error"] for row in rows] == ["crash 0"] * len(labels) + [""] * 3 * len(labels)
     table = summarise(pa.Table.from_pylist(rows), ["group"], resamples=10).to_pylist()

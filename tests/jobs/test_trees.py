@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agentrm.config.schema import Measuring, Search
+from agentrm.config.schema import MeasuredTrees, Trees
 from agentrm.core.errors import EnvironmentFailure, UserError
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Grade, Observation, Task
@@ -37,7 +37,7 @@ def test_only_missing_trees_are_work() -> None:
 
 
 def test_the_largest_trees_come_first() -> None:
-    search = Search(iterations=1, test=Measuring(iterations=2, rollouts=3))
+    search = Trees(iterations=1, test=MeasuredTrees(iterations=2, rollouts=3))
     measured = Task("maze", "perfect_small", "valid", 0)
     todo = [(TASKS[0], [0]), (measured, [0]), (TASKS[1], [0, 1]), (TASKS[2], [1])]
     assert largest_first(todo, search) == [(measured, [0]), (TASKS[1], [0, 1]), (TASKS[0], [0]), (TASKS[2], [1])]
@@ -148,7 +148,7 @@ class Wanderer:
 def test_memory_does_not_grow_with_the_number_of_trees(tmp_path: Path) -> None:
     """Driver and builder in one process: what is allocated after 20 trees and after 200."""
     local, store = Local(), TreeStore(tmp_path)
-    search = TreeSearch(Wanderer(), local, local, Search(iterations=2, simulations=2, max_depth=4), BARE)
+    search = TreeSearch(Wanderer(), local, local, Trees(iterations=2, simulations=2, max_depth=4), BARE)
     held: dict[int, int] = {}
 
     async def build(task: Task, numbers: Sequence[int]) -> dict[str, Any]:

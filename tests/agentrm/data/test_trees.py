@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from agentrm.config.schema import Search
+from agentrm.config.schema import Trees
 from agentrm.core.errors import UserError
 from agentrm.core.tree import Node, Tree
 from agentrm.data.statistics import statistics
@@ -22,7 +22,7 @@ from tests.agentrm.search.toy import BARE, TASK, EvenPolicy, ToyGrader, ToySessi
 
 @pytest.fixture
 def tree() -> Tree:
-    search = TreeSearch(EvenPolicy(), ToySessions(), ToyGrader(), Search(iterations=5, max_depth=9), BARE)
+    search = TreeSearch(EvenPolicy(), ToySessions(), ToyGrader(), Trees(iterations=5, max_depth=9), BARE)
     return asyncio.run(search.grow(TASK))
 
 
@@ -72,7 +72,7 @@ def test_one_tree_is_read_by_its_id(tmp_path: Path, tree: Tree):
 
 
 def test_an_estimate_is_kept(tmp_path: Path):
-    search = Search(iterations=2, expansions=2, rollout_steps=0, max_depth=9)
+    search = Trees(iterations=2, expansions=2, rollout_steps=0, max_depth=9)
     grown = asyncio.run(TreeSearch(EvenPolicy(1), ToySessions(), ToyGrader(), search, BARE, TrueValue()).grow(TASK))
     store = TreeStore(tmp_path)
     store.write(grown)

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 
 from agentrm.config.schema import Engine, Model, Scratch
 from agentrm.core.errors import InputRefused
-from agentrm.core.protocols import Scored
+from agentrm.core.protocols import CostedValue
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
 from agentrm.models.baselines import RandomScores, ShortestFirst, WithLikelihood, score_what_fits
@@ -88,7 +88,7 @@ class Knows:
     """A reward model whose every state costs 7 tokens, and which cannot read a state without steps."""
 
     async def score(self, states: Sequence[State]) -> list[float]:
-        return [Scored(0.5, 7, 3) if state.steps else -math.inf for state in states]
+        return [CostedValue(0.5, 7, 3) if state.steps else -math.inf for state in states]
 
 
 def test_the_policys_likelihood_is_added_to_a_value_and_costs_nothing() -> None:
@@ -96,7 +96,7 @@ def test_the_policys_likelihood_is_added_to_a_value_and_costs_nothing() -> None:
     unread, one, two = asyncio.run(WithLikelihood(Knows(), 0.1).score([START, LATER, later]))
     assert unread == -math.inf
     assert (one, two) == (pytest.approx(0.5 - 0.1), pytest.approx(0.5 - 0.3))
-    assert isinstance(two, Scored) and (two.tokens, two.cached) == (7, 3)
+    assert isinstance(two, CostedValue) and (two.tokens, two.cached) == (7, 3)
     assert asyncio.run(WithLikelihood(Knows(), 0).score([later])) == [0.5]
 
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from agentrm.config.schema import Engine, Model, Scratch
 from agentrm.core.errors import ContextOverflow, InputRefused, ModelError
-from agentrm.core.protocols import Scored
+from agentrm.core.protocols import CostedValue
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
 from agentrm.models import ensemble, implicit
@@ -256,7 +256,7 @@ def test_an_ensemble_scores_below_the_mean_of_its_members(root: Path, answers: d
     assert found[1][0].values[-1] == pytest.approx(expected, abs=1e-3)
     assert [type(each) for each in found[3:6]] == [InputRefused, InputRefused, ContextOverflow]
     assert ranked[:2] == pytest.approx([expected, -inf], abs=1e-3)
-    assert isinstance(ranked[0], Scored) and ranked[0].tokens == 2 * len(ids)
+    assert isinstance(ranked[0], CostedValue) and ranked[0].tokens == 2 * len(ids)
 
 
 HEAD = {"architectures": ["LlamaForSequenceClassification"]}

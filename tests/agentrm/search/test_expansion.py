@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agentrm.config.schema import Search
+from agentrm.config.schema import Trees
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Grade, Observation, Task
 from agentrm.core.tree import Node, Tree
@@ -48,7 +48,7 @@ class Draws:
         return [Proposal(action, action, tokens=1) for action in taken]
 
 
-def expanded(policy: Draws, search: Search, times: int = 1) -> Tree:
+def expanded(policy: Draws, search: Trees, times: int = 1) -> Tree:
     rooms = Rooms()
     calls = TreeSearch(policy, rooms, rooms, search, BARE).calls(TASK)
     tree = Tree(TASK, [Node(-1, 0, "room 0")])
@@ -63,24 +63,24 @@ def children(tree: Tree) -> dict[str, int]:
 
 
 def test_actions_are_merged_by_their_text():
-    tree = expanded(Draws("go 1", "GO  1", "walk 1"), Search(expansions=3))
+    tree = expanded(Draws("go 1", "GO  1", "walk 1"), Trees(expansions=3))
     assert children(tree) == {"go 1": 2, "walk 1": 1}
     assert tree.nodes[0].sealed and tree.policy_tokens == 3 and tree.environment_steps == 2
 
 
 def test_actions_are_merged_by_the_state_that_they_lead_to():
-    search = Search(expansions=5, merge_states=True)
+    search = Trees(expansions=5, merge_states=True)
     tree = expanded(Draws("go 1", "walk 1", "jump", "dance", "go 1"), search)
     assert children(tree) == {"go 1": 3, "jump": 2}
 
 
 def test_states_that_look_alike_are_not_merged():
-    tree = expanded(Draws("go 3", "go 4"), Search(expansions=2, merge_states=True))
+    tree = expanded(Draws("go 3", "go 4"), Trees(expansions=2, merge_states=True))
     assert len(children(tree)) == 2
 
 
 def test_a_state_is_compared_with_a_child_that_a_rollout_left():
-    search = Search(expansions=2, merge_states=True)
+    search = Trees(expansions=2, merge_states=True)
     rooms = Rooms()
     calls = TreeSearch(Draws("walk 1", "go 2"), rooms, rooms, search, BARE).calls(TASK)
     tree = Tree(TASK, [Node(-1, 0, "room 0")])
@@ -91,24 +91,24 @@ def test_a_state_is_compared_with_a_child_that_a_rollout_left():
 
 def test_duplicates_are_sampled_again_up_to_a_bound():
     policy = Draws("go 1", "go 1", "go 1", "go 1", "go 2", "go 2", "go 3")
-    tree = expanded(policy, Search(expansions=3, resamples=2))
+    tree = expanded(policy, Trees(expansions=3, resamples=2))
     assert children(tree) == {"go 1": 4, "go 2": 2}
     # Each round asks for what is missing, with another seed.
     assert policy.asked == [(3, 0), (2, 1000), (1, 2000)]
     enough = Draws("go 1", "go 2", "go 3")
-    expanded(enough, Search(expansions=3, resamples=2))
+    expanded(enough, Trees(expansions=3, resamples=2))
     assert enough.asked == [(3, 0)]
 
 
 def test_states_that_merge_are_sampled_again_too():
     policy = Draws("go 1", "walk 1", "go 2")
-    tree = expanded(policy, Search(expansions=2, resamples=1, merge_states=True))
+    tree = expanded(policy, Trees(expansions=2, resamples=1, merge_states=True))
     assert children(tree) == {"go 1": 2, "go 2": 1}
 
 
 def test_widening_adds_one_action_and_seals_where_nothing_new_comes():
     policy = Draws("go 1", "go 2", "go 2", "go 3", "go 3", "go 1")
-    search = Search(expansions=2, widening=0.5, resamples=1)
+    search = Trees(expansions=2, widening=0.5, resamples=1)
     tree = expanded(policy, search, times=2)
     assert children(tree) == {"go 1": 1, "go 2": 2, "go 3": 1}
     assert not tree.nodes[0].sealed

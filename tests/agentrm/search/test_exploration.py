@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentrm.config.schema import Aggregate, Evaluation, Method
+from agentrm.config.schema import Aggregate, Evaluate, Method
 from agentrm.core.errors import EnvironmentFailure, InputRefused, ModelError
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
@@ -59,7 +59,7 @@ def maybe(low: int, high: int) -> st.SearchStrategy[int | None]:
 
 
 limits = st.builds(
-    Evaluation,
+    Evaluate,
     n=st.integers(1, 5),
     width=st.integers(1, 3),
     branches=st.integers(1, 3),
@@ -76,7 +76,7 @@ limits = st.builds(
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(method=st.sampled_from(Method), chosen=limits, seed=st.integers(0, 10**6))
-def test_no_search_goes_beyond_its_budget(method: Method, chosen: Evaluation, seed: int):
+def test_no_search_goes_beyond_its_budget(method: Method, chosen: Evaluate, seed: int):
     reward_model, sessions, policy = Watched(), ToySessions(), EvenPolicy(seed)
     result = run(strategy(method, chosen), policy, reward_model, chosen, sessions)
     cost, tree = result.cost, result.tree
@@ -102,7 +102,7 @@ def test_no_search_goes_beyond_its_budget(method: Method, chosen: Evaluation, se
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(method=st.sampled_from(Method), chosen=limits, seed=st.integers(0, 10**6))
-def test_what_a_budget_cuts_does_not_depend_on_timing(method: Method, chosen: Evaluation, seed: int):
+def test_what_a_budget_cuts_does_not_depend_on_timing(method: Method, chosen: Evaluate, seed: int):
     first, again = (
         run(strategy(method, chosen), EvenPolicy(seed), RandomScores(seed), chosen, sessions)
         for sessions in (ToySessions(), SlowSessions(seed))

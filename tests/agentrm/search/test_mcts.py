@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentrm.config.schema import Search, Selection
+from agentrm.config.schema import Selection, Trees
 from agentrm.core.errors import (
     AgentRMError,
     ContextOverflow,
@@ -28,7 +28,7 @@ from agentrm.search.mcts import TreeSearch
 from tests.agentrm.search.toy import BARE, DEPTH, TASK, EvenPolicy, ScriptedPolicy, ToyGrader, ToySessions, TrueValue
 
 
-def grow(policy, search: Search, sessions=None, reward_model=None, grader=None) -> Tree:
+def grow(policy, search: Trees, sessions=None, reward_model=None, grader=None) -> Tree:
     sessions, grader = sessions or ToySessions(), grader or ToyGrader()
     return asyncio.run(TreeSearch(policy, sessions, grader, search, BARE, reward_model).grow(TASK))
 
@@ -51,7 +51,7 @@ def test_two_iterations_by_hand():
             ("right", "left"): ["right"],
         }
     )
-    tree = grow(policy, Search(iterations=2, expansions=3, exploration=0.7, simulations=1, max_depth=9))
+    tree = grow(policy, Trees(iterations=2, expansions=3, exploration=0.7, simulations=1, max_depth=9))
     nodes = {actions: tree.nodes[i] for actions, i in by_actions(tree).items()}
     assert (nodes[()].visits, nodes[()].value) == (3, pytest.approx((0 + 6 + 5) / 21))
     assert (nodes[("left",)].visits, nodes[("left",)].value, nodes[("left",)].merged) == (1, 0, 2)
@@ -73,7 +73,7 @@ def test_rollouts_of_one_child_draw_apart_and_share_their_path():
             }
             return [Proposal(action, action, logprob=-0.693, tokens=1) for action in table[state.actions]]
 
-    tree = grow(ByRollout(), Search(iterations=1, expansions=1, rollouts=3, simulations=1, max_depth=9))
+    tree = grow(ByRollout(), Trees(iterations=1, expansions=1, rollouts=3, simulations=1, max_depth=9))
     nodes = {actions: tree.nodes[i] for actions, i in by_actions(tree).items()}
     assert set(nodes) == {(), ("left",), ("left", "right"), ("left", "right", "left"), ("left", "right", "right")}
     assert (nodes[()].visits, nodes[()].value) == (3, pytest.approx(8 / 21))
@@ -86,7 +86,7 @@ def test_rollouts_of_one_child_draw_apart_and_share_their_path():
 @given(
     seed=st.integers(0, 10**6),
     search=st.builds(
-        Search,
+        Trees,
         iterations=st.integers(1, 20),
         expansions=st.integers(1, 4),
         simulations=st.integers(1, 6),
@@ -101,7 +101,7 @@ def test_rollouts_of_one_child_draw_apart_and_share_their_path():
         max_depth=st.just(9),
     ),
 )
-def test_whole_trees_are_consistent(seed: int, search: Search):
+def test_whole_trees_are_consistent(seed: int, search: Trees):
     sessions = SlowSessions(seed)
     policy = EvenPolicy(seed)
     returns: list[tuple[int, float]] = []
@@ -141,7 +141,7 @@ def test_whole_trees_are_consistent(seed: int, search: Search):
 
 def test_search_prefers_the_better_side():
     trees = [
-        grow(EvenPolicy(seed), Search(iterations=6, expansions=3, simulations=1, max_depth=9)) for seed in range(60)
+        grow(EvenPolicy(seed), Trees(iterations=6, expansions=3, simulations=1, max_depth=9)) for seed in range(60)
     ]
     shares = []
     for tree in trees:
@@ -152,12 +152,12 @@ def test_search_prefers_the_better_side():
 
 
 def test_an_exhausted_tree_ends_before_its_budget():
-    tree = grow(EvenPolicy(3), Search(iterations=500, expansions=4, simulations=4, max_depth=9))
+    tree = grow(EvenPolicy(3), Trees(iterations=500, expansions=4, simulations=4, max_depth=9))
     assert tree.ended_by == "exhausted" and tree.iterations < 500
 
 
 def test_depth_limit_ends_rollouts_with_a_grade():
-    tree = grow(EvenPolicy(), Search(iterations=3, expansions=2, simulations=1, max_depth=2))
+    tree = grow(EvenPolicy(), Trees(iterations=3, expansions=2, simulations=1, max_depth=2))
     leaves = [node for node in tree.nodes if not node.children]
     assert leaves and all(node.depth == 2 and not node.terminal and node.outcome is not None for node in leaves)
 
@@ -183,7 +183,7 @@ class CountingGrader(ToyGrader):
 def test_environment_failures_are_never_the_policys_reward():
     grader = CountingGrader()
     tree = grow(
-        EvenPolicy(1), Search(iterations=8, expansions=3, simulations=1, max_depth=9), BrokenSessions(), None, grader
+        EvenPolicy(1), Trees(iterations=8, expansions=3, simulations=1, max_depth=9), BrokenSessions(), None, grader
     )
     assert tree.environment_errors >= 1
     assert all(actions[0] == "right" for actions in grader.graded)
@@ -198,7 +198,7 @@ def test_a_failing_action_costs_itself_alone():
                 raise EnvironmentFailure("the engine died")
             return await super().observe(task, actions)
 
-    tree = grow(EvenPolicy(1), Search(iterations=50, expansions=4, simulations=1, max_depth=9), LeftFails())
+    tree = grow(EvenPolicy(1), Trees(iterations=50, expansions=4, simulations=1, max_depth=9), LeftFails())
     assert [tree.nodes[i].action for i in tree.nodes[0].children] == ["right"]
     assert tree.environment_errors == 1 and tree.ended_by == "exhausted"
 
@@ -219,7 +219,7 @@ class FlakyPolicy(EvenPolicy):
 
 
 def test_an_engine_that_fails_now_and_then_is_asked_again():
-    search = Search(iterations=12, expansions=3, simulations=1, max_depth=9)
+    search = Trees(iterations=12, expansions=3, simulations=1, max_depth=9)
     tree = grow(FlakyPolicy({1, 4}), search)
     assert tree.engine_errors == 2 and tree.nodes[0].visits >= 2
     assert all(not node.busy and node.virtual == 0 for node in tree.nodes)
@@ -227,7 +227,7 @@ def test_an_engine_that_fails_now_and_then_is_asked_again():
 
 def test_an_engine_that_keeps_failing_ends_the_search():
     with pytest.raises(ModelError, match="hiccuped"):
-        grow(FlakyPolicy(set(range(100))), Search(iterations=50, simulations=2, max_depth=9))
+        grow(FlakyPolicy(set(range(100))), Trees(iterations=50, simulations=2, max_depth=9))
 
 
 class Refusing(EvenPolicy):
@@ -247,7 +247,7 @@ class Refusing(EvenPolicy):
 def test_a_refused_state_costs_its_lane_alone():
     grader = CountingGrader()
     policy = Refusing(InputRefused("filtered"), ("left",), ("right", "right"))
-    tree = grow(policy, Search(iterations=30, expansions=4, max_depth=9), None, None, grader)
+    tree = grow(policy, Trees(iterations=30, expansions=4, max_depth=9), None, None, grader)
     nodes = {actions: tree.nodes[i] for actions, i in by_actions(tree).items()}
     assert tree.grown and tree.ended_by == "exhausted" and tree.engine_errors == 2
     assert {actions[:2] for actions in grader.graded} == {("right", "left")}
@@ -256,21 +256,21 @@ def test_a_refused_state_costs_its_lane_alone():
 
 def test_a_rollout_that_the_engine_breaks_off_leaves_the_others_alone():
     # Two rollouts begin at once below the root's children; the first turn of one is not answered.
-    tree = grow(FlakyPolicy({2}), Search(iterations=1, expansions=4, rollouts=3, max_depth=9))
+    tree = grow(FlakyPolicy({2}), Trees(iterations=1, expansions=4, rollouts=3, max_depth=9))
     assert tree.engine_errors == 1 and tree.nodes[0].visits == 5
     assert all(not node.busy and node.virtual == 0 for node in tree.nodes)
 
 
 def test_more_rollouts_than_failures_make_a_tree():
     """Its errors are many, and each costs an iteration, but they are not the rule."""
-    search = Search(iterations=40, expansions=3, rollouts=6, simulations=1, max_depth=9)
+    search = Trees(iterations=40, expansions=3, rollouts=6, simulations=1, max_depth=9)
     tree = grow(FlakyPolicy(set(range(1, 200, 3))), search)
     assert tree.engine_errors > 5 and tree.grown
 
 
 def test_without_its_model_no_tree_grows():
     with pytest.raises(ModelUnavailable, match="wrong key"):
-        grow(Refusing(ModelUnavailable("wrong key"), ("left",)), Search(iterations=30, expansions=4, max_depth=9))
+        grow(Refusing(ModelUnavailable("wrong key"), ("left",)), Trees(iterations=30, expansions=4, max_depth=9))
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_without_its_model_no_tree_grows():
     [ContextOverflow("too long"), InputRefused("filtered"), ModelError("no answer"), EnvironmentFailure("died")],
 )
 def test_a_tree_without_a_rollout_says_why(error: AgentRMError):
-    tree = grow(Refusing(error, ()), Search(iterations=3, max_depth=9))
+    tree = grow(Refusing(error, ()), Trees(iterations=3, max_depth=9))
     assert not tree.grown and tree.failure is error
     assert tree.nodes[0].outcome is None, "what was never played has no outcome"
 
@@ -292,7 +292,7 @@ def test_a_task_that_is_over_at_once_makes_no_tree():
         async def grade(self, task: Task, actions: tuple[str, ...]) -> Grade:
             return Grade(0.0, 0.0, False)
 
-    tree = grow(EvenPolicy(), Search(iterations=3, max_depth=9), Over(), None, Lost())
+    tree = grow(EvenPolicy(), Trees(iterations=3, max_depth=9), Over(), None, Lost())
     assert not tree.grown and "before its first action" in str(tree.failure)
 
 
@@ -302,7 +302,7 @@ def test_a_task_that_is_over_at_once_makes_no_tree():
 def test_the_first_budget_that_is_used_up_ends_the_search(budget: dict[str, int], ended_by: str):
     # The first simulation expands the root by both actions and rolls them out: 3 + 2 * 2 tokens, 2 + 2 * 2 steps.
     # The second one takes each budget past its limit, and is finished.
-    search = Search(iterations=3, expansions=3, simulations=1, max_depth=9, **budget)
+    search = Trees(iterations=3, expansions=3, simulations=1, max_depth=9, **budget)
     tree = grow(EvenPolicy(1), search)
     assert tree.ended_by == ended_by
     assert tree.iterations == (3 if ended_by == "iterations" else 2)
@@ -317,7 +317,7 @@ def test_a_straggler_is_cut_by_the_budget_of_seconds():
             return await super().observe(task, actions)
 
     tree = grow(
-        ScriptedPolicy({(): ["left"]}), Search(iterations=5, expansions=1, max_seconds=0.05, max_depth=9), Stuck()
+        ScriptedPolicy({(): ["left"]}), Trees(iterations=5, expansions=1, max_seconds=0.05, max_depth=9), Stuck()
     )
     assert tree.ended_by == "seconds" and tree.nodes[0].visits == 0
     assert not tree.grown and isinstance(tree.failure, UserError) and "trees.max_seconds" in str(tree.failure)
@@ -327,7 +327,7 @@ def test_a_straggler_is_cut_by_the_budget_of_seconds():
 
 def test_a_second_tree_of_a_task_pays_only_for_what_is_new():
     sessions, policy = ToySessions(), EvenPolicy(3)
-    search = Search(iterations=2, expansions=2, simulations=2, max_depth=9)
+    search = Trees(iterations=2, expansions=2, simulations=2, max_depth=9)
 
     async def both() -> tuple[Tree, Tree]:
         trees = TreeSearch(policy, sessions, ToyGrader(), search, BARE)
@@ -350,7 +350,7 @@ def test_parallel_search_is_as_good_as_serial_search():
     """At equal iterations, virtual loss must not cost quality: visits of the better side, and the best leaf found."""
 
     def quality(simulations: int) -> tuple[float, float]:
-        search = Search(iterations=5, expansions=2, simulations=simulations, max_depth=9)
+        search = Trees(iterations=5, expansions=2, simulations=simulations, max_depth=9)
         shares, best = [], []
         for seed in range(400):
             tree = grow(EvenPolicy(seed), search, SlowSessions(seed))

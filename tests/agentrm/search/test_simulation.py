@@ -8,7 +8,7 @@ from math import inf
 
 import pytest
 
-from agentrm.config.schema import Search
+from agentrm.config.schema import Trees
 from agentrm.core.errors import ContextOverflow, UserError
 from agentrm.core.state import Proposal, State
 from agentrm.core.tree import Tree
@@ -26,14 +26,14 @@ class Fixed:
         return [self.value] * len(states)
 
 
-def grow(policy, search: Search, reward_model) -> Tree:
+def grow(policy, search: Trees, reward_model) -> Tree:
     return asyncio.run(TreeSearch(policy, ToySessions(), ToyGrader(), search, BARE, reward_model).grow(TASK))
 
 
 def test_a_cut_rollout_by_hand():
     # One sampled step after each new child, then the best leaf below: left-left -> 1/7, right-left -> 5/7.
     policy = ScriptedPolicy({(): ["left", "right"], ("left",): ["left"], ("right",): ["left"]})
-    search = Search(iterations=1, expansions=2, rollout_steps=1, discount=0.5, max_depth=9)
+    search = Trees(iterations=1, expansions=2, rollout_steps=1, discount=0.5, max_depth=9)
     tree = grow(policy, search, TrueValue())
     nodes = {tree.state(i).actions: tree.nodes[i] for i in range(len(tree.nodes))}
     assert nodes["left", "left"].estimate == pytest.approx(1 / 7)
@@ -45,26 +45,26 @@ def test_a_cut_rollout_by_hand():
 
 def test_no_steps_value_the_new_children_themselves():
     policy = ScriptedPolicy({(): ["left", "right"]})
-    tree = grow(policy, Search(iterations=1, expansions=2, rollout_steps=0, max_depth=9), TrueValue())
+    tree = grow(policy, Trees(iterations=1, expansions=2, rollout_steps=0, max_depth=9), TrueValue())
     assert [node.estimate for node in tree.nodes] == [None, pytest.approx(3 / 7), pytest.approx(1)]
 
 
 def test_an_episode_that_ends_first_is_graded():
     policy = ScriptedPolicy({(): ["left"], ("left",): ["left"], ("left", "left"): ["right"]})
-    tree = grow(policy, Search(iterations=1, expansions=1, rollout_steps=2, max_depth=9), TrueValue())
+    tree = grow(policy, Trees(iterations=1, expansions=1, rollout_steps=2, max_depth=9), TrueValue())
     assert tree.nodes[3].outcome == pytest.approx(1 / 7) and tree.nodes[3].estimate is None
 
 
 @pytest.mark.parametrize(("score", "value"), [(1.5, 1.0), (-0.25, 0.0)])
 def test_values_stay_where_outcomes_are(score: float, value: float):
     policy = ScriptedPolicy({(): ["left"]})
-    tree = grow(policy, Search(iterations=1, expansions=1, rollout_steps=0, max_depth=9), Fixed(score))
+    tree = grow(policy, Trees(iterations=1, expansions=1, rollout_steps=0, max_depth=9), Fixed(score))
     assert tree.nodes[1].estimate == value
 
 
 def test_a_state_beyond_the_reward_models_context_is_rolled_out():
     policy = ScriptedPolicy({(): ["left"], ("left",): ["left"], ("left", "left"): ["left"]})
-    tree = grow(policy, Search(iterations=1, expansions=1, rollout_steps=0, max_depth=9), Fixed(-inf))
+    tree = grow(policy, Trees(iterations=1, expansions=1, rollout_steps=0, max_depth=9), Fixed(-inf))
     assert tree.nodes[3].outcome == 0
 
 
@@ -75,11 +75,11 @@ def test_a_state_beyond_the_policys_context_ends_its_episode_with_a_grade():
                 raise ContextOverflow("too long")
             return await super().propose(state, n, seed=seed, greedy=greedy)
 
-    tree = grow(Short(), Search(iterations=30, expansions=4, max_depth=9), None)
+    tree = grow(Short(), Trees(iterations=30, expansions=4, max_depth=9), None)
     ends = [node for node in tree.nodes if node.depth == 2]
     assert ends and all(node.outcome is not None and node.closed and not node.terminal for node in ends)
 
 
 def test_cut_rollouts_need_a_reward_model():
     with pytest.raises(UserError, match=r"trees\.bootstrap"):
-        grow(EvenPolicy(), Search(rollout_steps=1), None)
+        grow(EvenPolicy(), Trees(rollout_steps=1), None)

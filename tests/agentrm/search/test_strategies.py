@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from agentrm.config.schema import Evaluation, Method, Selection
+from agentrm.config.schema import Evaluate, Method, Selection
 from agentrm.core.protocols import Grader, Policy, RewardModel, Sessions
 from agentrm.core.state import Proposal, State
 from agentrm.models.baselines import RandomScores, ShortestFirst
@@ -37,11 +37,11 @@ from tests.agentrm.search.toy import (
     leaf_value,
 )
 
-SETTINGS = Evaluation(max_depth=9)
+SETTINGS = Evaluate(max_depth=9)
 LEFT, RIGHT = "left", "right"
 
 
-def run(made: Strategy, policy, reward_model=None, settings: Evaluation = SETTINGS, sessions=None) -> Result:
+def run(made: Strategy, policy, reward_model=None, settings: Evaluate = SETTINGS, sessions=None) -> Result:
     return asyncio.run(search(made, TASK, policy, sessions or ToySessions(), reward_model, settings, BARE))
 
 

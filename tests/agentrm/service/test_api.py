@@ -11,7 +11,8 @@ import pytest
 
 from agentrm.config.schema import Serve
 from agentrm.core.errors import ContextOverflow, ModelError
-from agentrm.models.scorers import Input, Per, Score, Text, Truncated
+from agentrm.models.engine import Reading
+from agentrm.models.scorers import Input, Per, Text, Truncated
 from agentrm.service.api import Busy, create_app
 
 BODY = {"conversations": [[{"role": "user", "content": "hi"}], [{"role": "user", "content": "ho"}]]}
@@ -27,13 +28,13 @@ class Backend:
         self.failure: Exception | None = None
         self.alive = True
 
-    async def score(self, inputs: list[Input], per: Per) -> list[Score]:
+    async def score(self, inputs: list[Input], per: Per) -> list[Reading]:
         self.asked.append((inputs, per))
         await self.answer.wait()
         if self.failure:
             raise self.failure
         values = 1 if per is Per.input else 2
-        return [Score([float(number)] * values, tokens=10, cached=4) for number in range(len(inputs))]
+        return [Reading([float(number)] * values, tokens=10, cached=4) for number in range(len(inputs))]
 
     async def healthy(self) -> bool:
         return self.alive
@@ -238,8 +239,8 @@ async def test_bad_forms_are_named(path: str, body: dict[str, Any], told: str) -
 
 
 async def test_a_score_that_is_no_number_is_an_error() -> None:
-    async def broken(inputs: list[Input], per: Per) -> list[Score]:
-        return [Score([float("nan")], 1, 0)]
+    async def broken(inputs: list[Input], per: Per) -> list[Reading]:
+        return [Reading([float("nan")], 1, 0)]
 
     app = create_app(broken, Backend().healthy, Serve(), "a-model", context=16)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as http:

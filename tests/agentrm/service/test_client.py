@@ -12,7 +12,8 @@ from fastapi import FastAPI
 
 from agentrm.config.schema import Serve
 from agentrm.core.errors import ModelError
-from agentrm.models.scorers import Input, Per, Score
+from agentrm.models.engine import Reading
+from agentrm.models.scorers import Input, Per
 from agentrm.service import client as client_module
 from agentrm.service.api import Busy, create_app
 from agentrm.service.client import (
@@ -38,13 +39,13 @@ class Backend:
         self.asked = 0
         self.delay = 0.0
 
-    async def score(self, inputs: list[Input], per: Per) -> list[Score]:
+    async def score(self, inputs: list[Input], per: Per) -> list[Reading]:
         self.asked += 1
         await asyncio.sleep(self.delay)
         if self.failures:
             raise self.failures.pop(0)
         lengths = [float(len(each) if isinstance(each[0], int) else len(each[0]["content"])) for each in inputs]
-        return [Score([value] * (1 if per is Per.input else 2), 1, 0) for value in lengths]
+        return [Reading([value] * (1 if per is Per.input else 2), 1, 0) for value in lengths]
 
     async def healthy(self) -> bool:
         return True

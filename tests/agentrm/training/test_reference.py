@@ -9,13 +9,13 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from agentrm.config.schema import RewardTraining
+from agentrm.config.schema import Train
 from agentrm.data.sequences import Sequences
 from agentrm.training.losses import LogRatioError
 from agentrm.training.reference import with_reference
 
 CPU = torch.device("cpu")
-TRAINING = RewardTraining(tokens_per_batch=16)
+TRAINING = Train(tokens_per_batch=16)
 pytestmark = pytest.mark.usefixtures("one_rank")
 
 CONFIG = LlamaConfig(
