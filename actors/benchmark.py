@@ -24,6 +24,7 @@ from agentrm.models.engine import ScoringEngine
 from agentrm.models.ensemble import described
 from agentrm.models.policy import Completion, GenerationEngine, Generator, LanguageModelPolicy
 from agentrm.rendering.renderer import Renderer
+from agentrm.search.episode import Opening
 
 # How many states transformers scores in one padded batch.
 PADDED_ROWS = 32
@@ -69,7 +70,8 @@ class MeasuredBuilder(TreeBuilder):
         )
         self._ledger = Ledger(self._generator, serial)
         model = LanguageModelPolicy(self._ledger, renderer, config.model.action_format, config.seed)
-        super().__init__(config, model, store, environments, None)
+        opening = Opening(config.model.instructions, config.model.action_format)
+        super().__init__(config.trees, opening, model, store, environments, None)
 
     async def warm(self) -> None:
         """Return when the engine has answered once, alone and in a batch."""

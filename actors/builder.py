@@ -15,7 +15,7 @@ from actors.fleet import Fleet, Size
 from actors.metrics import TreeMetrics
 from actors.policy import connect_policy
 from agentrm.cluster.roles import Role, actor_options
-from agentrm.config.schema import Config
+from agentrm.config.schema import Config, Model, Sampling, Trees
 from agentrm.core.errors import EnvironmentFailure, ModelError, ModelUnavailable, UserError
 from agentrm.core.protocols import Policy, RewardModel
 from agentrm.core.task import Task
@@ -34,17 +34,22 @@ class TreeBuilder:
     """Grows trees of one configuration and commits them; holds no more of them than run at a time."""
 
     def __init__(
-        self, config: Config, policy: Policy, store: str, environments: Fleet, reward_model: RewardModel | None
+        self,
+        settings: Trees,
+        opening: Opening,
+        policy: Policy,
+        store: str,
+        environments: Fleet,
+        reward_model: RewardModel | None,
     ) -> None:
         yield_to_engines()
         # What is imported by now lives as long as this process, so the collector need not walk it.
         gc.freeze()
         self._metrics = TreeMetrics()
         sessions, grader = RemoteSessions(environments), RemoteGrader(environments)
-        opening = Opening(config.model.instructions, config.model.action_format)
         self._learning, self._measuring = (
             TreeSearch(policy, sessions, grader, search, opening, reward_model)
-            for search in (config.trees, config.trees.measuring)
+            for search in (settings, settings.measuring)
         )
         self._store = TreeStore(store)
 
@@ -95,15 +100,19 @@ class Builder(TreeBuilder):
 
     def __init__(
         self,
-        config: Config,
+        settings: Trees,
+        model: Model,
+        sampling: Sampling,
+        seed: int,
         policy_directory: str,
         store: str,
         policy: Fleet,
         environments: Fleet,
         reward_model: RewardModel | None,
     ) -> None:
-        connected = connect_policy(config, policy_directory, policy)
-        super().__init__(config, connected, store, environments, reward_model)
+        opening = Opening(model.instructions, model.action_format)
+        connected = connect_policy(model, sampling, seed, policy_directory, policy)
+        super().__init__(settings, opening, connected, store, environments, reward_model)
         self._policy, self._environments = policy, environments
         self._load = 0
 
@@ -182,5 +191,6 @@ def start_builders(
 ) -> Fleet:
     """Start `trees.builders` builders over started replicas and hosts."""
     size = Size.of(config.trees.builders, config.trees.max_builders, config.trees.concurrency)
-    arguments = (config, policy_directory, store, policy, environments, model)
+    parts = config.trees, config.model, config.sampling, config.seed
+    arguments = (*parts, policy_directory, store, policy, environments, model)
     return Fleet.start(Builder, size, actor_options(config, Role.environments), *arguments)

@@ -15,7 +15,7 @@ from actors.exchange import Answer, BatchClient, BatchServer, Request
 from actors.fleet import Fleet, Size
 from agentrm import storage
 from agentrm.cluster.roles import Role, actor_options
-from agentrm.config.schema import Config, Engine, Sampling
+from agentrm.config.schema import Config, Engine, Model, Sampling
 from agentrm.core.protocols import Policy
 from agentrm.models import openai_policy
 from agentrm.models.judge import Completer, EndpointCompleter, PolicyCompleter
@@ -100,12 +100,12 @@ def start_policy(config: Config, directory: storage.Location) -> Fleet:
     return Fleet.start(PolicyReplica, size, actor_options(config, Role.rollouts, engine.gpus), *arguments)
 
 
-def connect_policy(config: Config, directory: storage.Location, replicas: Fleet) -> Policy:
+def connect_policy(model: Model, sampling: Sampling, seed: int, directory: storage.Location, replicas: Fleet) -> Policy:
     """The `Policy` over started replicas, or the remote one."""
     if not replicas.names:
-        return openai_policy.connect(storage.fetch(directory), config.sampling, config.model.action_format, config.seed)
-    renderer = Renderer.from_pretrained(storage.fetch(directory), config.model.context)
-    return LanguageModelPolicy(RemoteGenerator(replicas), renderer, config.model.action_format, config.seed)
+        return openai_policy.connect(storage.fetch(directory), sampling, model.action_format, seed)
+    renderer = Renderer.from_pretrained(storage.fetch(directory), model.context)
+    return LanguageModelPolicy(RemoteGenerator(replicas), renderer, model.action_format, seed)
 
 
 def connect_judge(config: Config, directory: storage.Location, replicas: Fleet) -> Completer:

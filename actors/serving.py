@@ -63,16 +63,16 @@ class ScoringReplica:
     each asks the one that routes all inputs which begin alike, for only that one knows who has read what of them.
     """
 
-    def __init__(self, directory: str, config: Config, release: str) -> None:
-        self._config = config
-        self._scorer = open_scorer(storage.fetch(directory), config.reward_engine, config.model.context)
+    def __init__(self, directory: str, engine: Engine, context: int, settings: Serve, model: str, release: str) -> None:
+        self._scorer = open_scorer(storage.fetch(directory), engine, context)
+        self._several = _several(engine)
+        self._api = settings, model, context
         self._release = release
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        config = self._config
-        self._scorers = _scorers(config, serve.get_replica_context().app_name)
-        score = self._scorers.relay if _several(config.reward_engine) else self._scorer.score
-        return create_app(score, self.alive, config.serve, model_name(config), config.model.context)
+        self._scorers = _scorers(serve.get_replica_context().app_name, self._several)
+        score = self._scorers.relay if self._several else self._scorer.score
+        return create_app(score, self.alive, *self._api)
 
     async def score(self, inputs: list[Input], per: Per) -> tuple[str, list[Reading]]:
         """See `agentrm.models.scorers.Scorer`."""
@@ -254,7 +254,7 @@ def deployed(config: Config, directory: storage.Location, http: bool) -> Iterato
         except (RuntimeError, TimeoutError) as error:
             raise ModelError(f"the reward model in {directory} could not be served: {reason(error)}") from error
         since = serve.status().applications[name].last_deployed_time_s
-        with closing(_scorers(config, name)) as scorers:
+        with closing(_scorers(name, _several(config.reward_engine))) as scorers:
             yield scorers
     finally:
         # A job may also be stopped before `since` is known: replicas answer before `serve.run` returns.
@@ -314,15 +314,15 @@ def bound(config: Config, directory: storage.Location) -> serve.Application:
         max_surge_percent=_SURGE_PERCENT,
         request_router_config=RequestRouterConfig(request_router_class=Addressed),
         **scaling,
-    ).bind(str(directory), config, uuid4().hex)
+    ).bind(str(directory), engine, config.model.context, config.serve, model_name(config), uuid4().hex)
 
 
 def _several(engine: Engine) -> bool:
     return max(engine.replicas, engine.max_replicas or 0) > 1
 
 
-def _scorers(config: Config, name: str) -> ScoringService:
-    return ScoringService(serve.get_deployment_handle(_DEPLOYMENT, app_name=name), _several(config.reward_engine))
+def _scorers(name: str, several: bool) -> ScoringService:
+    return ScoringService(serve.get_deployment_handle(_DEPLOYMENT, app_name=name), several)
 
 
 def model_name(config: Config) -> str:

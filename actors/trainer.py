@@ -19,7 +19,7 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from agentrm import storage
-from agentrm.config.schema import RewardKind, Training
+from agentrm.config.schema import Training
 from agentrm.core.errors import ModelError, reason
 from agentrm.training.recorder import read_progress
 
@@ -70,7 +70,6 @@ def fit(
     trainer = TorchTrainer(
         _worker,
         train_loop_config={
-            "objective": objective,
             "base": str(base),
             "sequences": ray.put((sequences, held_out)),
             "training": training,
@@ -143,11 +142,11 @@ def _worker(settings: dict[str, Any]) -> None:
     # DeepSpeed reads this when it is imported; on a machine with idle GPUs it would not choose the CPU by itself.
     os.environ["DS_ACCELERATOR"] = "cuda" if on_gpu else "cpu"
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoTokenizer
     from transformers.utils import logging
 
     from agentrm.training.loop import fit as run_loop
-    from agentrm.training.losses import LogRatioError, Objective, TokenCrossEntropy, ValueSquaredError
+    from agentrm.training.losses import LogRatioError, load_objective
     from agentrm.training.recorder import Recorder
     from agentrm.training.reference import with_reference
 
@@ -160,16 +159,7 @@ def _worker(settings: dict[str, Any]) -> None:
     resume = None if latest is None else _files(latest)
     if resume is not None and (resume / _MODEL).is_dir():
         return
-    if settings["objective"] == "policy":
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-        objective: Objective = TokenCrossEntropy(model)
-    elif training.kind is RewardKind.explicit:
-        model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32)
-        objective = ValueSquaredError(model)
-    else:
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-        cross_entropy = training.kind is RewardKind.implicit_cross_entropy
-        objective = LogRatioError(model, training.beta, cross_entropy)
+    objective = load_objective(base, training)
 
     def checkpoint(step: int, save: Callable[[Path], None]) -> None:
         with tempfile.TemporaryDirectory() as directory:
@@ -203,7 +193,7 @@ def _worker(settings: dict[str, Any]) -> None:
         return
     with tempfile.TemporaryDirectory() as directory:
         target = Path(directory)
-        model.save_pretrained(target / _MODEL, state_dict=fitted.weights)
+        objective.model.save_pretrained(target / _MODEL, state_dict=fitted.weights)
         AutoTokenizer.from_pretrained(base).save_pretrained(target / _MODEL)
         if fitted.values is not None:
             np.save(target / _VALUES, fitted.values)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from dataclasses import asdict, replace
-from statistics import fmean
 from typing import Any
 
 import pyarrow as pa
@@ -22,43 +20,19 @@ from actors.policy import connect_judge, connect_policy, start_policy
 from actors.scaling import scaled
 from actors.serving import connect_reward_model, deployed
 from agentrm import storage
-from agentrm.config.schema import Aggregate, Config, Evaluate, Method
+from agentrm.config.schema import Config
 from agentrm.config.tasks import tasks
 from agentrm.core.errors import EnvironmentFailure, ModelError, ModelUnavailable, reason
-from agentrm.core.protocols import Grader, Policy, RewardModel, Sessions
-from agentrm.core.state import State
 from agentrm.core.task import Task
-from agentrm.core.tree import Tree
+from agentrm.evaluation.evaluator import Evaluator, Row, Rows, methods
 from agentrm.evaluation.metrics import (
-    BASELINE,
-    CEILING,
     COSTS,
-    LIKELIEST,
-    LOG_PROBABILITY,
-    RANDOM,
-    SHORTEST,
-    VERDICTS,
 )
 from agentrm.failures import Failures
-from agentrm.models.baselines import PolicyLikelihood, RandomScores, ShortestFirst
-from agentrm.models.judge import Completer, Judge
 from agentrm.reports.report import write_report
 from agentrm.run import RunDirectory
-from agentrm.search.best_of_n import BestOfN, JudgedBestOfN
-from agentrm.search.episode import Opening
-from agentrm.search.exploration import Exploration
-from agentrm.search.greedy import Greedy
-from agentrm.search.methods import conditions, strategy, unlimited
-from agentrm.search.result import Cost
-from agentrm.search.sampling import sample
-from agentrm.search.shared import SharedPolicy
-from agentrm.search.strategy import Strategy, search
 from jobs.runtime import cluster, main, progress
 from jobs.terminal.tables import print_results
-
-Row = dict[str, Any]
-Rows = dict[str, Row]
-"""By method, for one task."""
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -97,7 +71,7 @@ def _run(config: Config, directory: RunDirectory) -> None:
             start_environments(config) as hosts,
             deployed(config, reward_model, http=False) as scorers,
         ):
-            generator = connect_policy(config, policy, replicas)
+            generator = connect_policy(config.model, config.sampling, config.seed, policy, replicas)
             scorer = connect_reward_model(config, scorers)
             judge = connect_judge(config, policy, replicas)
             evaluator = Evaluator(config, generator, RemoteSessions(hosts), RemoteGrader(hosts), scorer, judge)
@@ -113,147 +87,6 @@ def _run(config: Config, directory: RunDirectory) -> None:
     with directory.writing("evaluation") as output:
         metrics = write_report(pa.Table.from_pylist(rows), output, config, directory)
         directory.write_metrics("evaluate", metrics)
-
-
-def methods(settings: Evaluate) -> list[str]:
-    """The rows of the table: the searches that were asked for, and the baselines that are always there."""
-    found = {label: made for label, (made, _) in _asked_for(settings).items()}
-    greedy = [label for label, made in found.items() if isinstance(made, Greedy)]
-    whole = [label for label, made in found.items() if not made.guided and label not in greedy]
-    guided = [label for label, made in found.items() if made.guided]
-    steered = []
-    for label in guided:
-        steered += [label, label + RANDOM, label + LOG_PROBABILITY]
-        steered += [_equal(label)] if settings.equal_tokens else []
-    return [*greedy, BASELINE, *whole, _shortest(settings), _likeliest(settings), _ceiling(settings), *steered]
-
-
-def _asked_for(settings: Evaluate) -> dict[str, tuple[Strategy, Evaluate]]:
-    """The searches by label, without one sample, which is a baseline; a greedy episode and a judge know no budget."""
-    found = [strategy(method, settings) for method in settings.methods if method is not Method.sample]
-    plain, free = _plain(settings), (Greedy, JudgedBestOfN)
-    return {
-        **{made.label: (made, plain) for made in found if isinstance(made, free)},
-        **{made.label + conditions(settings): (made, settings) for made in found if not isinstance(made, free)},
-    }
-
-
-def _plain(settings: Evaluate) -> Evaluate:
-    return replace(unlimited(settings), aggregate=Aggregate.last)
-
-
-def _equal(label: str) -> str:
-    return f"best of N, tokens of {label}"
-
-
-def _shortest(settings: Evaluate) -> str:
-    return f"{SHORTEST} {settings.n}"
-
-
-def _likeliest(settings: Evaluate) -> str:
-    return f"{LIKELIEST} {settings.n}"
-
-
-def _ceiling(settings: Evaluate) -> str:
-    return f"{CEILING} {settings.n}"
-
-
-class Evaluator:
-    """All methods on one task. The searches get the policy, the sessions and a scorer; the grader stays here."""
-
-    def __init__(
-        self,
-        config: Config,
-        policy: Policy,
-        sessions: Sessions,
-        grader: Grader,
-        reward_model: RewardModel,
-        judge: Completer,
-    ) -> None:
-        self._settings = config.evaluate
-        self._plain = _plain(config.evaluate)
-        self._opening = Opening(config.model.instructions, config.model.action_format)
-        self._policy = policy
-        self._sessions = sessions
-        self._grader = grader
-        self._reward_model = reward_model
-        self._judge = judge
-        whole, likelihood = BestOfN(config.evaluate.n), PolicyLikelihood()
-        self._searches: dict[str, tuple[Strategy, RewardModel, Evaluate]] = {
-            _shortest(config.evaluate): (whole, ShortestFirst(), self._plain),
-            _likeliest(config.evaluate): (whole, likelihood, self._plain),
-        }
-        for label, (made, settings) in _asked_for(config.evaluate).items():
-            self._searches[label] = made, reward_model, settings
-            if made.guided:
-                self._searches[label + RANDOM] = made, RandomScores(config.seed), settings
-                self._searches[label + LOG_PROBABILITY] = made, likelihood, settings
-
-    async def rows(self, group: str, task: Task, stored: Rows) -> Rows:
-        """Those that are stored, and the missing ones. Raises EnvironmentFailure."""
-        policy = SharedPolicy(self._policy)
-        missing = [label for label in methods(self._settings) if label not in stored]
-        work = [self._searched(label, task, policy) for label in missing if label in self._searches]
-        if {BASELINE, _ceiling(self._settings)} & set(missing):
-            work.append(self._sampled(task, policy))
-        shared = {
-            "group": group,
-            "environment": task.environment,
-            "kind": task.kind,
-            "task": task.id,
-            "error": "",
-            **dict.fromkeys(VERDICTS),
-        }
-        found = stored | {row["method"]: shared | row for rows in await asyncio.gather(*work) for row in rows}
-        equal = {_equal(label): row for label, row in found.items() if _equal(label) in missing}
-        for label, row in equal.items():
-            found[label] = shared | await self._best_of_tokens(label, task, policy, int(row["policy_tokens"]))
-        return found
-
-    async def _searched(self, label: str, task: Task, policy: Policy) -> list[Row]:
-        made, reward_model, settings = self._searches[label]
-        # One for each task, as it counts what it was asked.
-        judge = Judge(self._judge, "listwise") if isinstance(made, JudgedBestOfN) else None
-        result = await search(made, task, policy, self._sessions, judge or reward_model, settings, self._opening)
-        row = await self._row(label, result.state, result.cost, result.cut, result.tree)
-        return [row | (asdict(judge.verdicts) if judge else {})]
-
-    async def _best_of_tokens(self, label: str, task: Task, policy: Policy, tokens: int) -> Row:
-        """Best-of-N with as many episodes as the tokens pay for."""
-        made, settings = BestOfN(max(tokens, 1)), replace(self._plain, max_tokens=max(tokens, 1))
-        result = await search(made, task, policy, self._sessions, self._reward_model, settings, self._opening)
-        return await self._row(label, result.state, result.cost, cut=False, tree=result.tree)
-
-    async def _sampled(self, task: Task, policy: Policy) -> list[Row]:
-        """N whole episodes: what one of them is worth, and the best by the true reward."""
-        n = self._settings.n
-        explored = await Exploration.begin(task, policy, self._sessions, None, self._plain, self._opening)
-        ends = await sample(explored, n)
-        whole = explored.result(ends[0]).cost
-        rows = []
-        for state in map(explored.tree.state, ends):
-            tokens = sum(step.proposal.tokens for step in state.steps)
-            cost = Cost(tokens, environment_steps=len(state.steps), seconds=whole.seconds)
-            rows.append(await self._row(BASELINE, state, cost, cut=False, tree=explored.tree))
-        mean = {key: fmean(row[key] for row in rows) for key in rows[0] if key != "method"}
-        best = max(range(n), key=lambda number: rows[number]["outcome"])
-        chosen = explored.tree.state(ends[best])
-        ceiling = await self._row(_ceiling(self._settings), chosen, whole, cut=False, tree=explored.tree)
-        return [mean | {"method": BASELINE}, ceiling]
-
-    async def _row(self, method: str, state: State, cost: Cost, cut: bool, tree: Tree) -> Row:
-        grade = await self._grader.grade(state.task, state.actions)
-        return {
-            "method": method,
-            "outcome": grade.outcome,
-            "progress": grade.progress,
-            "success": float(grade.success),
-            "finished": float(state.done),
-            "cut": float(cut),
-            "steps": float(len(state.steps)),
-            "refusals": float(tree.engine_errors),
-            **{name: float(value) for name, value in asdict(cost).items()},
-        }
 
 
 async def evaluate(

@@ -48,7 +48,10 @@ def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
         deployed(config, reward_model, http=False) as handle,
     ):
         opening = Opening(config.model.instructions, config.model.action_format)
-        generator, sessions = connect_policy(config, policy, replicas), RemoteSessions(hosts)
+        generator, sessions = (
+            connect_policy(config.model, config.sampling, config.seed, policy, replicas),
+            RemoteSessions(hosts),
+        )
         judged, likelihood = method is Method.judge, config.evaluate.likelihood
         scorer: RewardModel = (
             Judge(connect_judge(config, policy, replicas), "listwise")

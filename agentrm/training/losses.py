@@ -7,11 +7,14 @@ the gradient is the mean over labels whatever the split into micro-batches and w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+
+from agentrm.config.schema import RewardKind, Train, Training
 
 
 class Objective(nn.Module, ABC):
@@ -105,3 +108,13 @@ class LogRatioError(ValueSquaredError):
         if not self.cross_entropy:
             return super().summed(outputs, labels, weights)
         return functional.binary_cross_entropy_with_logits(outputs, labels, weights, reduction="sum")
+
+
+def load_objective(base: Path, training: Training) -> Objective:
+    """The model in a directory, in float32, with the loss of its fit: by a reward model's kind, else the policy's."""
+    if isinstance(training, Train) and training.kind is RewardKind.explicit:
+        return ValueSquaredError(AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32))
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if isinstance(training, Train):
+        return LogRatioError(model, training.beta, training.kind is RewardKind.implicit_cross_entropy)
+    return TokenCrossEntropy(model)

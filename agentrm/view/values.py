@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import cached_property
-from math import inf, isfinite
-from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -65,56 +62,7 @@ class Valuer:
 
     @cached_property
     def _value(self) -> Callable[[State], float | None]:
+        # Most looks at a run need no model, and torch takes seconds to import.
+        from agentrm.models.plain import load
+
         return load(storage.fetch(self._directory), self._context)
-
-
-def load(directory: Path, context: int) -> Callable[[State], float | None]:
-    """The value of one state, of an ensemble together. Raises ModelError when the directory holds no whole reward
-    model.
-    """
-    from agentrm.models.ensemble import described, lower_confidence
-
-    members, penalty = described(directory)
-    valued = [_load(each, context) for each in members]
-
-    def together(state: State) -> float | None:
-        values = [value(state) for value in valued]
-        (found,) = lower_confidence([[-inf if each is None else each] for each in values], penalty)
-        return found if isfinite(found) else None
-
-    return together
-
-
-def _load(directory: Path, context: int) -> Callable[[State], float | None]:
-    # Most looks at a run need no model, and torch takes seconds to import.
-    import asyncio
-
-    from transformers import AutoModelForSequenceClassification
-    from transformers.utils import logging
-
-    from agentrm.core.errors import ContextOverflow
-    from agentrm.model_directory import IMPLICIT, settings
-    from agentrm.models import explicit, implicit
-    from agentrm.rendering.renderer import Renderer
-
-    logging.disable_progress_bar()
-    if IMPLICIT in settings(directory):
-        ratio = implicit.load(directory, context)
-
-        def trajectory(state: State) -> float | None:
-            (value,) = asyncio.run(ratio.score([state]))
-            return value if isfinite(value) else None
-
-        return trajectory
-
-    explicit.check(directory)
-    model = AutoModelForSequenceClassification.from_pretrained(directory, dtype="auto").eval()
-    renderer = Renderer.from_pretrained(directory, context)
-
-    def head(state: State) -> float | None:
-        with suppress(ContextOverflow):
-            (value,) = explicit.score(model, [renderer.ids(state.messages())])
-            return value
-        return None
-
-    return head

@@ -20,9 +20,9 @@ from agentrm.data.states import held_out
 from agentrm.data.trees import TreeStore
 from agentrm.models import ensemble, explicit, implicit
 from agentrm.models.initial import prepare
+from agentrm.models.plain import load
 from agentrm.rendering.renderer import Renderer
 from agentrm.run import RunDirectory
-from agentrm.view.values import load
 from jobs import quality, train
 from tests.reward_models import write_reward_model
 

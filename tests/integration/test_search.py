@@ -16,6 +16,7 @@ from transformers import AutoModelForSequenceClassification
 from agentrm.config.loading import changed, load
 from agentrm.config.schema import Config, Method
 from agentrm.data.trees import TreeStore
+from agentrm.evaluation.evaluator import methods
 from agentrm.models import explicit
 from agentrm.models.initial import prepare
 from agentrm.rendering.renderer import Renderer
@@ -73,7 +74,7 @@ def test_a_search_is_shown_and_its_tree_is_stored(config: Config, capsys: pytest
 def test_an_evaluation_runs_what_is_missing(config: Config):
     settings = replace(config.evaluate, methods=[Method.best_of_n, Method.dvts])
     first = evaluate.run(replace(config, evaluate=settings))["held-in"]
-    assert list(first) == evaluate.methods(settings) and "dvts 2x2, random scores" in first
+    assert list(first) == methods(settings) and "dvts 2x2, random scores" in first
     done = Path(config.run) / "work" / "evaluation" / f"{TASK}.json"
     before = json.loads(done.read_text())
     (Path(config.run) / "evaluation").rename(Path(config.run) / "before")
@@ -81,7 +82,7 @@ def test_an_evaluation_runs_what_is_missing(config: Config):
         settings, methods=[*settings.methods, Method.mcts_puct, Method.lookahead, Method.judge], iterations=4
     )
     second = evaluate.run(replace(config, evaluate=settings))["held-in"]
-    assert list(second) == evaluate.methods(settings) and {*first} < {*second}
+    assert list(second) == methods(settings) and {*first} < {*second}
     after = json.loads(done.read_text())
     assert after[: len(before)] == before and len(after) == len(before) + 7
     # An untrained policy names no attempt.

@@ -16,9 +16,10 @@ from agentrm.config.schema import Aggregate, Config, Evaluate, Method
 from agentrm.core.errors import AgentRMError, EnvironmentFailure, InputRefused, ModelError, ModelUnavailable
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
+from agentrm.evaluation.evaluator import Evaluator, methods
 from agentrm.evaluation.metrics import BASELINE, summarise
 from agentrm.failures import Failures
-from jobs.evaluate import Evaluator, evaluate, methods, table_rows
+from jobs.evaluate import evaluate, table_rows
 from tests.agentrm.search.toy import TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
 
 SETTINGS = Evaluate(n=4, width=2, branches=2, max_depth=9)

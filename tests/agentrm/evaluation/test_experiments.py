@@ -9,9 +9,9 @@ import pytest
 from agentrm.config.loading import changed, load
 from agentrm.config.schema import Config
 from agentrm.core.errors import UserError
+from agentrm.evaluation.evaluator import methods
 from agentrm.evaluation.experiments import EXPERIMENTS, variants
 from agentrm.run import alike
-from jobs.evaluate import methods
 
 MODELS = ["demonstrations", "policy", "trees", "reward_model"]
 SHARED = {

@@ -146,7 +146,9 @@ def test_a_directory_that_names_an_endpoint_is_a_policy(server: Server, tmp_path
 
     async def run() -> list[Proposal]:
         with start_policy(config, tmp_path / "policy") as replicas:
-            return await connect_policy(config, tmp_path / "policy", replicas).propose(STATE, 2)
+            return await connect_policy(
+                config.model, config.sampling, config.seed, tmp_path / "policy", replicas
+            ).propose(STATE, 2)
 
     assert len(asyncio.run(run())) == 2
     with pytest.raises(ModelError, match=r"endpoint\.json"):

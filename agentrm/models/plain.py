@@ -1,0 +1,58 @@
+"""Reward models of any kind by plain transformers, one state after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf, isfinite
+from pathlib import Path
+
+from transformers import AutoModelForSequenceClassification
+from transformers.utils import logging
+
+from agentrm.core.errors import ContextOverflow
+from agentrm.core.state import State
+from agentrm.model_directory import ModelKind, kind
+from agentrm.models import explicit, implicit
+from agentrm.models.ensemble import described, lower_confidence
+from agentrm.rendering.renderer import Renderer
+
+
+def load(directory: Path, context: int) -> Callable[[State], float | None]:
+    """The value of one state, of an ensemble together. Raises ModelError when the directory holds no whole reward
+    model.
+    """
+    members, penalty = described(directory)
+    valued = [_load(each, context) for each in members]
+
+    def together(state: State) -> float | None:
+        values = [value(state) for value in valued]
+        (found,) = lower_confidence([[-inf if each is None else each] for each in values], penalty)
+        return found if isfinite(found) else None
+
+    return together
+
+
+def _load(directory: Path, context: int) -> Callable[[State], float | None]:
+    logging.disable_progress_bar()
+    if kind(directory) is ModelKind.implicit:
+        ratio = implicit.load(directory, context)
+
+        def trajectory(state: State) -> float | None:
+            (value,) = asyncio.run(ratio.score([state]))
+            return value if isfinite(value) else None
+
+        return trajectory
+
+    explicit.check(directory)
+    model = AutoModelForSequenceClassification.from_pretrained(directory, dtype="auto").eval()
+    renderer = Renderer.from_pretrained(directory, context)
+
+    def head(state: State) -> float | None:
+        with suppress(ContextOverflow):
+            (value,) = explicit.score(model, [renderer.ids(state.messages())])
+            return value
+        return None
+
+    return head
