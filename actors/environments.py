@@ -48,7 +48,7 @@ class EnvironmentActor:
 
     def _live(self) -> EnvironmentHost:
         if self._host is None:  # made inside the actor's event loop, which does not run in __init__
-            self._host = EnvironmentHost(1, self._hosts.deadline_s, self._hosts.sessions)
+            self._host = EnvironmentHost(self._hosts.deadline_s, self._hosts.sessions)
         return self._host
 
     async def answer(self, calls: list[Call]) -> list[Answer]:

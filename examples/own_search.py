@@ -67,7 +67,7 @@ async def compare(run: str, url: str) -> None:
     policy = LanguageModelPolicy(generator, renderer, config.model.action_format)
     opening = Opening(config.model.instructions, config.model.action_format)
     task = tasks(config.tasks.held_in, config.tasks.seed)[0]
-    host = EnvironmentHost(workers=1, deadline_s=config.hosts.deadline_s, max_sessions=16)
+    host = EnvironmentHost(deadline_s=config.hosts.deadline_s, max_sessions=16)
     print(task.id)
     try:
         async with AsyncScoringClient(url) as client:

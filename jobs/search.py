@@ -54,9 +54,7 @@ def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
         )
         judged, likelihood = method is Method.judge, config.evaluate.likelihood
         scorer: RewardModel = (
-            Judge(connect_judge(config, policy, replicas), "listwise")
-            if judged
-            else connect_reward_model(config, handle)
+            Judge(connect_judge(config, policy, replicas)) if judged else connect_reward_model(config, handle)
         )
 
         async def play() -> Result:

@@ -41,9 +41,12 @@ def stored(text: str, name: str) -> Config:
     """The configuration that `resolved` gave; what `load` checks against this machine's environments is taken as it is,
     and so is every text.
 
-    Raises UserError that begins with `name`, the text's file.
+    Raises UserError that begins with `name`, the text's file, for what another version of AgentRM wrote.
     """
-    return _merge(_given(text, name, verbatim), name, ())
+    try:
+        return _merge(_given(text, name, verbatim), name, ())
+    except UserError as error:
+        raise UserError(f"{name} is of another version of AgentRM, so choose another run=...: {error}") from error
 
 
 def resolved(config: Config) -> str:

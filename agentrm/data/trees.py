@@ -64,10 +64,6 @@ SCHEMA = pa.schema(
 )
 
 
-# What older trees would have held in the columns that came later.
-_DEFAULTS = {"number": 0, "estimate": None, "environment_steps": 0, "engine_errors": 0, "removed": "", "data": ""}
-
-
 def to_table(tree: Tree) -> pa.Table:
     """The rows of one tree: the root, and the nodes that a return was backed up through."""
     kept = [index for index, node in enumerate(tree.nodes) if node.visits or not index]
@@ -91,15 +87,6 @@ def from_table(table: pa.Table) -> Tree:
     first = rows[0]
     task = Task(**{name: first[name] for name, _ in _TASK})
     return Tree(task, nodes, **{name: first[name] for name, _ in _TREE})
-
-
-def _complete(table: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """The table with the columns that it was written without."""
-    for name in columns:
-        if name not in table.column_names and name in _DEFAULTS:
-            missing = pa.array([_DEFAULTS[name]] * len(table), SCHEMA.field(name).type)
-            table = table.append_column(SCHEMA.field(name), missing)
-    return table.select(columns)
 
 
 def _id(path: str) -> str:
@@ -140,7 +127,7 @@ class TreeStore:
                 yield tree
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The rows of each tree, of some `columns` or of all, also of earlier versions; raises as `trees` does."""
+        """The rows of each tree, of some `columns` or of all; raises as `trees` does."""
         for path in self._paths():
             yield self._read(path, columns)
 
@@ -155,8 +142,8 @@ class TreeStore:
         try:
             with pq.ParquetFile(path, filesystem=self._files) as file:
                 version = (file.schema_arrow.metadata or {}).get(b"agentrm.trees", b"none").decode()
-                if version in ("1", "2", VERSION):
-                    return _complete(file.read(columns=columns), columns or SCHEMA.names)
+                if version == VERSION:
+                    return file.read(columns=columns)
         except (pa.ArrowException, OSError, KeyError) as error:
             raise UserError(f"{path} is not readable as a tree: delete it and run `agentrm trees` again") from error
         raise UserError(f"{path} has schema version {version}, not {VERSION}: delete it and run `agentrm trees` again")

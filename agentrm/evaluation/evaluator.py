@@ -136,7 +136,7 @@ class Evaluator:
     async def _searched(self, label: str, task: Task, policy: Policy) -> list[Row]:
         made, reward_model, settings = self._searches[label]
         # One for each task, as it counts what it was asked.
-        judge = Judge(self._judge, "listwise") if isinstance(made, JudgedBestOfN) else None
+        judge = Judge(self._judge) if isinstance(made, JudgedBestOfN) else None
         result = await search(made, task, policy, self._sessions, judge or reward_model, settings, self._opening)
         row = await self._row(label, result.state, result.cost, result.cut, result.tree)
         return [row | (asdict(judge.verdicts) if judge else {})]

@@ -10,10 +10,9 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Literal, Protocol
+from typing import Protocol
 
-from agentrm.core.errors import ContextOverflow, InputRefused, UserError
+from agentrm.core.errors import ContextOverflow, InputRefused
 from agentrm.core.state import State
 from agentrm.models.endpoint import ChatEndpoint
 from agentrm.models.policy import Generator
@@ -91,17 +90,12 @@ class Verdicts:
 class Judge:
     """A `RewardModel` whose scores compare the states of one call, task by task: they mean nothing across calls.
 
-    `pairwise` compares every two states: a score is the share of comparisons won, in [0, 1]. `listwise` shows all
-    states at once: 1 for the one named in both orders, 0.5 each for two that were named once. A comparison whose answer
-    is malformed in either order counts for nobody; a state without any has 0.5 (`pairwise`) or 0 (`listwise`).
-    `verdicts` counts.
+    It shows all states of a task at once, in both orders: 1 for the one named in both, 0.5 each for two that were named
+    once. Where an answer is malformed in either order, none of them scores. `verdicts` counts.
     """
 
-    def __init__(self, completer: Completer, mode: Literal["pairwise", "listwise"]) -> None:
-        if mode not in ("pairwise", "listwise"):
-            raise UserError(f"a judge cannot compare {mode}: choose pairwise or listwise")
+    def __init__(self, completer: Completer) -> None:
         self._completer = completer
-        self._compare = self._pairwise if mode == "pairwise" else self._listwise
         self.verdicts = Verdicts()
 
     async def score(self, states: Sequence[State]) -> list[float]:
@@ -116,17 +110,7 @@ class Judge:
                 scores[index] = value
         return scores
 
-    async def _pairwise(self, states: Sequence[State]) -> list[float]:
-        pairs = list(combinations(range(len(states)), 2))
-        decided = await asyncio.gather(*(self._both_orders([states[i], states[j]]) for i, j in pairs))
-        won: dict[int, list[float]] = defaultdict(list)
-        for pair, named in zip(pairs, decided, strict=True):
-            if named is not None:
-                for place, index in enumerate(pair):
-                    won[index].append(named.count(place) / 2)
-        return [sum(won[i]) / len(won[i]) if won[i] else 0.5 for i in range(len(states))]
-
-    async def _listwise(self, states: Sequence[State]) -> list[float]:
+    async def _compare(self, states: Sequence[State]) -> list[float]:
         named = await self._both_orders(states) if len(states) > 1 else None
         return [0.0 if named is None else named.count(i) / 2 for i in range(len(states))]
 

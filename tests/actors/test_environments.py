@@ -34,7 +34,7 @@ class Line:
 
 def over_a_line(use) -> Line:
     async def run() -> Line:
-        host = EnvironmentHost(1, 30.0, 64)
+        host = EnvironmentHost(30.0, 64)
         line = Line(host)
         try:
             await use(_Batches(line))

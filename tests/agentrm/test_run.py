@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agentrm.config.loading import changed, flatten, load
+from agentrm.config.loading import changed, flatten, load, resolved
 from agentrm.core.errors import UserError
 from agentrm.provenance import describe_data
 from agentrm.run import _FREE, STAGES, RunDirectory, alike
@@ -121,3 +121,13 @@ def test_a_run_keeps_the_data_that_it_was_made_with(tmp_path: Path, monkeypatch:
             RunDirectory.open(config).record_data()
     lent = changed(config, [f"run={tmp_path / 'lent'}", f"reuse={tmp_path / 'run'}"])
     assert not RunDirectory.open(lent).finished("demonstrations")
+
+
+def test_a_run_of_another_version_is_refused_and_never_misread(tmp_path: Path) -> None:
+    text = resolved(load("quickstart", [f"run={tmp_path / 'run'}"]))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(text.replace("train:\n", "train:\n  likelihood: 0.04\n"))
+    with pytest.raises(
+        UserError, match=r"config\.yaml is of another version of AgentRM, so choose .*train\.likelihood"
+    ):
+        RunDirectory.existing(tmp_path / "run")

@@ -6,7 +6,6 @@ Every call is a pure function of a task and its actions, so a replaced process l
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import takewhile
@@ -19,15 +18,15 @@ from agentrm.environments.hosting.sessions import describe_request
 
 
 class EnvironmentHost:
-    """Runs environments in `workers` child processes for asyncio callers; nothing here blocks the event loop.
+    """Runs environments in a child process for asyncio callers; nothing here blocks the event loop.
 
-    A task always goes to the same worker, which serves one call at a time. A call that takes more than `deadline_s`
-    (waiting for other calls and the start of an engine do not count) or whose process dies raises EnvironmentFailure;
-    a new process serves the other calls. UserErrors of a child are raised here. Close with `aclose`.
+    It serves one call at a time. A call that takes more than `deadline_s` (waiting for other calls and the start of an
+    engine do not count) or whose process dies raises EnvironmentFailure; a new process serves the other calls.
+    UserErrors of a child are raised here. Close with `aclose`.
     """
 
-    def __init__(self, workers: int, deadline_s: float, max_sessions: int) -> None:
-        self._workers = [_Worker(deadline_s, max_sessions) for _ in range(workers)]
+    def __init__(self, deadline_s: float, max_sessions: int) -> None:
+        self._worker = _Worker(deadline_s, max_sessions)
 
     async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
         """The observation after `actions`; () is the first one."""
@@ -50,25 +49,15 @@ class EnvironmentHost:
 
         They are served in order; the answers come together.
         """
-        owners = [zlib.crc32(task.id.encode()) % len(self._workers) for _, task, *_ in calls]
-        answers: dict[int, Answer] = {}
-
-        async def ask(owner: int) -> None:
-            mine = [index for index, other in enumerate(owners) if other == owner]
-            worker = self._workers[owner]
-            answers.update(zip(mine, await worker.submit(worker.answer, [calls[i] for i in mine]), strict=True))
-
-        await asyncio.gather(*(ask(owner) for owner in sorted(set(owners))))
-        return [answers[index] for index in range(len(calls))]
+        return await self._worker.submit(self._worker.answer, calls)
 
     async def counters(self) -> dict[str, int]:
-        """Sums over the live processes of SessionPool's counters, and `kills`: processes that had to be replaced."""
-        counts = await asyncio.gather(*(worker.submit(worker.counters) for worker in self._workers))
-        return {key: sum(count.get(key, 0) for count in counts) for key in sorted(set().union(*counts))}
+        """The live process's counters (see `SessionPool`), and `kills`: processes that had to be replaced."""
+        return await self._worker.submit(self._worker.counters)
 
     async def aclose(self) -> None:
-        """End all processes and threads; calls in flight are finished first."""
-        await asyncio.gather(*(worker.aclose() for worker in self._workers))
+        """End the process and its thread; calls in flight are finished first."""
+        await self._worker.aclose()
 
     async def _call(self, *call: Any) -> Any:
         (answer,) = await self.answer([call])

@@ -14,7 +14,6 @@ import pytest
 from agentrm.config.schema import Trees
 from agentrm.core.errors import UserError
 from agentrm.core.tree import Node, Tree
-from agentrm.data.statistics import statistics
 from agentrm.data.trees import VERSION, TreeStore, to_table
 from agentrm.search.mcts import TreeSearch
 from tests.agentrm.search.toy import BARE, TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
@@ -125,22 +124,6 @@ def test_another_schema_version_is_named(tmp_path: Path, tree: Tree):
     pq.write_table(to_table(tree).replace_schema_metadata(None), path)
     with pytest.raises(UserError, match="schema version none"):
         list(store.trees())
-
-
-@pytest.mark.parametrize(
-    ("version", "lacking"),
-    [("1", ["number", "estimate", "environment_steps", "engine_errors", "removed"]), ("2", ["removed"])],
-)
-def test_trees_of_earlier_versions_are_read(tmp_path: Path, tree: Tree, version: str, lacking: list[str]):
-    store = TreeStore(tmp_path)
-    store.write(tree)
-    (path,) = tmp_path.rglob("*.parquet")
-    old = to_table(tree).drop_columns(lacking)
-    pq.write_table(old.replace_schema_metadata({"agentrm.trees": version}), path)
-    (again,) = store.trees()
-    tree.environment_steps = again.environment_steps
-    assert to_table(again) == to_table(tree)
-    assert statistics(store)["babyai"].policy_tokens == tree.policy_tokens
 
 
 def test_any_filesystem_of_pyarrow(tmp_path: Path, tree: Tree):

@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from agentrm.core.errors import ModelError, UserError
+from agentrm.core.errors import ModelError
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
 from agentrm.models.judge import EndpointCompleter, Judge, Verdicts, question
@@ -68,9 +68,9 @@ def endpoint(server: Endpoint) -> Endpoint:
     return server
 
 
-def judged(endpoint: Endpoint, mode: Any, qualities: list[int], **options: Any) -> tuple[list[float], Verdicts]:
+def judged(endpoint: Endpoint, qualities: list[int], **options: Any) -> tuple[list[float], Verdicts]:
     async def run() -> tuple[list[float], Verdicts]:
-        judge = Judge(EndpointCompleter(endpoint.url, "toy-judge", "key", **options), mode)
+        judge = Judge(EndpointCompleter(endpoint.url, "toy-judge", "key", **options))
         return await judge.score([state(each) for each in qualities]), judge.verdicts
 
     return asyncio.run(run())
@@ -80,64 +80,52 @@ def names_the_best(shown: list[int]) -> str:
     return f"They differ.\nBest: {shown.index(max(shown)) + 1}"
 
 
-def test_pairs_are_asked_in_both_orders_and_a_score_is_the_share_won(endpoint: Endpoint) -> None:
+def test_all_are_shown_at_once_in_both_orders(endpoint: Endpoint) -> None:
     endpoint.answer = names_the_best
-    scores, verdicts = judged(endpoint, "pairwise", [2, 9, 5])
-    assert scores == [0.0, 1.0, 0.5]
-    assert verdicts == Verdicts(asked=6)
+    assert judged(endpoint, [2, 9, 5]) == ([0.0, 1.0, 0.0], Verdicts(asked=2))
     shown = sorted(re.findall(r"work (\d)", body["messages"][0]["content"]) for body in endpoint.requests)
-    assert shown == [["2", "5"], ["2", "9"], ["5", "2"], ["5", "9"], ["9", "2"], ["9", "5"]]
+    assert shown == [["2", "9", "5"], ["5", "9", "2"]]
     assert all(body["temperature"] == 0 and body["model"] == "toy-judge" for body in endpoint.requests)
 
 
-def test_a_judge_that_always_takes_the_first_decides_nothing(endpoint: Endpoint) -> None:
+def test_a_judge_that_always_takes_the_first_is_swayed(endpoint: Endpoint) -> None:
     endpoint.answer = lambda shown: "Best: 1"
-    assert judged(endpoint, "pairwise", [2, 9, 5]) == ([0.5, 0.5, 0.5], Verdicts(asked=6, swayed=3))
-    assert judged(endpoint, "listwise", [2, 9, 5]) == ([0.5, 0.0, 0.5], Verdicts(asked=2, swayed=1))
-
-
-def test_listwise_shows_all_at_once_in_both_orders(endpoint: Endpoint) -> None:
-    endpoint.answer = names_the_best
-    assert judged(endpoint, "listwise", [2, 9, 5]) == ([0.0, 1.0, 0.0], Verdicts(asked=2))
-    assert len(endpoint.requests) == 2
+    assert judged(endpoint, [2, 9, 5]) == ([0.5, 0.0, 0.5], Verdicts(asked=2, swayed=1))
 
 
 @pytest.mark.parametrize("answer", ["", "I like the second.", "Best: 3", "Best: 0", "Best: 1\nBest: 2", "Best: 1 or 2"])
 def test_malformed_verdicts_are_counted_and_never_guessed(endpoint: Endpoint, answer: str) -> None:
     endpoint.answer = lambda shown: answer
-    assert judged(endpoint, "pairwise", [2, 9]) == ([0.5, 0.5], Verdicts(asked=2, malformed=2))
+    assert judged(endpoint, [2, 9]) == ([0.0, 0.0], Verdicts(asked=2, malformed=2))
     endpoint.answer = lambda shown: answer if shown == [9, 2] else names_the_best(shown)
-    scores, verdicts = judged(endpoint, "pairwise", [2, 9, 5])
-    # 2 against 9 counts for neither; 9 and 5 win against what is left.
-    assert scores == [0.0, 1.0, 0.5]
-    assert verdicts == Verdicts(asked=6, malformed=1)
+    assert judged(endpoint, [2, 9]) == ([0.0, 0.0], Verdicts(asked=2, malformed=1))
 
 
 @pytest.mark.parametrize("answer", ["Best: 2", "**Best: 2**", "Because of the key.\nBest: #2.", "Best: 2\n\nBest: 2"])
 def test_what_is_a_verdict(endpoint: Endpoint, answer: str) -> None:
     endpoint.answer = lambda shown: answer if shown == [2, 9] else "Best: 1"
-    assert judged(endpoint, "pairwise", [2, 9]) == ([0.0, 1.0], Verdicts(asked=2))
+    assert judged(endpoint, [2, 9]) == ([0.0, 1.0], Verdicts(asked=2))
 
 
 def test_a_question_beyond_the_context_is_counted(endpoint: Endpoint) -> None:
     endpoint.answer = lambda shown: "overflow"
-    assert judged(endpoint, "listwise", [2, 9]) == ([0.0, 0.0], Verdicts(asked=2, overflows=2))
+    assert judged(endpoint, [2, 9]) == ([0.0, 0.0], Verdicts(asked=2, overflows=2))
 
 
 def test_a_question_that_is_refused_is_counted(endpoint: Endpoint) -> None:
     endpoint.answer = lambda shown: "refused" if shown == [9, 2] else names_the_best(shown) if shown else "hello"
-    assert judged(endpoint, "pairwise", [2, 9, 5]) == ([0.0, 1.0, 0.5], Verdicts(asked=6, refused=1))
+    assert judged(endpoint, [2, 9]) == ([0.0, 0.0], Verdicts(asked=2, refused=1))
 
 
 def test_a_judge_that_only_reasons_names_nobody(endpoint: Endpoint) -> None:
     endpoint.answer = lambda shown: "silent"
-    assert judged(endpoint, "listwise", [2, 9]) == ([0.0, 0.0], Verdicts(asked=2, malformed=2))
+    assert judged(endpoint, [2, 9]) == ([0.0, 0.0], Verdicts(asked=2, malformed=2))
 
 
 def test_an_endpoint_that_fails_is_a_model_error(endpoint: Endpoint) -> None:
     endpoint.answer = lambda shown: "broken"
     with pytest.raises(ModelError, match="toy-judge did not answer"):
-        judged(endpoint, "listwise", [2, 9], retries=0)
+        judged(endpoint, [2, 9], retries=0)
 
 
 def test_tasks_are_judged_apart_and_one_state_alone_needs_no_judge(endpoint: Endpoint) -> None:
@@ -145,10 +133,10 @@ def test_tasks_are_judged_apart_and_one_state_alone_needs_no_judge(endpoint: End
     other = Task("toy", "any", "train", 1)
 
     async def run() -> list[float]:
-        judge = Judge(EndpointCompleter(endpoint.url, "toy-judge", "key"), "pairwise")
+        judge = Judge(EndpointCompleter(endpoint.url, "toy-judge", "key"))
         return await judge.score([state(2), state(7, other), state(3)])
 
-    assert asyncio.run(run()) == [0.0, 0.5, 1.0]
+    assert asyncio.run(run()) == [0.0, 0.0, 1.0]
     # A request that the test before has given up may come late.
     asked = [body["messages"][0]["content"] for body in endpoint.requests]
     assert sum("work 3" in question for question in asked) == 2
@@ -160,8 +148,3 @@ def test_the_question_shows_the_task_and_each_attempt() -> None:
     assert "fetch the key" in text and "2 attempts" in text
     assert "Attempt 1, unfinished:\n> work 2\nfine" in text
     assert "Attempt 2, unfinished:\n(no step yet)" in text
-
-
-def test_an_unknown_mode_is_named(endpoint: Endpoint) -> None:
-    with pytest.raises(UserError, match="tournament"):
-        judged(endpoint, "tournament", [1])

@@ -22,8 +22,8 @@ DEADLINE_S = 1.0
 
 
 @contextlib.asynccontextmanager
-async def hosting(workers: int = 1, deadline_s: float = DEADLINE_S) -> AsyncIterator[EnvironmentHost]:
-    host = EnvironmentHost(workers, deadline_s, max_sessions=4)
+async def hosting(deadline_s: float = DEADLINE_S) -> AsyncIterator[EnvironmentHost]:
+    host = EnvironmentHost(deadline_s, max_sessions=4)
     try:
         yield host
     finally:
@@ -43,7 +43,7 @@ def wait_until_gone(pid: int) -> None:
 
 def test_an_episode_through_the_host() -> None:
     async def run() -> None:
-        async with hosting(workers=2) as host:
+        async with hosting() as host:
             assert (await host.observe(TASK, ())).text == "task 1: 0"
             actions = tuple(await host.expert_actions(TASK))
             assert await host.expert_thoughts(TASK, actions) == [""] * len(actions)
@@ -163,13 +163,13 @@ def test_what_an_environment_left_is_gone_after_it(end: str) -> None:
 
 
 def test_many_calls_have_an_answer_each_in_order() -> None:
-    """Of two environments and of tasks of both workers; one call hangs, one crashes, one is wrong."""
+    """Of two environments; one call hangs, one crashes, one is wrong."""
     pytest.importorskip("minigrid")
     other = Task("babyai", "goto_obj", "train", 0)
     chains = [("add",), ("add", "crash"), ("add", "add"), ("hang",), ("add", "add", "add")]
 
     async def run() -> None:
-        async with hosting(workers=2) as host:
+        async with hosting() as host:
             calls = [("observe", TASK, chain) for chain in chains]
             calls += [("observe", other, ()), ("grade", TASK, ("add",) * 3), ("observe", TASK, ("add",) * 4)]
             answers = await host.answer(calls)
@@ -190,9 +190,9 @@ def test_close_leaves_no_process_thread_or_descriptor() -> None:
     me = psutil.Process()
 
     async def run() -> None:
-        async with hosting(workers=2) as host:
+        async with hosting() as host:
             await asyncio.gather(*(host.observe(Task("tricky", "count", "train", index), ()) for index in range(6)))
-            assert len(me.children()) == 2
+            assert len(me.children()) == 1
             await host.aclose()
             with pytest.raises(EnvironmentFailure, match="closed"):
                 await host.observe(TASK, ())
@@ -213,7 +213,7 @@ def test_children_die_with_a_killed_parent(tmp_path: Path) -> None:
         "from agentrm.environments import Task\n"
         "from agentrm.environments.hosting.host import EnvironmentHost\n"
         "async def run():\n"
-        "    host = EnvironmentHost(1, 1000, 4)\n"
+        "    host = EnvironmentHost(1000, 4)\n"
         "    task = Task('tricky', 'count', 'train', 1)\n"
         "    await host.observe(task, ())\n"
         "    hanging = asyncio.create_task(host.observe(task, ('hang',)))\n"
