@@ -233,6 +233,7 @@ async def load(config: Config, found: list[list[float]]) -> AsyncIterator[None]:
         yield
         before = len(found)
         while len(found) < before + 20:
+            assert not any(task.done() for task in asking), "a client was refused"
             await asyncio.sleep(0.05)
         ended.set()
         await asyncio.gather(*asking)
