@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,9 +15,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from agentrm.config.schema import Model, Representation, Scratch
-from agentrm.models.explicit import build
+from agentrm.config.schema import Model, Representation, Scratch, Serve
+from agentrm.models import explicit
+from agentrm.models.engine import Reading
 from agentrm.models.initial import prepare
+from agentrm.models.scorers import Input, Per
+from agentrm.rendering.renderer import Renderer
+from agentrm.service.api import create_app
+from tests.servers import serving
 
 
 def write_reward_model(path: Path, texts: Sequence[str], context: int) -> None:
@@ -26,8 +32,32 @@ def write_reward_model(path: Path, texts: Sequence[str], context: int) -> None:
     base = path.with_name(f"{path.name}-base")
     model = Model(source="scratch", scratch=Scratch(vocabulary=320, hidden=64, layers=2, heads=2), context=context)
     prepare(model, texts, 0, base)
-    build(base, path, Representation(action_count=True))
+    explicit.build(base, path, Representation(action_count=True))
     draw_head(path)
+
+
+@contextmanager
+def served(directory: Path, context: int) -> Iterator[str]:
+    """The address at which the explicit one in `directory` scores conversations, on plain transformers: no engine has
+    to start.
+    """
+    model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
+    renderer = Renderer.from_pretrained(directory, context)
+
+    async def score(conversations: list[Input], per: Per) -> list[Reading]:
+        found = []
+        for conversation in conversations:
+            rendered = renderer.render(conversation)
+            ends = rendered.ends[::2] if per is Per.step else rendered.ends[-1:]
+            values = explicit.score(model, [rendered.ids[: end + 1] for end in ends])
+            found.append(Reading(values, len(rendered.ids), 0))
+        return found
+
+    async def healthy() -> bool:
+        return True
+
+    with serving(create_app(score, healthy, Serve(), "tiny", context)) as address:
+        yield address
 
 
 def draw_head(path: Path) -> None:

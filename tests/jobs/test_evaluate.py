@@ -17,7 +17,7 @@ from agentrm.core.errors import AgentRMError, EnvironmentFailure, InputRefused, 
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
 from agentrm.evaluation.evaluator import Evaluator, methods
-from agentrm.evaluation.metrics import BASELINE, summarise
+from agentrm.evaluation.metrics import BASELINE, Settings, summarise
 from agentrm.failures import Failures
 from jobs.evaluate import evaluate, table_rows
 from tests.agentrm.search.toy import TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
@@ -225,7 +225,7 @@ def test_a_task_that_fails_for_ever_is_counted_and_the_others_are_compared(tmp_p
     labels = methods(Evaluate(methods=[Method.greedy], n=2))
     rows = table_rows(todo, labels, str(tmp_path / "done"), failures.given_up)
     assert [row["error"] for row in rows] == ["crash 0"] * len(labels) + [""] * 3 * len(labels)
-    table = summarise(pa.Table.from_pylist(rows), ["group"], resamples=10).to_pylist()
+    table = summarise(pa.Table.from_pylist(rows), ["group"], Settings(resamples=10)).to_pylist()
     assert [row["method"] for row in table] == labels
     assert {(row["tasks"], row["failed"]) for row in table} == {(3, 1)}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentrm.core.task import Grade, Observation, Task
+from agentrm.environments.alfworld import DATA_VARIABLE, TASK_TYPES
 from agentrm.environments.base import Turn
 from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
 from agentrm.environments.rewriting import Rewriting
@@ -18,15 +19,6 @@ if TYPE_CHECKING:
     from agentrm.environments.alfworld.engine import Engine
     from agentrm.environments.alfworld.games import Game
 
-TASK_TYPES = (
-    "pick_and_place_simple",
-    "look_at_obj_in_light",
-    "pick_clean_then_place_in_recep",
-    "pick_heat_then_place_in_recep",
-    "pick_cool_then_place_in_recep",
-    "pick_two_obj_and_place",
-)
-DATA_VARIABLE = "ALFWORLD_DATA"
 _NAMES = dict.fromkeys(("object", "receptacle"), r"(?:[a-z]+ ?[0-9]+|<[a-z]+>|\([a-z]+\))")
 _USING = Rewriting(
     *[

@@ -16,7 +16,7 @@ from alfworld.gen.goal_library import gdict
 
 from agentrm.core.errors import UserError
 from agentrm.core.task import Task
-from agentrm.environments.alfworld.environment import TASK_TYPES
+from agentrm.environments.alfworld import TASK_TYPES
 from agentrm.environments.official import Published, announce
 from agentrm.environments.screening import Entry, screen
 from agentrm.environments.support import derive_seed, split_of

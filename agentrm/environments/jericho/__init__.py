@@ -1,1 +1,4 @@
 """Jericho."""
+
+DATA_VARIABLE = "JERICHO_ROMS"
+MAX_STEPS = 30

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentrm.core.task import Grade, Observation, Task
 from agentrm.environments.base import Turn
+from agentrm.environments.jericho import DATA_VARIABLE, MAX_STEPS
 from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
 from agentrm.environments.support import digest, engine_import
 
 if TYPE_CHECKING:
     from agentrm.environments.jericho.story import Script, Story
 
-DATA_VARIABLE = "JERICHO_ROMS"
 OFFICIAL_KIND = "adventure"
 # Each game takes a second or more to compile and 0.4 MB in the cache.
 SIZES = {"train": 1_000, "valid": 100, "test": 100}
@@ -45,7 +45,7 @@ class Jericho(OfficialEnvironment):
     engine: ClassVar[str] = "jericho 3.3.1, games by textworld 1.7.0"
     licence: ClassVar[str] = "GPL-2.0-or-later (jericho); games made by TextWorld: MIT"
     kinds: ClassVar[tuple[str, ...]] = ("quest_small", "quest", "errands", OFFICIAL_KIND)
-    max_steps: ClassVar[int] = 30
+    max_steps: ClassVar[int] = MAX_STEPS
     official: ClassVar[OfficialData] = OfficialData(
         DATA_VARIABLE, lambda kind, split: (kind, split) == (OFFICIAL_KIND, "test"), _published
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrm.core.errors import UserError
-from agentrm.environments.jericho.environment import DATA_VARIABLE, Jericho
+from agentrm.environments.jericho import DATA_VARIABLE, MAX_STEPS
 from agentrm.environments.jericho.story import Script, known_script
 from agentrm.environments.official import Published, announce
 from agentrm.environments.screening import Entry, screen
@@ -27,7 +27,7 @@ def published_stories(folder: Path) -> Published:
 
 def read_script(path: Path) -> dict[str, Any]:
     """The fields of a story's script. Raises ValueError as `known_script` does; a broken file ends the process."""
-    return known_script(path, Jericho.max_steps).fields()
+    return known_script(path, MAX_STEPS).fields()
 
 
 def script_of(entry: Entry) -> Script:

@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from agentrm.core.task import Grade, Observation, Task
 from agentrm.environments.base import Turn
 from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
+from agentrm.environments.pddl import DATA_VARIABLE, OFFICIAL
 from agentrm.environments.support import digest, engine_import
 
 if TYPE_CHECKING:
     from agentrm.environments.pddl.engine import Problem
     from agentrm.environments.pddl.language import Language
 
-DATA_VARIABLE = "AGENTBOARD_PDDL"
-# The folder of each kind and how many of its problems, by file name, AgentBoard's test takes.
-OFFICIAL = {"gripper": ("gripper", 20), "blocksworld": ("blockworld", 10), "barman": ("barman", 20),
-            "tyreworld": ("tyreworld", 10)}  # fmt: skip
 CHECK, LOOK = "check valid actions", "look around"
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from agentrm.core.errors import UserError
 from agentrm.environments.official import Published, announce
+from agentrm.environments.pddl import DATA_VARIABLE, OFFICIAL
 from agentrm.environments.pddl.engine import Problem
-from agentrm.environments.pddl.environment import DATA_VARIABLE, OFFICIAL
 from agentrm.environments.screening import screen
 
 

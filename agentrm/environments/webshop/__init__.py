@@ -1,1 +1,3 @@
 """WebShop."""
+
+DATA_VARIABLE = "WEBSHOP_DATA"

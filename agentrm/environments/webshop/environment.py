@@ -9,13 +9,13 @@ from agentrm.core.task import Grade, Observation, Task
 from agentrm.environments.base import Turn
 from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
 from agentrm.environments.support import digest, engine_import
+from agentrm.environments.webshop import DATA_VARIABLE
 
 if TYPE_CHECKING:
     from agentrm.environments.webshop.catalogue import Catalogue
     from agentrm.environments.webshop.goals import Goal
     from agentrm.environments.webshop.pages import Session
 
-DATA_VARIABLE = "WEBSHOP_DATA"
 CATEGORIES = ("beauty", "electronics", "fashion", "garden", "grocery")
 
 

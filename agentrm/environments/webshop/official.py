@@ -17,8 +17,8 @@ from agentrm.core.errors import UserError
 from agentrm.core.task import SPLITS
 from agentrm.environments.official import Published, announce, identity
 from agentrm.environments.support import derive_seed
+from agentrm.environments.webshop import DATA_VARIABLE
 from agentrm.environments.webshop.catalogue import Catalogue, Product
-from agentrm.environments.webshop.environment import DATA_VARIABLE
 from agentrm.environments.webshop.goals import Goal, price_limit
 
 # The original's shuffle of all goals, of which the first are test, the next valid and the rest train.

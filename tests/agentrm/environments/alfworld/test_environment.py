@@ -35,8 +35,8 @@ def test_it_plays_as_plain_textworld_does(task: Task) -> None:
     from textworld.envs.pddl import PddlEnv
 
     from agentrm.environments.alfworld import engine as alfworld_engine
+    from agentrm.environments.alfworld import environment as module
     from agentrm.environments.alfworld import games as alfworld_games
-    from agentrm.environments.alfworld.environment import environment as module
 
     game = alfworld_games.generated_game(task)
     fast = alfworld_engine.Engine()

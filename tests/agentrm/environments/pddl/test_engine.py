@@ -53,9 +53,17 @@ def test_a_bracket_too_many_is_forgiven() -> None:
     assert Problem.parse("blocksworld", f"{SWAP}\n)\n") == Problem.parse("blocksworld", SWAP)
 
 
-@pytest.mark.parametrize("text", ["", "nonsense", "(define (problem p)", SWAP.replace("on-table", "under")])
-def test_what_is_no_problem_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no problem of the domain blocksworld"):
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "line 1: it is empty"),
+        ("nonsense", "line 1: nonsense stands outside of brackets"),
+        ("(define (problem p)", "line 1: this bracket is not closed"),
+        (SWAP.replace("on-table", "under"), r"line 2: it has no under: blocksworld"),
+    ],
+)
+def test_what_is_no_problem_is_refused(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
         Problem.parse("blocksworld", text)
 
 
