@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections import Counter, deque
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
 import psutil
 import ray
-from ray.actor import ActorHandle
 
 from actors.fleet import Fleet, Size
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config, Hosts
+from agentrm.core.batching import Batcher
 from agentrm.core.task import Grade, Observation, Task
 from agentrm.environments.hosting.host import EnvironmentHost
 from agentrm.environments.hosting.process import Answer, Call, value_of
 
 _YIELDING = 10
 
+# A message costs milliseconds, a step less than one.
 CALLS = 16
 MESSAGES = 2
 
@@ -72,53 +72,18 @@ class EnvironmentActor:
         await self._live().aclose()
 
 
-class _Batches:
-    """Calls to one actor, many in a message: a message costs milliseconds, a step less than one.
-
-    What is waiting when a message goes out goes with it; two are under way, so that the host need not wait.
-    """
-
-    def __init__(self, actor: ActorHandle) -> None:
-        self._actor = actor
-        self._waiting: deque[tuple[Call, asyncio.Future[Any]]] = deque()
-        self._senders: set[asyncio.Task[None]] = set()
-
-    async def call(self, *call: Any) -> Any:
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((call, answer))
-        if len(self._senders) < MESSAGES:
-            sender = asyncio.create_task(self._send())
-            self._senders.add(sender)
-            sender.add_done_callback(self._senders.discard)
-        return value_of(await answer)
-
-    async def _send(self) -> None:
-        while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), CALLS))]
-            try:
-                answers = await self._actor.answer.remote([call for call, _ in batch])
-            except Exception as error:
-                for _, waiting in batch:
-                    if not waiting.done():
-                        waiting.set_exception(error)
-                continue
-            for (_, waiting), answer in zip(batch, answers, strict=True):
-                if not waiting.done():  # its caller was cancelled
-                    waiting.set_result(answer)
-
-
 class _Hosts:
     """The way to the actor that keeps a task's sessions."""
 
     def __init__(self, hosts: Fleet) -> None:
         self._hosts = hosts
-        self._batches: dict[str, _Batches] = {}
+        self._batches: dict[str, Batcher[Call]] = {}
 
     async def _call(self, method: str, task: Task, *arguments: Any) -> Any:
         async def ask(name: str) -> Any:
             if name not in self._batches:
-                self._batches[name] = _Batches(self._hosts.find(name))
-            return await self._batches[name].call(method, task, *arguments)
+                self._batches[name] = Batcher(self._hosts.find(name).answer.remote, CALLS, MESSAGES)
+            return value_of(await self._batches[name].ask((method, task, *arguments)))
 
         return await self._hosts.ask(lambda: self._hosts.member(task.id), ask)
 

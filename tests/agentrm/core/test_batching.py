@@ -1,16 +1,18 @@
-"""Messages to environment actors, without a cluster: a real host stands where the actor does."""
+"""Calls that go together, to a real environment host."""
 
 import asyncio
-from types import SimpleNamespace
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
-from actors.environments import CALLS, MESSAGES, _Batches
+from agentrm.core.batching import Batcher
 from agentrm.core.errors import UserError
 from agentrm.core.task import Task
 from agentrm.environments.hosting.host import EnvironmentHost
-from agentrm.environments.hosting.process import Answer, Call
+from agentrm.environments.hosting.process import Answer, Call, value_of
 
+CALLS, MESSAGES = 16, 2
 TASKS = [Task("maze", "perfect_small", "test", index) for index in range(8)]
 
 
@@ -21,9 +23,11 @@ class Line:
         self._host = host
         self.sizes: list[int] = []
         self.under_way = self.most = 0
-        self.answer = SimpleNamespace(remote=self._answer)
+        self.lost = False
 
-    async def _answer(self, calls: list[Call]) -> list[Answer]:
+    async def answer(self, calls: list[Call]) -> list[Answer]:
+        if self.lost:
+            raise ConnectionError("the actor died")
         self.sizes.append(len(calls))
         self.under_way += 1
         self.most = max(self.most, self.under_way)
@@ -32,12 +36,20 @@ class Line:
         return answers
 
 
-def over_a_line(use) -> Line:
+Ask = Callable[..., Awaitable[Any]]
+
+
+def over_a_line(use: Callable[[Ask, Line], Awaitable[None]]) -> Line:
     async def run() -> Line:
         host = EnvironmentHost(30.0, 64)
         line = Line(host)
+        batches: Batcher[Call] = Batcher(line.answer, CALLS, MESSAGES)
+
+        async def ask(*call: Any) -> Any:
+            return value_of(await batches.ask(call))
+
         try:
-            await use(_Batches(line))
+            await use(ask, line)
         finally:
             await host.aclose()
         return line
@@ -46,10 +58,10 @@ def over_a_line(use) -> Line:
 
 
 def test_calls_that_wait_together_share_a_message() -> None:
-    async def use(batches: _Batches) -> None:
+    async def use(ask: Ask, line: Line) -> None:
         calls = [(task, actions) for actions in ((), ("move up",), ("look",), ("move left",)) for task in TASKS]
-        observed = await asyncio.gather(*(batches.call("observe", *call) for call in calls))
-        alone = [await batches.call("observe", *call) for call in calls]
+        observed = await asyncio.gather(*(ask("observe", *call) for call in calls))
+        alone = [await ask("observe", *call) for call in calls]
         assert observed == alone
 
     line = over_a_line(use)
@@ -62,10 +74,10 @@ def test_calls_that_wait_together_share_a_message() -> None:
 
 
 def test_an_error_is_its_own_callers() -> None:
-    async def use(batches: _Batches) -> None:
+    async def use(ask: Ask, line: Line) -> None:
         good, bad = await asyncio.gather(
-            batches.call("observe", TASKS[0], ()),
-            batches.call("observe", Task("maze", "perfect_small", "test", 10**9), ()),
+            ask("observe", TASKS[0], ()),
+            ask("observe", Task("maze", "perfect_small", "test", 10**9), ()),
             return_exceptions=True,
         )
         assert good.text
@@ -75,28 +87,24 @@ def test_an_error_is_its_own_callers() -> None:
 
 
 def test_a_caller_that_was_cancelled_takes_nobody_with_it() -> None:
-    async def use(batches: _Batches) -> None:
-        calls = [asyncio.create_task(batches.call("observe", task, ())) for task in TASKS]
+    async def use(ask: Ask, line: Line) -> None:
+        calls = [asyncio.create_task(ask("observe", task, ())) for task in TASKS]
         await asyncio.sleep(0)
         calls[3].cancel()
         observed = await asyncio.gather(*calls, return_exceptions=True)
         assert isinstance(observed[3], asyncio.CancelledError)
         assert sum(isinstance(each, BaseException) for each in observed) == 1
-        assert (await batches.call("observe", TASKS[3], ())).text
+        assert (await ask("observe", TASKS[3], ())).text
 
     over_a_line(use)
 
 
 def test_a_lost_actor_fails_the_calls_of_its_message_and_no_later_ones() -> None:
-    async def use(batches: _Batches) -> None:
-        async def lost(calls: list[Call]) -> list[Answer]:
-            raise ConnectionError("the actor died")
-
-        line = batches._actor
-        batches._actor = SimpleNamespace(answer=SimpleNamespace(remote=lost))
+    async def use(ask: Ask, line: Line) -> None:
+        line.lost = True
         with pytest.raises(ConnectionError):
-            await batches.call("observe", TASKS[0], ())
-        batches._actor = line
-        assert (await batches.call("observe", TASKS[0], ())).text
+            await ask("observe", TASKS[0], ())
+        line.lost = False
+        assert (await ask("observe", TASKS[0], ())).text
 
     over_a_line(use)
