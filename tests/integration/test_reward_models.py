@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from agentrm import config as configuration
+from agentrm.config.loading import load as load_config
 from agentrm.core.errors import UserError
 from agentrm.core.task import Task
 from agentrm.core.tree import Node, Tree
@@ -44,7 +44,7 @@ def tree(index: int) -> Tree:
 
 def trained(root: Path, *overrides: str) -> tuple[Path, dict]:
     """A run directory with a policy and trees, and what the training stage made of it."""
-    config = configuration.load(TINY, [f"run={root}", "train.epochs=24", *overrides])
+    config = load_config(TINY, [f"run={root}", "train.epochs=24", *overrides])
     directory = RunDirectory.open(config)
     with directory.writing("policy") as target:
         prepare(config.model, ["go up you went down room"] * 9, 0, target)
@@ -66,7 +66,8 @@ def test_an_implicit_model_learns_and_finds_its_reference(tmp_path: Path, kind: 
         up, down = asyncio.run(loaded.score([each.state(STEPS), each.state(2 * STEPS)]))
         assert up > down
     AutoModelForCausalLM.from_pretrained(model)
-    check_measured_again(tmp_path / "run", metrics)
+    if kind == "implicit":  # the engines know nothing of the loss
+        check_measured_again(tmp_path / "run", metrics)
 
 
 def test_an_ensemble_holds_members_that_learned_in_another_order(tmp_path: Path) -> None:
@@ -93,8 +94,6 @@ def test_a_fit_goes_on_from_an_imported_model_which_is_measured_on_its_trees(tmp
     root = tmp_path / "run"
     write_reward_model(tmp_path / "imported", ["go up you went down room"] * 9, 512)
     base = (f"train.base={tmp_path / 'imported'}", "train.representation.action_count=true", "train.epochs=1")
-    with pytest.raises(UserError, match=r"train\.probe fits the head anew"):
-        trained(tmp_path / "probed", *base, "train.probe=true")
     model, _ = trained(root, *base, "train.learning_rate=1e-9")
     goes_on, value = load(model, 512), load(tmp_path / "imported", 512)
     states = [tree(0).state(node) for node in (0, STEPS, 2 * STEPS)]
