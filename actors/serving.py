@@ -15,6 +15,7 @@ from uuid import uuid4
 from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
+from ray.serve._private.constants import RAY_SERVE_ENABLE_HA_PROXY
 from ray.serve.config import RequestRouterConfig
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import BackPressureError
@@ -312,9 +313,19 @@ def bound(config: Config, directory: storage.Location) -> serve.Application:
         max_ongoing_requests=_ONGOING,
         max_queued_requests=_ONGOING,
         max_surge_percent=_SURGE_PERCENT,
-        request_router_config=RequestRouterConfig(request_router_class=Addressed),
+        **_routing(engine),
         **scaling,
     ).bind(str(directory), engine, config.model.context, config.serve, model_name(config), uuid4().hex)
+
+
+def _routing(engine: Engine) -> dict[str, Any]:
+    """Calls of several replicas go where they are addressed. A process with HAProxy may not say so, for requests over
+    HTTP pass Serve's router by: an application of Serve's own configuration is built in one, and there any replica
+    that has room takes a call.
+    """
+    if not _several(engine) or RAY_SERVE_ENABLE_HA_PROXY:
+        return {}
+    return {"request_router_config": RequestRouterConfig(request_router_class=Addressed)}
 
 
 def _several(engine: Engine) -> bool:
