@@ -2,51 +2,55 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
-from graphlib import TopologicalSorter
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-MODULES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for package in ("agentrm", "actors", "jobs")
-    for path in (ROOT / package).rglob("*.py")
-}
+PACKAGES = ("agentrm", "actors", "jobs")
+MODULES = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+]
+
+# Other packages are imported once, and each module of ours in a process that has none of them.
+SCRIPT = """
+import importlib, os, sys, traceback
+from contextlib import suppress
+packages, modules = sys.argv[1].split(), sys.argv[2].split()
+
+def alone(function):
+    child = os.fork()
+    if not child:
+        try:
+            function()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+def tell():
+    for name in modules:
+        importlib.import_module(name)
+    with open(sys.argv[3], "w") as file:
+        file.write(" ".join(name for name in sys.modules if name.split(".")[0] not in packages))
+
+assert alone(tell)
+with open(sys.argv[3]) as file:
+    others = file.read().split()
+for name in others:
+    with suppress(Exception):
+        importlib.import_module(name)
+assert not [name for name in sys.modules if name.split(".")[0] in packages]
+failed = [name for name in modules if not alone(lambda: importlib.import_module(name))]
+sys.exit(f"cannot be imported first: {failed}" if failed else 0)
+"""
 
 
-def executed(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """What runs while a module is imported: not what is in functions, nor what only type checkers read."""
-    for statement in body:
-        match statement:
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.If(test=ast.Name(id="TYPE_CHECKING")):
-                continue
-            case ast.If() | ast.Try() | ast.With() | ast.ClassDef():
-                yield from executed(statement.body)
-            case _:
-                yield statement
-
-
-def needed(name: str) -> set[str]:
-    """The modules that must be whole before one can be: those it imports, and the packages that these are in."""
-    named: set[str] = set()
-    for statement in executed(ast.parse(MODULES[name].read_text()).body):
-        match statement:
-            case ast.Import(names=names):
-                named |= {each.name for each in names}
-            case ast.ImportFrom(module=str(module), names=names):
-                found = {f"{module}.{each.name}" for each in names}
-                named |= found & MODULES.keys() or {module}
-    around = {package for each in named for package in packages(each)} - packages(name)
-    return (named | around) & MODULES.keys() - {name}
-
-
-def packages(name: str) -> set[str]:
-    """The packages that a module is in, which Python imports before it."""
-    parts = name.split(".")
-    return {".".join(parts[:length]) for length in range(1, len(parts))}
-
-
-def test_no_module_needs_one_that_needs_it() -> None:
-    assert {"agentrm.config", "agentrm.core.actions", "actors.serving", "jobs.trees"} <= MODULES.keys()
-    TopologicalSorter({name: needed(name) for name in MODULES}).prepare()
+def test_every_module_can_be_imported_first(tmp_path: Path) -> None:
+    assert {"agentrm.config", "agentrm.core.actions", "actors.serving", "jobs.trees"} <= set(MODULES)
+    command = [sys.executable, "-c", SCRIPT, " ".join(PACKAGES), " ".join(MODULES), str(tmp_path / "others")]
+    found = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=300)
+    assert found.returncode == 0, found.stderr[-2000:]
