@@ -8,11 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-import boto3
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from moto.server import ThreadedMotoServer
 
 
 def free_ports(count: int) -> list[int]:
@@ -46,6 +44,10 @@ def serving(app: FastAPI) -> Iterator[str]:
 @contextmanager
 def s3() -> Iterator[str]:
     """The URI of a bucket on a server that speaks S3; this process and those that it starts find it by variables."""
+    # vLLM will not start in a process that has loaded its web framework.
+    import boto3
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=free_port(), verbose=False)
     server.start()
     _, port = server.get_host_and_port()
