@@ -290,6 +290,8 @@ async def test_an_update_to_two_replicas_loses_no_request_spreads_tasks_and_grow
         # Of prompts as short as these, few blocks are an episode's own.
         assert cached / tokens > _cached_by_one([renderer.ids(each) for each in states]) - 0.05
         held = []
+        # A handle knows of replicas once it was used.
+        await scorers.score(states[:1], Per.input)
         for replica in scorers._replicas():
             answers = [await scorers._ask("score", replica, [each], Per.input) for each in states[-20:]]
             held.append([score.cached > 4 * 32 for _, (score,) in answers])
