@@ -60,19 +60,22 @@ _SURGE_PERCENT = 1
 class ScoringReplica:
     """One replica: a reward model with its engines, and the API. Every answer goes with the `release` that gave it.
 
-    A lone replica scores what comes over HTTP itself. Several get their share of that from HAProxy, whatever it is:
-    each asks the one that routes all inputs which begin alike, for only that one knows who has read what of them.
+    A replica scores what comes over HTTP itself, unless it is one of several whose calls can be `addressed`. Those get
+    their share of that from HAProxy, whatever it is: each asks the one that routes all inputs which begin alike, for
+    only that one knows who has read what of them.
     """
 
-    def __init__(self, directory: str, engine: Engine, context: int, settings: Serve, model: str, release: str) -> None:
+    def __init__(
+        self, directory: str, engine: Engine, context: int, settings: Serve, model: str, release: str, addressed: bool
+    ) -> None:
         self._scorer = open_scorer(storage.fetch(directory), engine, context)
-        self._several = _several(engine)
+        self._addressed = addressed
         self._api = settings, model, context
         self._release = release
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        self._scorers = _scorers(serve.get_replica_context().app_name, self._several)
-        score = self._scorers.relay if self._several else self._scorer.score
+        self._scorers = _scorers(serve.get_replica_context().app_name, self._addressed)
+        score = self._scorers.relay if self._addressed else self._scorer.score
         return create_app(score, self.alive, *self._api)
 
     async def score(self, inputs: list[Input], per: Per) -> tuple[str, list[Reading]]:
@@ -296,7 +299,7 @@ def _start(settings: Serve, http: bool) -> None:
 def bound(config: Config, directory: storage.Location) -> serve.Application:
     """The reward model at the location `directory`, for whoever starts Serve. Raises ModelError when there is none."""
     check(storage.fetch(directory))
-    engine = config.reward_engine
+    engine, addressed = config.reward_engine, _can_address(config.reward_engine)
     scaling: dict[str, Any] = {"num_replicas": engine.replicas}
     if engine.max_replicas is not None and engine.max_replicas > engine.replicas:
         scaling = {
@@ -313,19 +316,16 @@ def bound(config: Config, directory: storage.Location) -> serve.Application:
         max_ongoing_requests=_ONGOING,
         max_queued_requests=_ONGOING,
         max_surge_percent=_SURGE_PERCENT,
-        **_routing(engine),
+        **({"request_router_config": RequestRouterConfig(request_router_class=Addressed)} if addressed else {}),
         **scaling,
-    ).bind(str(directory), engine, config.model.context, config.serve, model_name(config), uuid4().hex)
+    ).bind(str(directory), engine, config.model.context, config.serve, model_name(config), uuid4().hex, addressed)
 
 
-def _routing(engine: Engine) -> dict[str, Any]:
-    """Calls of several replicas go where they are addressed. A process with HAProxy may not say so, for requests over
-    HTTP pass Serve's router by: an application of Serve's own configuration is built in one, and there any replica
-    that has room takes a call.
+def _can_address(engine: Engine) -> bool:
+    """Whether there may be several replicas whose calls Serve sends where they are addressed. A process with HAProxy
+    may not ask for that, as requests over HTTP pass Serve's router by: there any replica that has room takes a call.
     """
-    if not _several(engine) or RAY_SERVE_ENABLE_HA_PROXY:
-        return {}
-    return {"request_router_config": RequestRouterConfig(request_router_class=Addressed)}
+    return _several(engine) and not RAY_SERVE_ENABLE_HA_PROXY
 
 
 def _several(engine: Engine) -> bool:
