@@ -26,7 +26,7 @@ from agentrm import storage
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import MOST_QUEUED, Config, Engine, Serve
 from agentrm.core.errors import InputRefused, ModelError, UserError, reason
-from agentrm.core.messages import Message
+from agentrm.core.messages import Conversation, runs
 from agentrm.core.protocols import RewardModel
 from agentrm.core.state import State
 from agentrm.models.baselines import WithLikelihood
@@ -82,7 +82,7 @@ class ScoringReplica:
         """See `agentrm.models.scorers.Scorer`."""
         return self._release, await self._scorer.score(inputs, per)
 
-    async def rank(self, conversations: list[list[Message]]) -> tuple[str, list[float]]:
+    async def rank(self, conversations: list[Conversation]) -> tuple[str, list[float]]:
         """See `agentrm.models.scorers.Scorer`."""
         return self._release, await self._scorer.rank(conversations)
 
@@ -119,7 +119,7 @@ class ScoringService:
         """One `Reading` per input. Raises InputRefused, Busy, and ModelError without an answer."""
         return await self._spread("score", inputs, per)
 
-    async def rank(self, conversations: list[list[Message]]) -> list[float]:
+    async def rank(self, conversations: list[Conversation]) -> list[float]:
         """One value per conversation, -inf for one that exceeds the context. Raises ModelError without an answer."""
         return await self._spread("rank", conversations)
 
@@ -206,8 +206,8 @@ def _read(given: Input) -> list[int] | str:
         return _read(given.whole)
     if isinstance(given, Text):
         return given.text
-    if isinstance(given[0], dict):
-        return "\n".join(f"{message['role']}\n{message['content']}" for message in given)
+    if isinstance(given, Conversation):
+        return "\n".join(map(str, (given.tools, *given.messages)))
     return given
 
 
@@ -217,7 +217,10 @@ def _beginning(given: Input) -> str:
         return _beginning(given.whole)
     if isinstance(given, Text):
         return given.text[:_BEGINNING]
-    return given[0]["content"] if isinstance(given[0], dict) else repr(given[:_BEGINNING])
+    if isinstance(given, Conversation):
+        opening, _ = runs(given.messages)
+        return str(opening)
+    return repr(given[:_BEGINNING])
 
 
 class ServedRewardModel:
@@ -228,7 +231,7 @@ class ServedRewardModel:
 
     async def score(self, states: Sequence[State]) -> list[float]:
         """One raw value per state, -inf for one that exceeds the context. Raises ModelError without an answer."""
-        return await self._scorers.rank([state.messages() for state in states])
+        return await self._scorers.rank([state.conversation() for state in states])
 
 
 def connect_reward_model(config: Config, scorers: ScoringService) -> RewardModel:

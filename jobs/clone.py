@@ -13,6 +13,7 @@ from typing import Any
 
 from agentrm import storage
 from agentrm.config.schema import Config, is_endpoint
+from agentrm.core.messages import text_of
 from agentrm.data.demonstrations import Demonstration, agent_turns, read
 from agentrm.models import openai_policy
 from agentrm.models.initial import prepare
@@ -43,7 +44,7 @@ def run(config: Config) -> dict[str, Any]:
         renderer = Renderer.from_pretrained(storage.fetch(base), config.model.context)
         renderer.check_policy()
         sequences, overflows = agent_turns(
-            (each.messages for each in experts), renderer, config.clone.observation_share, config.seed
+            (each.conversation for each in experts), renderer, config.clone.observation_share, config.seed
         )
         trained = fit_with_progress("policy", base, sequences, None, config, work, config.seed)
     with directory.writing("policy") as output:
@@ -61,7 +62,7 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _texts(experts: list[Demonstration]) -> Iterator[str]:
-    return (message["content"] for each in experts for message in each.messages)
+    return (text_of(message) for each in experts for message in each.conversation.messages)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import quality
 from agentrm.models import ensemble, explicit, implicit
 from agentrm.models.ensemble import lower_confidence, member
-from agentrm.rendering.renderer import Renderer
+from agentrm.rendering.renderer import Renderer, settle_use
 from agentrm.reports.card import card
 from agentrm.run import RunDirectory
 from jobs.fitting import fit_with_progress, starting_model, store_model
@@ -123,6 +123,7 @@ def _build(config: Config, source: Path, target: Path) -> None:
         explicit.build(source, target, config.train.representation, config.model.action_format)
     else:
         implicit.copy(source, target)
+    settle_use(target, config.model)
 
 
 def _verify(
@@ -139,7 +140,7 @@ def _verify(
     expected = [values[i] for i in chosen]
     if config.train.kind is not RewardKind.explicit:
         return implicit.verify(output, config.model.context, states, expected)
-    return explicit.verify(output, [renderer.ids(state.messages()) for state in states], expected)
+    return explicit.verify(output, [renderer.ids(state.conversation()) for state in states], expected)
 
 
 if __name__ == "__main__":

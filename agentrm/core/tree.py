@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from agentrm.core.errors import AgentRMError, EnvironmentFailure, InputRefused, ModelUnavailable
-from agentrm.core.state import Proposal, State, Step
+from agentrm.core.messages import Message, Tool, ToolCall, text_of
+from agentrm.core.state import Proposal, State, Step, answers
 from agentrm.core.task import Observation, Task
 
 
@@ -14,8 +15,9 @@ class Node:
     """One state s_t of a tree.
 
     `parent`: index of the parent, -1 at the root; `action`, `thought`, `text`, `logprob`, `tokens`, `malformed` and
-    `removed`: the turn that led here, see `Proposal`; `observation`: what the environment answered (at the root: the
-    opening of the conversation). `visits` N and `value` V: number and mean of the returns backed up
+    `removed`, `reasoning` and `calls`: the turn that led here, see `Proposal`; `observation`: what the environment
+    answered (at the root: the opening of the conversation), and `answers` its messages where they are others than one
+    of the user, or one to each call. `visits` N and `value` V: number and mean of the returns backed up
     through the node. `outcome`, `progress`: the true reward, where an episode ended here, else None. `estimate`: the
     reward model's value, where a rollout was cut here, or what a test-time search compared (raw), else None.
     `terminal`: the environment ended the episode.
@@ -37,6 +39,9 @@ class Node:
     tokens: int = 0
     malformed: bool = False
     removed: str = ""
+    reasoning: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    answers: tuple[Message, ...] | None = None
     visits: int = 0
     value: float = 0.0
     outcome: float | None = None
@@ -53,6 +58,25 @@ class Node:
     draws: int = 0
     fingerprint: str = ""
 
+    @property
+    def proposal(self) -> Proposal:
+        """The turn that led here."""
+        return Proposal(
+            self.text,
+            self.action,
+            self.thought,
+            self.logprob,
+            self.tokens,
+            self.malformed,
+            self.removed,
+            self.reasoning,
+            self.calls,
+        )
+
+    def messages(self) -> tuple[Message, ...]:
+        """What stands after the agent's turn; at the root, before it."""
+        return answers(self.proposal, self.observation) if self.answers is None else self.answers
+
 
 @dataclass(slots=True)
 class Tree:
@@ -63,7 +87,7 @@ class Tree:
     `environment_steps` are what this tree paid for; what an earlier tree of the task had simulated is not paid again.
     `environment_errors` and `engine_errors` count simulations that an environment or a model broke off, or an action
     that the environment failed at; `failure`, which is not stored, is the last of these errors, or what else left the
-    tree without a rollout.
+    tree without a rollout. `tools` are those on offer.
     """
 
     task: Task
@@ -77,6 +101,16 @@ class Tree:
     engine_errors: int = 0
     seconds: float = 0.0
     failure: AgentRMError | None = None
+    tools: tuple[Tool, ...] = ()
+
+    @classmethod
+    def of(cls, root: State, number: int = 0) -> Tree:
+        """A tree that has not grown: the state before the first action alone."""
+        text = "\n\n".join(map(text_of, root.opening))
+        node = Node(-1, 0, text, terminal=root.done, answers=root.opening)
+        if node.answers == answers(node.proposal, text):
+            node.answers = None
+        return cls(root.task, [node], number, tools=root.tools)
 
     @property
     def id(self) -> str:
@@ -104,14 +138,8 @@ class Tree:
     def state(self, index: int) -> State:
         """The conversation that a node stands for."""
         root, *rest = (self.nodes[i] for i in self.path(index))
-        steps = tuple(
-            Step(
-                Proposal(node.text, node.action, node.thought, node.logprob, node.tokens, node.malformed, node.removed),
-                node.observation,
-            )
-            for node in rest
-        )
-        return State(self.task, root.observation, steps, done=self.nodes[index].terminal)
+        steps = tuple(Step(node.proposal, node.messages()) for node in rest)
+        return State(self.task, root.messages(), steps, self.nodes[index].terminal, self.tools)
 
     def actions(self, index: int) -> tuple[str, ...]:
         """The actions from the root to a node."""
@@ -135,6 +163,8 @@ class Tree:
             tokens=proposal.tokens,
             malformed=proposal.malformed,
             removed=proposal.removed,
+            reasoning=proposal.reasoning,
+            calls=proposal.calls,
             terminal=observation.done,
         )
         self.nodes.append(node)

@@ -18,13 +18,15 @@ import pyarrow.parquet as pq
 
 from agentrm.core.actions import ActionFormat, render
 from agentrm.core.errors import ContextOverflow, EnvironmentFailure, UserError
-from agentrm.core.messages import Message
+from agentrm.core.messages import Conversation
 from agentrm.core.protocols import Grader, Sessions
-from agentrm.core.task import Task
+from agentrm.core.state import Proposal, State
+from agentrm.core.task import Observation, Task
+from agentrm.data import messages as columns
 from agentrm.data.sequences import Sequences
 from agentrm.rendering.renderer import Renderer
 
-VERSION = "1"
+VERSION = "2"
 SCHEMA = pa.schema(
     [
         ("environment", pa.string()),
@@ -33,7 +35,8 @@ SCHEMA = pa.schema(
         ("index", pa.int32()),
         ("seed", pa.int32()),
         ("data", pa.string()),
-        ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+        ("messages", columns.MESSAGES),
+        ("tools", columns.TOOLS),
     ],
     metadata={"agentrm.demonstrations": VERSION},
 )
@@ -56,7 +59,7 @@ class Demonstration:
     """One successful episode as a conversation that ends with the environment's last turn."""
 
     task: Task
-    messages: list[Message]
+    conversation: Conversation
 
 
 @dataclass(slots=True)
@@ -74,14 +77,14 @@ async def collect(
     expert: Expert,
     sessions: Sessions,
     grader: Grader,
-    opening: Callable[[Task, str], str],
+    opening: Callable[[Task, Observation], State],
     action_format: ActionFormat,
     concurrency: int,
     advance: Callable[[], None],
 ) -> Collection:
     """Play the oracle's actions of every task, `concurrency` tasks at a time; `advance` is called after each.
 
-    `opening(task, first observation)` is the first user turn.
+    `opening(task, first observation)` is the state before the first action.
     """
     lanes = asyncio.Semaphore(concurrency)
 
@@ -100,12 +103,10 @@ async def collect(
                 return "unsuccessful"
         except EnvironmentFailure:
             return "environment_failure"
-        messages = [{"role": "user", "content": opening(task, earlier[0].text)}]
-        turns = zip(thoughts, actions, [*earlier[1:], last], strict=True)
-        for thought, action, observation in turns:
-            messages.append({"role": "assistant", "content": render(thought, action, action_format)})
-            messages.append({"role": "user", "content": observation.text})
-        return Demonstration(task, messages)
+        state = opening(task, earlier[0])
+        for thought, action, observation in zip(thoughts, actions, [*earlier[1:], last], strict=True):
+            state = state.extend(Proposal(render(thought, action, action_format), action, thought), observation)
+        return Demonstration(task, state.conversation())
 
     async def one(task: Task) -> Demonstration | str:
         async with lanes:
@@ -126,7 +127,14 @@ async def collect(
 
 def write(demonstrations: Iterable[Demonstration], path: Path) -> None:
     """One Parquet file, a row per demonstration."""
-    rows = [asdict(each.task) | {"messages": each.messages} for each in demonstrations]
+    rows = [
+        asdict(each.task)
+        | {
+            "messages": columns.to_rows(each.conversation.messages),
+            "tools": columns.tools_to_text(each.conversation.tools),
+        }
+        for each in demonstrations
+    ]
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
 
 
@@ -143,15 +151,15 @@ def read(directory: Path) -> list[Demonstration]:
                 f"{path} holds no demonstrations of schema version {VERSION}: delete {directory} and clone again"
             )
         for row in table.to_pylist():
-            messages = row.pop("messages")
-            found.append(Demonstration(Task(**row), messages))
+            messages, tools = columns.from_rows(row.pop("messages")), columns.tools_from_text(row.pop("tools"))
+            found.append(Demonstration(Task(**row), Conversation(messages, tools)))
     if not found:
         raise UserError(f"{directory} holds no demonstrations: give tasks.demonstrations environments with an oracle")
     return found
 
 
 def agent_turns(
-    conversations: Iterable[Sequence[Message]], renderer: Renderer, observation_share: float, seed: int
+    conversations: Iterable[Conversation], renderer: Renderer, observation_share: float, seed: int
 ) -> tuple[Sequences, int]:
     """The sequences that cloning trains on, and how many conversations exceed the model's context and were left out.
 
@@ -161,14 +169,15 @@ def agent_turns(
     overflows = 0
     rng = np.random.default_rng(seed)
     rows = []
-    for messages in conversations:
+    for conversation in conversations:
         try:
-            rendered = renderer.render(messages)
+            sequences = renderer.turns(conversation)
         except ContextOverflow:
             overflows += 1
             continue
-        last = int(np.flatnonzero(rendered.agent)[-1])
-        chosen = np.asarray(rendered.agent) | (rng.random(len(rendered.ids)) < observation_share)
-        learned = 1 + np.flatnonzero(chosen[1 : last + 1])
-        rows.append((rendered.ids[:last], learned - 1, np.asarray(rendered.ids)[learned]))
+        for rendered in sequences:
+            last = int(np.flatnonzero(rendered.agent)[-1])
+            chosen = np.asarray(rendered.agent) | (rng.random(len(rendered.ids)) < observation_share)
+            learned = 1 + np.flatnonzero(chosen[1 : last + 1])
+            rows.append((rendered.ids[:last], learned - 1, np.asarray(rendered.ids)[learned]))
     return Sequences.of(rows, np.int64), overflows

@@ -1,7 +1,7 @@
 """Search trees to the reward model's training data: every state once, labelled with its value in the tree.
 
-One sequence per path from the root to a leaf holds all states on it, since a state is a prefix of its successors; a
-state that several paths share is labelled in the first of them only.
+One sequence per path from the root to a leaf holds all states on it, where a state is a prefix of its successors, else
+as few as do; a state that several paths share is labelled in the first of them only.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def samples(
             path = tree.path(leaf)
             while path:
                 try:
-                    rendered = renderer.render(tree.state(path[-1]).messages())
+                    covering = renderer.cover(tree.state(path[-1]).conversation())
                     break
                 except ContextOverflow:
                     overflows += path[-1] not in seen
@@ -82,12 +82,18 @@ def samples(
             seen.update(path)
             if not fresh:
                 continue
-            # Message 2t is the environment's turn that completes the state of depth t.
-            positions = [rendered.ends[2 * tree.nodes[index].depth] for index in fresh]
-            rows.append((rendered.ids, positions, [tree.nodes[index].value for index in fresh]))
-            agent += rendered.agent
-            owners += [(number, index) for index in fresh]
-            environments += [tree.task.environment] * len(fresh)
+            depths = {tree.nodes[index].depth: index for index in fresh}
+            for rendered in covering:
+                ends = {
+                    depths[depth]: end
+                    for depth, end in enumerate(rendered.states)
+                    if end is not None and depth in depths
+                }
+                if ends:
+                    rows.append((rendered.ids, [*ends.values()], [tree.nodes[index].value for index in ends]))
+                    agent += rendered.agent
+                    owners += [(number, index) for index in ends]
+                    environments += [tree.task.environment] * len(ends)
     counts = Counter(environments)
     # Equal weights change nothing, and a loss without weights is cheaper.
     weighted = labels.balance and len(set(counts.values())) > 1

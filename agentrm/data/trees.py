@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as fs
@@ -19,8 +20,9 @@ from agentrm import storage
 from agentrm.core.errors import UserError
 from agentrm.core.task import Task
 from agentrm.core.tree import Node, Tree
+from agentrm.data import messages
 
-VERSION = "3"
+VERSION = "4"
 
 _TASK = [
     ("environment", pa.string()),
@@ -41,6 +43,9 @@ _NODE = [
     ("tokens", pa.int32()),
     ("malformed", pa.bool_()),
     ("removed", pa.string()),
+    ("reasoning", pa.string()),
+    ("calls", messages.CALLS),
+    ("answers", messages.MESSAGES),
     ("visits", pa.int32()),
     ("value", pa.float64()),
     ("outcome", pa.float64()),
@@ -58,6 +63,7 @@ _TREE = [
     ("environment_errors", pa.int32()),
     ("engine_errors", pa.int32()),
     ("seconds", pa.float64()),
+    ("tools", messages.TOOLS),
 ]
 SCHEMA = pa.schema(
     [("tree", pa.string()), *_TASK, ("node", pa.int32()), *_NODE, *_TREE], metadata={"agentrm.trees": VERSION}
@@ -69,11 +75,14 @@ def to_table(tree: Tree) -> pa.Table:
     kept = [index for index, node in enumerate(tree.nodes) if node.visits or not index]
     number = {index: position for position, index in enumerate(kept)}
     shared = {"tree": tree.id, **asdict(tree.task), **{name: getattr(tree, name) for name, _ in _TREE}}
+    shared["tools"] = messages.tools_to_text(tree.tools)
     rows = []
     for index in kept:
         node = tree.nodes[index]
         row = {name: getattr(node, name) for name, _ in _NODE}
         row["parent"] = number.get(node.parent, -1)
+        row["calls"] = messages.calls_to_rows(node.calls)
+        row["answers"] = None if node.answers is None else messages.to_rows(node.answers)
         rows.append(shared | row | {"node": number[index]})
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
@@ -81,12 +90,21 @@ def to_table(tree: Tree) -> pa.Table:
 def from_table(table: pa.Table) -> Tree:
     """The tree that `to_table` wrote."""
     rows = table.to_pylist()
-    nodes = [Node(**{name: row[name] for name, _ in _NODE}) for row in rows]
+    nodes = [_node(row) for row in rows]
     for index, node in enumerate(nodes[1:], start=1):
         nodes[node.parent].children.append(index)
     first = rows[0]
     task = Task(**{name: first[name] for name, _ in _TASK})
-    return Tree(task, nodes, **{name: first[name] for name, _ in _TREE})
+    whole = {name: first[name] for name, _ in _TREE}
+    return Tree(task, nodes, **whole | {"tools": messages.tools_from_text(first["tools"])})
+
+
+def _node(row: dict[str, Any]) -> Node:
+    fields = {name: row[name] for name, _ in _NODE}
+    fields["calls"] = messages.calls_from_rows(row["calls"])
+    if row["answers"] is not None:
+        fields["answers"] = tuple(messages.from_rows(row["answers"]))
+    return Node(**fields)
 
 
 def _id(path: str) -> str:

@@ -10,7 +10,7 @@ from math import inf
 from typing import Protocol
 
 from agentrm.core.errors import ContextOverflow
-from agentrm.core.messages import Message
+from agentrm.core.messages import Conversation
 from agentrm.core.protocols import CostedValue, RewardModel
 from agentrm.core.state import State
 from agentrm.rendering.renderer import Renderer
@@ -25,7 +25,7 @@ class SequenceScorer(Protocol):
 
 
 async def score_what_fits(
-    scorer: SequenceScorer, renderer: Renderer, conversations: Sequence[Sequence[Message]]
+    scorer: SequenceScorer, renderer: Renderer, conversations: Sequence[Conversation]
 ) -> list[float]:
     """One raw value per conversation, -inf for one that exceeds the context."""
 

@@ -96,7 +96,7 @@ class ImplicitRewardModel:
 
     async def step_scores(self, state: State) -> list[float]:
         """r_t of each step, which sum to the trajectory's score. Raises ContextOverflow."""
-        rendered = await asyncio.to_thread(self._renderer.render, state.messages())
+        rendered = await asyncio.to_thread(self._renderer.render, state.conversation())
         return _by_step(rendered, await self.token_rewards(rendered))
 
     async def token_rewards(self, rendered: Rendered) -> list[float]:
@@ -117,7 +117,8 @@ class ImplicitRewardModel:
 
 def _by_step(rendered: Rendered, rewards: Sequence[float]) -> list[float]:
     """The sums over each step, which ends with the environment's message."""
-    return [sum(rewards[start + 1 : end + 1]) for start, end in pairwise(rendered.ends[::2])]
+    ends = [end for end in rendered.states if end is not None]
+    return [sum(rewards[start + 1 : end + 1]) for start, end in pairwise(ends)]
 
 
 def copy(base: Path, directory: Path) -> None:

@@ -27,7 +27,7 @@ from agentrm import model_directory, storage
 from agentrm.config.schema import Model, Scratch
 from agentrm.core.errors import ModelError, UserError
 from agentrm.model_directory import ModelKind
-from agentrm.rendering.renderer import settle_template
+from agentrm.rendering.renderer import settle_template, settle_use
 
 PAD, USER, ASSISTANT, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
 CHAT_TEMPLATE = (
@@ -51,6 +51,7 @@ def prepare(model: Model, texts: Iterable[str], seed: int, directory: Path) -> N
         _from_smollm2(directory)
     else:
         _from_hugging_face(model.source, directory)
+    settle_use(directory, model)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, phrases: bool) -> PreTrainedTokenizerFast:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agentrm.core.errors import ContextOverflow, InputRefused
+from agentrm.core.messages import text_of
 from agentrm.core.state import State
 from agentrm.models.endpoint import ChatEndpoint
 from agentrm.models.policy import Generator
@@ -143,7 +144,7 @@ class Judge:
 def question(states: Sequence[State]) -> str:
     """What a judge is asked about states of one task."""
     return _QUESTION.format(
-        task=states[0].opening,
+        task="\n\n".join(map(text_of, states[0].opening)),
         count=len(states),
         attempts="\n\n".join(_attempt(number, state) for number, state in enumerate(states, 1)),
     )

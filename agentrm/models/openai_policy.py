@@ -58,7 +58,7 @@ class EndpointPolicy:
         """`n` sampled turns. Raises what `ChatEndpoint` raises."""
         key = f"{self._seed}|{seed}|{state.task.id}|{state.actions}"
         choices = await self._endpoint.sample(
-            state.messages(),
+            state.conversation().messages,
             1 if greedy else n,
             int.from_bytes(blake2b(key.encode(), digest_size=3).digest(), "big"),
             top_p=1.0 if greedy else self._sampling.top_p,

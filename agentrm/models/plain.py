@@ -51,7 +51,7 @@ def _load(directory: Path, context: int) -> Callable[[State], float | None]:
 
     def head(state: State) -> float | None:
         with suppress(ContextOverflow):
-            (value,) = explicit.score(model, [renderer.ids(state.messages())])
+            (value,) = explicit.score(model, [renderer.ids(state.conversation())])
             return value
         return None
 

@@ -102,7 +102,7 @@ class LanguageModelPolicy:
 
     async def propose(self, state: State, n: int, *, seed: int = 0, greedy: bool = False) -> list[Proposal]:
         """`n` sampled turns. Raises ContextOverflow when the state does not fit."""
-        prompt = self._renderer.prompt(state.messages())
+        prompt = self._renderer.prompt(state.conversation())
         key = f"{self._seed}|{seed}|{state.task.id}|{state.actions}"
         drawn = int.from_bytes(blake2b(key.encode(), digest_size=4).digest(), "big")
         completions = await self._generator.generate(prompt, n, greedy, drawn)

@@ -17,18 +17,16 @@ from math import inf
 from pathlib import Path
 from typing import Literal, Protocol
 
-from typing_extensions import TypeIs
-
 from agentrm import model_directory
 from agentrm.config.schema import Engine
 from agentrm.core.errors import ContextOverflow, InputRefused, ModelError
-from agentrm.core.messages import Message
+from agentrm.core.messages import Conversation, environment_turns
 from agentrm.core.protocols import CostedValue
 from agentrm.model_directory import ModelKind
 from agentrm.models import ensemble, implicit
 from agentrm.models.baselines import score_what_fits
 from agentrm.models.engine import Reading, ScoringEngine
-from agentrm.rendering.renderer import Rendered, Renderer
+from agentrm.rendering.renderer import Renderer
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +43,12 @@ class Truncated:
     `side` = `left` the last. Without a side what the tokenizer adds to a text is kept, as in vLLM.
     """
 
-    whole: list[Message] | list[int] | Text
+    whole: Conversation | list[int] | Text
     tokens: int
     side: Literal["left", "right"] | None = None
 
 
-Input = list[Message] | list[int] | Text | Truncated
+Input = Conversation | list[int] | Text | Truncated
 
 
 class Per(str, Enum):
@@ -70,7 +68,7 @@ class Scorer(Protocol):
         """One `Reading` per input, independent of the others. Raises InputRefused."""
         ...
 
-    async def rank(self, conversations: Sequence[list[Message]]) -> list[float]:
+    async def rank(self, conversations: Sequence[Conversation]) -> list[float]:
         """Raw values for a search: -inf for a conversation that exceeds the context."""
         ...
 
@@ -98,14 +96,12 @@ class ExplicitScorer:
 
     async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
         """See `Scorer`."""
-        read = await asyncio.to_thread(lambda: [self._read(each, per) for each in inputs])
-        readings = await self._engine.read([ids for ids, _ in read], every_token=per is not Per.input)
-        return [
-            replace(reading, values=self._at(ids, ends, reading.values)) if per is Per.step else reading
-            for (ids, ends), reading in zip(read, readings, strict=True)
-        ]
+        if per is Per.step:
+            return list(await asyncio.gather(*(self._score_steps(each) for each in inputs)))
+        ids = await asyncio.to_thread(lambda: [self._read(each) for each in inputs])
+        return await self._engine.read(ids, every_token=per is Per.token)
 
-    async def rank(self, conversations: Sequence[list[Message]]) -> list[float]:
+    async def rank(self, conversations: Sequence[Conversation]) -> list[float]:
         """See `Scorer`."""
         return await score_what_fits(self._engine, self._renderer, conversations)
 
@@ -118,23 +114,31 @@ class ExplicitScorer:
         """See `Scorer`."""
         self._engine.close()
 
-    def _at(self, ids: list[int], ends: list[int], values: list[float]) -> list[float]:
-        """Of the `values` at all tokens those of the beginnings up to `ends`."""
-        return [values[self._engine.read_at(ids[: end + 1])] for end in ends]
-
-    def _read(self, given: Input, per: Per) -> tuple[list[int], list[int]]:
-        """The ids of an input, and where the environment's turns end in them."""
-        if _is_conversation(given):
-            rendered = self._renderer.render(given)
-            return rendered.ids, rendered.ends[::2]
-        if per is Per.step:
+    async def _score_steps(self, given: Input) -> Reading:
+        """The values of all states of a conversation."""
+        if not isinstance(given, Conversation):
             raise InputRefused("values per step need conversations: token ids and text do not show where steps end")
+        covering = await asyncio.to_thread(self._renderer.cover, given)
+        readings = await self._engine.read([rendered.ids for rendered in covering], every_token=True)
+        values = {
+            number: reading.values[self._engine.read_at(rendered.ids[: end + 1])]
+            for rendered, reading in zip(covering, readings, strict=True)
+            for number, end in enumerate(rendered.states)
+            if end is not None
+        }
+        tokens, cached = (sum(getattr(reading, name) for reading in readings) for name in ("tokens", "cached"))
+        return Reading([values[number] for number in environment_turns(given.messages)], tokens, cached)
+
+    def _read(self, given: Input) -> list[int]:
+        """The ids of an input."""
+        if isinstance(given, Conversation):
+            return self._renderer.ids(given)
         ids = self._cut(given) if isinstance(given, Truncated) else self._ids(given)
         if not ids:
             raise InputRefused("the text has no tokens: send at least one")
         if len(ids) > self.context:
             raise ContextOverflow(f"the input has {len(ids)} tokens, the model's context is {self.context}")
-        return ids, []
+        return ids
 
     def _cut(self, given: Truncated) -> list[int]:
         kept = self.context if given.tokens == -1 else given.tokens
@@ -143,11 +147,11 @@ class ExplicitScorer:
         ids = self._ids(given.whole, kept if given.side is None else None)
         return ids[-kept:] if given.side == "left" else ids[:kept]
 
-    def _ids(self, given: list[Message] | list[int] | Text, limit: int | None = None) -> list[int]:
+    def _ids(self, given: Conversation | list[int] | Text, limit: int | None = None) -> list[int]:
         """All ids of an input, but of a text at most `limit`."""
         if isinstance(given, Text):
             return self._renderer.text_ids(given.text, given.special, limit)
-        return self._unbounded.ids(given) if _is_conversation(given) else given
+        return self._unbounded.ids(given) if isinstance(given, Conversation) else given
 
 
 class ImplicitScorer:
@@ -167,10 +171,9 @@ class ImplicitScorer:
 
     async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
         """See `Scorer`. Raises InputRefused for token ids and text too, which do not show whose a token is."""
-        rendered = await asyncio.to_thread(lambda: [self._read(each) for each in inputs])
-        return list(await asyncio.gather(*(self._score(each, per) for each in rendered)))
+        return list(await asyncio.gather(*(self._score(each, per) for each in inputs)))
 
-    async def rank(self, conversations: Sequence[list[Message]]) -> list[float]:
+    async def rank(self, conversations: Sequence[Conversation]) -> list[float]:
         """See `Scorer`."""
         return list(await asyncio.gather(*(self._rank(each) for each in conversations)))
 
@@ -184,22 +187,23 @@ class ImplicitScorer:
         for engine in self._engines:
             engine.close()
 
-    def _read(self, given: Input) -> Rendered:
-        if not _is_conversation(given):
+    async def _score(self, given: Input, per: Per) -> Reading:
+        if not isinstance(given, Conversation):
             raise InputRefused(
                 "an implicit reward model scores whole conversations only: it must know the agent's turns"
             )
-        return self._renderer.render(given)
-
-    async def _score(self, rendered: Rendered, per: Per) -> Reading:
+        rendered = await asyncio.to_thread(self._renderer.render, given)
         values = list(accumulate(await self._model.token_rewards(rendered)))
         if per is Per.input:
             values = values[-1:]
         elif per is Per.step:
-            values = [values[end] for end in rendered.ends[::2]]
+            ends = [rendered.states[number] for number in environment_turns(given.messages)]
+            if None in ends:
+                raise InputRefused("the chat template changes earlier turns, so no token ends a step: ask per input")
+            values = [values[end] for end in ends if end is not None]
         return Reading(values, len(rendered.ids), 0)
 
-    async def _rank(self, conversation: list[Message]) -> float:
+    async def _rank(self, conversation: Conversation) -> float:
         with suppress(ContextOverflow):
             (score,) = await self.score([conversation])
             return CostedValue(score.values[-1], score.tokens, score.cached)
@@ -222,7 +226,7 @@ class EnsembleScorer:
             for own in zip(*found, strict=True)
         ]
 
-    async def rank(self, conversations: Sequence[list[Message]]) -> list[float]:
+    async def rank(self, conversations: Sequence[Conversation]) -> list[float]:
         """See `Scorer`. A value's cost is that of all members."""
         found = await asyncio.gather(*(each.rank(conversations) for each in self._members))
         costs = [[each for each in own if isinstance(each, CostedValue)] for own in zip(*found, strict=True)]
@@ -277,7 +281,3 @@ def _kind(directory: Path) -> type[ExplicitScorer] | type[ImplicitScorer]:
         case ModelKind.policy:
             named = model_directory.architecture(directory)
             raise ModelError(f"{directory} holds {named}, not a reward model (…{model_directory.CLASSIFIER})")
-
-
-def _is_conversation(given: Input) -> TypeIs[list[Message]]:
-    return isinstance(given, list) and isinstance(given[0], dict)

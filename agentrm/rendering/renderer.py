@@ -1,24 +1,30 @@
 """Conversations to token ids with the model's own chat template; nothing else in AgentRM builds prompts.
 
-The ids are those of the template's whole text, and a state's are a prefix of its successor's, so that every engine can
-reuse its KV cache. Each turn is rendered once.
+The ids are those of the template's whole text. Where it appends, a state's are a prefix of its successor's, so that
+every engine can reuse its KV cache, and each step is rendered once. Where it rewrites, a state is a sequence of its
+own.
 """
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentrm.config.schema import Representation
+from agentrm.config.schema import Model, Representation, Thinking
 from agentrm.core.actions import ActionFormat, parse, render
-from agentrm.core.errors import ContextOverflow, ModelError
-from agentrm.core.messages import Message
-from agentrm.model_directory import settings
-from agentrm.rendering.template import START, ChatTemplate, Place, Tail, Turn, fixed_day, place_of
+from agentrm.core.errors import ContextOverflow, InputRefused, ModelError
+from agentrm.core.messages import AGENT, Conversation, Message, Tool, runs, text_of
+from agentrm.model_directory import settings, write_settings
+from agentrm.rendering.steps import Piece, Shape, Steps, key_of
+from agentrm.rendering.template import ChatTemplate, fixed_day
+from agentrm.rendering.tokens import Stretch, Tokens, common
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,11 +32,17 @@ if TYPE_CHECKING:
 REPRESENTATION = "agentrm_representation"
 """The key of a model's config.json that says which parts of a state it was trained on, where not on all."""
 
-COUNTING = """{%- set counted = namespace(messages=[]) -%}
+TEMPLATE = "agentrm_template"
+"""The key that says how its chat template is used: the `settings` that it gets, and what becomes of `thinking`."""
+
+COUNTING = """{%- set counted = namespace(messages=[], taken=0) -%}
 {%- for message in messages -%}
-{%- if message["role"] == "user" and not loop.first -%}
-{%- set text = (message["content"] | trim ~ "\nActions taken: " ~ loop.index0 // 2) | trim -%}
-{%- set counted.messages = counted.messages + [{"role": "user", "content": text}] -%}
+{%- if message["role"] == "assistant" -%}
+{%- set counted.taken = counted.taken + 1 -%}
+{%- set counted.messages = counted.messages + [message] -%}
+{%- elif counted.taken and message["content"] is string -%}
+{%- set text = (message["content"] | trim ~ "\nActions taken: " ~ counted.taken) | trim -%}
+{%- set counted.messages = counted.messages + [dict(message, content=text)] -%}
 {%- else -%}
 {%- set counted.messages = counted.messages + [message] -%}
 {%- endif -%}
@@ -40,6 +52,12 @@ COUNTING = """{%- set counted = namespace(messages=[]) -%}
 """What comes before the chat template of a model that reads how many actions were taken, so that any library which
 renders a conversation by the template shows it the same text.
 """
+
+_WORDS = "mark0mark"
+_ANSWERED = Conversation([{"role": "user", "content": "go"}, {"role": AGENT, "content": _WORDS}])
+_OPEN, _CLOSED = "<think>", "</think>"
+_OPENINGS, _STEPS = 4096, 32768
+"""How many are remembered."""
 
 # A tokenizer keeps how it cuts from one call to the next, and texts are read in threads.
 _ENCODING = threading.Lock()
@@ -60,23 +78,67 @@ def settle_template(tokenizer: PreTrainedTokenizerBase, counted: bool = False) -
         tokenizer.chat_template = settled(own)
 
 
+def settle_use(directory: Path, model: Model) -> None:
+    """Write into a model's config.json how its chat template is used, where a configuration says so."""
+    if model.template_kwargs or model.thinking is not Thinking.template:
+        use = {"settings": dict(model.template_kwargs), "thinking": model.thinking.value}
+        write_settings(directory, settings(directory) | {TEMPLATE: use})
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """`ids` of a conversation; `agent[i]`: token i was written by the agent (end of turn included); `ends[m]`: index of
-    the last token of message m.
+    """`ids` of a conversation; `agent[i]`: token i was written by the agent (end of turn included). `states[k]`: index
+    of the last token of the state after k turns of the agent, `actions[k]` of that of turn k; None for what is no
+    beginning of these ids, since the template changes it when more follows.
     """
 
     ids: list[int]
     agent: list[bool]
-    ends: list[int]
+    states: list[int | None]
+    actions: list[int | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tail:
+    """The end of a conversation, from its last parting token on: the text, its ids, and what of it the agent wrote.
+
+    A renderer makes one of equal ones, so that a cache finds it fast.
+    """
+
+    text: str = ""
+    ids: tuple[int, ...] = ()
+    written: tuple[tuple[int, int], ...] = ()
+
+
+_START = _Tail()
+
+
+class _Turn(NamedTuple):
+    """What a step adds: ids that are final, which of them the agent wrote, and the new tail. `appends`: the ids of the
+    old tail begin this; `end`: index of the agent's last token, counted from the first of the old tail.
+    """
+
+    ids: tuple[int, ...]
+    agent: tuple[bool, ...]
+    tail: _Tail
+    appends: bool
+    end: int
+
+
+class _Walk(NamedTuple):
+    """A conversation read step by step: what is final of it, its tail and its shape."""
+
+    rendered: Rendered
+    tail: _Tail
+    shape: Shape
 
 
 class Renderer:
-    """Renders conversations that alternate user and assistant turns, beginning with the user.
+    """Renders conversations as the tokenizer's chat template does, which gets `settings` beside them.
 
-    `kept` says which parts of them (default: all), in turns written in `form`, and whether the actions are counted; the
-    first turn is always whole. Raises ModelError at once when the tokenizer has no chat template, or for the reasons of
-    `ChatTemplate`.
+    `kept` says which parts of them (default: all), in turns written in `form`, and whether the actions are counted;
+    what stands before the agent's first turn is always whole. `thinking`: what becomes of the agent's thoughts. Raises
+    ModelError when the tokenizer has no chat template.
     """
 
     def __init__(
@@ -85,6 +147,8 @@ class Renderer:
         context: int,
         kept: Representation | None = None,
         form: ActionFormat = ActionFormat.react,
+        settings: Mapping[str, Any] | None = None,
+        thinking: Thinking = Thinking.template,
     ) -> None:
         if not tokenizer.chat_template:
             raise ModelError(f"the tokenizer of {tokenizer.name_or_path} has no chat template: save one with it")
@@ -92,42 +156,86 @@ class Renderer:
         self.context = context
         self._kept = kept or Representation()
         self._form = form
+        self._thinking = thinking
         template = tokenizer.get_chat_template()
         if self._kept.action_count:
             template = template.removeprefix(COUNTING)
-        self._template = ChatTemplate(tokenizer, fixed_day(template))
-        self._turn = lru_cache(maxsize=16384)(self._render_turn)
-        self._opened = lru_cache(maxsize=16384)(self._template.opened)
+        self._tokens = Tokens(tokenizer)
+        keeps = thinking is Thinking.keep
+        self._template = ChatTemplate(tokenizer, fixed_day(template), self._tokens, settings or {}, keeps)
+        self._steps = Steps(self._template, self._tokens)
+        self._alters = self._kept != Representation() or thinking is Thinking.drop
+        self._tail = lru_cache(maxsize=16384)(_Tail)
+        self._counted = lru_cache(maxsize=32768)(_counted)
+        self._tail_ids = lru_cache(maxsize=16384)(self._encoded)
+        self._taken: dict[Any, tuple[Shape, _Turn]] = {}
+        self._begun: dict[Any, tuple[Shape, _Turn] | None] = {}
+        self._offered: tuple[Sequence[Tool], str] = ((), "")
+        self._closer: int | None = None
+        self._missing: set[str] = set()
 
     @classmethod
     def from_pretrained(cls, path: str | Path, context: int) -> Renderer:
-        """Load the tokenizer that lies in a Hugging Face directory, and which parts of a state its model reads. Raises
+        """Load the tokenizer that lies in a Hugging Face directory, and how its model reads conversations. Raises
         ModelError when there is none.
         """
         # It takes seconds, which a command that is refused before it reads any text should not.
         from transformers import AutoTokenizer
 
-        stored = settings(Path(path)).get(REPRESENTATION) if Path(path, "config.json").is_file() else None
+        stored = settings(Path(path)) if Path(path, "config.json").is_file() else {}
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(path))
         except (OSError, ValueError) as error:
             raise ModelError(f"no tokenizer in {path}: {str(error).splitlines()[0]}") from error
-        if stored is None:
-            return cls(tokenizer, context)
-        form = ActionFormat(stored.pop("action_format"))
-        return cls(tokenizer, context, Representation(**stored), form)
+        parts = dict(stored.get(REPRESENTATION, {}))
+        form = ActionFormat(parts.pop("action_format", ActionFormat.react))
+        given = stored.get(TEMPLATE, {})
+        thinking = Thinking(given.get("thinking", Thinking.template))
+        return cls(tokenizer, context, Representation(**parts), form, given.get("settings"), thinking)
 
-    def render(self, messages: Sequence[Message]) -> Rendered:
-        """All turns of a conversation, closed. Raises ContextOverflow, and InputRefused as `ChatTemplate.turn` does."""
-        rendered, tail = self._turns(messages)
-        rendered.ids.extend(tail.ids)
-        rendered.agent.extend(tail.agent)
-        self._fits(len(rendered.ids))
-        return rendered
+    def render(self, given: Conversation | Sequence[Message]) -> Rendered:
+        """A whole conversation. Raises ContextOverflow, and InputRefused where the template does not take it."""
+        return self._render(self._shown(given))
 
-    def ids(self, messages: Sequence[Message]) -> list[int]:
-        """The token ids of a state: what a reward model reads, its value at the last one."""
-        return self.render(messages).ids
+    def cover(self, given: Conversation | Sequence[Message]) -> list[Rendered]:
+        """The fewest sequences of which every state of a conversation is a beginning: one where the template appends.
+        Each has the places of those states and actions alone that no earlier one has. Raises as `render`.
+        """
+        conversation = self._shown(given)
+        found = [self._render(conversation)]
+        missing = {k for k, end in enumerate(found[0].states) if end is None}
+        if conversation.messages[0]["role"] == AGENT:
+            missing.discard(0)
+        while missing:
+            last = max(missing)
+            beginning = self._render(_beginning(conversation, last))
+            states = [end if k in missing else None for k, end in enumerate(beginning.states)]
+            actions = [end if k + 1 in missing else None for k, end in enumerate(beginning.actions)]
+            found.append(replace(beginning, states=states, actions=actions))
+            missing -= {k for k, end in enumerate(states) if end is not None} | {last}
+        return found
+
+    def turns(self, given: Conversation | Sequence[Message]) -> list[Rendered]:
+        """The fewest sequences in which each of the agent's turns stands behind what a policy is asked for it with, and
+        ends as the last turn does: one where all do as they stand. Raises as `render`.
+        """
+        conversation = self._shown(given)
+        count = len(runs(conversation.messages)[1])
+        walk = self._walk(conversation)
+        if walk is not None:
+            rendered = self._closed(walk)
+            if all(self._continues(conversation, rendered, k) for k in range(count)):
+                self._fits(len(rendered.ids))
+                return [rendered]
+        return [self._turn_alone(conversation, k) for k in range(count)]
+
+    def ids(self, given: Conversation | Sequence[Message]) -> list[int]:
+        """The token ids of a conversation: what a reward model reads, its value at the last one. Raises as `render`."""
+        conversation = self._shown(given)
+        walk = self._walk(conversation)
+        ids = self._encoded(self._text(conversation)) if walk is None else [*walk.rendered.ids, *walk.tail.ids]
+        self._fits(len(ids))
+        return ids
 
     def text_ids(self, text: str, special: bool, limit: int | None = None) -> list[int]:
         """The ids of text that was rendered elsewhere; with `special` the tokenizer adds its own around it. It cuts
@@ -142,25 +250,56 @@ class Renderer:
                 max_length=limit,
             )
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The ids of a state and the opening of the agent's turn: what a policy continues."""
-        rendered, tail = self._turns(messages)
-        ids = rendered.ids + self._opened(tail)
+    def prompt(self, given: Conversation | Sequence[Message]) -> list[int]:
+        """The ids of a state and the opening of the agent's turn: what a policy continues. Raises as `render`."""
+        ids = self._prompt(self._shown(given))
         self._fits(len(ids) + 1)
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of a sampled turn."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        """The text of a sampled turn, without thoughts that are told apart from it."""
+        return self.said(ids)[0]
+
+    def said(self, ids: Sequence[int]) -> tuple[str, str]:
+        """The text of a sampled turn, and the thoughts that stand before it as the template has them."""
+        written = self.tokenizer.decode(ids, skip_special_tokens=False)
+        thoughts = ""
+        if self._lead and self._lead in written:
+            thoughts, _, written = written.rpartition(self._lead)
+        if _CLOSED in written:
+            before, _, written = written.rpartition(_CLOSED)
+            thoughts += before
+        elif not thoughts:
+            return self.tokenizer.decode(ids, skip_special_tokens=True).strip(), ""
+        return self._tokens.bare(written).strip(), self._tokens.bare(thoughts).replace(_OPEN, "").strip()
 
     @property
     def stop_ids(self) -> list[int]:
-        """The tokens that end an agent's turn. Raises ModelError when no policy can be prompted by the template."""
-        return self._template.stop_ids()
+        """The tokens that end an agent's turn. Raises ModelError when none does, or when what a policy writes that
+        writes turns as the template does would be read as something else.
+        """
+        said = self.decode(self._encoded(_WORDS))
+        try:
+            turn = self._turn_alone(_ANSWERED, 0)
+        except InputRefused as error:
+            raise self._refusal(f"shows no answer: {error}") from error
+        *words, end = [token for token, written in zip(turn.ids, turn.agent, strict=True) if written]
+        if end not in self._tokens.ids.values():
+            raise self._refusal("ends an answer with no token of its own, so a policy would not stop")
+        if self.decode(words) != said:
+            raise self._refusal(f"adds to an answer: a policy that says {said!r} would say {self.decode(words)!r}")
+        return [end]
+
+    @cached_property
+    def _lead(self) -> str:
+        """What stands before the words of an answer, where that is more than was asked for."""
+        with suppress(InputRefused):
+            return self._tokens.plain(self._asked_and_turn(_ANSWERED, 0)[1].partition(_WORDS)[0]).strip()
+        return ""
 
     def check_policy(self) -> None:
         """Raise ModelError unless a policy can be prompted by the template."""
-        self._template.stop_ids()
+        _ = self.stop_ids
 
     def _fits(self, length: int) -> None:
         if length > self.context:
@@ -168,38 +307,230 @@ class Renderer:
                 f"the conversation has {length} tokens, the model's context is {self.context}: raise model.context"
             )
 
-    def _turns(self, messages: Sequence[Message]) -> tuple[Rendered, Tail]:
-        """What is final of a conversation, with the ends of all its turns, and its tail."""
+    def _refusal(self, what: str) -> ModelError:
+        return ModelError(f"the chat template of {self.tokenizer.name_or_path} {what}")
+
+    def _render(self, conversation: Conversation) -> Rendered:
+        walk = self._walk(conversation)
+        rendered = self._by_states(conversation) if walk is None else self._closed(walk)
+        self._fits(len(rendered.ids))
+        return rendered
+
+    def _closed(self, walk: _Walk) -> Rendered:
+        """All of a conversation that was read step by step."""
+        rendered, tail, _ = walk
+        ids, agent, _ = self._marked(self._tokens.stretches(tail.text), tail.written)
+        return replace(rendered, ids=rendered.ids + ids, agent=rendered.agent + agent)
+
+    def _walk(self, conversation: Conversation) -> _Walk | None:
+        """A conversation step by step; None where its template writes it otherwise."""
+        messages = conversation.messages
+        count = len(messages)
+        place = next((i for i, message in enumerate(messages) if message["role"] == AGENT), count)
+        begun = self._begin(list(messages[:place]), conversation.tools)
+        if begun is None:
+            return None
+        shape, first = begun
+        ids, agent, tail = [*first.ids], [*first.agent], first.tail
+        states: list[int | None] = [len(ids) + len(tail.ids) - 1]
+        actions: list[int | None] = []
+        number = 0
+        while place < count:
+            end = place + 1
+            while end < count and messages[end]["role"] != AGENT:
+                end += 1
+            number += 1
+            known = shape, tail, key_of(messages[place:end]), number.bit_length()
+            found = self._taken.get(known)
+            if found is None:
+                followed = self._steps.follow(shape, messages, place, end, number)
+                if followed is None:
+                    return None
+                if len(self._taken) >= _STEPS:
+                    self._taken.clear()
+                found = self._taken[known] = followed[0], self._add(tail, followed[1])
+            shape, turn = found
+            if not turn.appends:
+                states = [each if (each or 0) < len(ids) else None for each in states]
+                actions = [each if (each or 0) < len(ids) else None for each in actions]
+            actions.append(len(ids) + turn.end)
+            ids += turn.ids
+            agent += turn.agent
+            tail = turn.tail
+            states.append(len(ids) + len(tail.ids) - 1)
+            place = end
+        return _Walk(Rendered(ids, agent, states, actions), tail, shape)
+
+    def _begin(self, opening: list[Message], tools: Sequence[Tool]) -> tuple[Shape, _Turn] | None:
+        if tools is not self._offered[0]:
+            self._offered = tools, json.dumps(list(tools), sort_keys=True) if tools else ""
+        offered = self._offered[1]
+        key = key_of(opening), offered
+        if key not in self._begun:
+            if len(self._begun) >= _OPENINGS:
+                self._begun.clear()
+            begun = None
+            with suppress(InputRefused):
+                text = self._template.text(opening, tools)
+                if (shape := self._steps.begin(opening, tools, offered)) is not None:
+                    self._warn_of_what_is_missing(text, opening, tools)
+                    begun = shape, self._add(_START, Piece(text, 0, 0))
+            self._begun[key] = begun
+        return self._begun[key]
+
+    def _add(self, tail: _Tail, piece: Piece) -> _Turn:
+        whole = tail.text + piece.text
+        shift = len(tail.text)
+        written = (*tail.written, (shift + piece.begin, shift + piece.end))
+        *settled, last = self._tokens.stretches(whole)
+        ids, agent, ends = self._marked(settled, written)
+        cut = len(whole) - len(last.text)
+        end = ends[-1]
+        if written[-1][1] > cut:
+            end = len(ids) + last.marks(written[-1][0] - cut, written[-1][1] - cut)[1] - 1
+        still_open = tuple((max(begin - cut, 0), behind - cut) for begin, behind in written if behind > cut)
+        held = tail.ids
+        appends = tuple(ids[: len(held)]) == held if len(ids) >= len(held) else (*ids, *last.ids)[: len(held)] == held
+        return _Turn(tuple(ids), tuple(agent), self._tail(last.text, last.ids, still_open), appends, end)
+
+    def _encoded(self, text: str) -> list[int]:
+        return [token for stretch in self._tokens.stretches(text) for token in stretch.ids]
+
+    def _marked(
+        self, stretches: Sequence[Stretch], written: Sequence[tuple[int, int]]
+    ) -> tuple[list[int], list[bool], list[int]]:
+        """The ids of stretches, which of them begin in one of some ranges of characters, and the last id of each."""
         ids: list[int] = []
         agent: list[bool] = []
-        ends: list[int] = []
-        tail = START
-        counted, count = self._kept.action_count, len(messages)
-        for index, message in enumerate(messages):
-            place = place_of(message["role"], index, count)
-            # Two messages to an action, the opening first.
-            taken = index // 2 if counted and place == "user" else 0
-            more, written, tail = self._turn(tail, place, message["content"], taken)
-            ids += more
-            agent += written
-            ends.append(len(ids) + len(tail.ids) - 1)
-        return Rendered(ids, agent, ends), tail
+        ends = [-1] * len(written)
+        place = 0
+        for stretch in stretches:
+            marks = [False] * len(stretch.ids)
+            after_it = place + len(stretch.text)
+            for number, (begin, behind) in enumerate(written):
+                if begin < after_it and behind > place:
+                    first, after = stretch.marks(begin - place, behind - place)
+                    marks[first:after] = [True] * (after - first)
+                    ends[number] = len(ids) + after - 1
+            ids += stretch.ids
+            agent += marks
+            place = after_it
+        return ids, agent, ends
 
-    def _render_turn(self, tail: Tail, place: Place, text: str, taken: int) -> Turn:
-        """A turn as the model is to see it; it says how many actions were `taken` if any."""
-        shown = self._shown(place, text)
-        if taken:
-            shown = f"{shown.strip()}\nActions taken: {taken}".strip()
-        return self._template.turn(tail, place, shown)
+    def _text(self, conversation: Conversation, *, opened: bool = False) -> str:
+        return self._template.text(conversation.messages, conversation.tools, opened=opened)
 
-    def _shown(self, place: Place, text: str) -> str:
-        if place == "first":
-            return text
-        if place == "user":
-            return text if self._kept.observations else ""
-        if self._kept.thoughts and self._kept.actions:
-            return text
-        thought, action, _ = parse(text, self._form)
-        if self._kept.actions:
-            return render("", action, self._form)
-        return thought if self._kept.thoughts else ""
+    def _by_states(self, conversation: Conversation) -> Rendered:
+        """A conversation whose template changes what is there when more follows: each state is compared with it."""
+        text = self._text(conversation)
+        self._warn_of_what_is_missing(text, conversation.messages, conversation.tools)
+        ids, agent, ends = self._marked(self._tokens.stretches(text), self._steps.written(text, conversation.messages))
+        states: list[int | None] = []
+        for number in range(len(ends)):
+            state: list[int] = []
+            beginning = _beginning(conversation, number)
+            with suppress(InputRefused):
+                state = self._encoded(self._text(beginning)) if beginning.messages else []
+            states.append(len(state) - 1 if state and ids[: len(state)] == state else None)
+        states.append(len(ids) - 1)
+        actions = [None if after is None else end for end, after in zip(ends, states[1:], strict=True)]
+        return Rendered(ids, agent, states, actions)
+
+    def _prompt(self, conversation: Conversation) -> list[int]:
+        walk = self._walk(conversation)
+        if walk is not None:
+            opening = self._steps.opening(walk.shape, conversation.messages)
+            if opening is not None:
+                return [*walk.rendered.ids, *self._tail_ids(walk.tail.text + opening)]
+        return self._encoded(self._text(conversation, opened=True))
+
+    def _continues(self, conversation: Conversation, rendered: Rendered, number: int) -> bool:
+        """Whether a turn stands behind what a policy is asked for it with, and ends as the last one does."""
+        end = rendered.actions[number]
+        if end is None or not self._closes(rendered.ids[end]):
+            return False
+        prompt = self._prompt(_beginning(conversation, number))
+        return rendered.ids[: len(prompt)] == prompt
+
+    def _closes(self, token: int) -> bool:
+        if self._closer is None:
+            with suppress(ModelError):
+                (self._closer,) = self.stop_ids
+        return self._closer is None or token == self._closer
+
+    def _turn_alone(self, conversation: Conversation, number: int) -> Rendered:
+        """One of the agent's turns as the last of its conversation."""
+        asked, turn = self._asked_and_turn(conversation, number)
+        ids, agent, _ = self._marked(self._tokens.stretches(asked + turn), [(len(asked), len(asked + turn))])
+        self._fits(len(ids))
+        return Rendered(ids, agent, [], [])
+
+    def _asked_and_turn(self, conversation: Conversation, number: int) -> tuple[str, str]:
+        """What a policy is asked for a turn with, and what it is to write."""
+        state = _beginning(conversation, number)
+        asked = self._text(state, opened=True)
+        whole = self._text(Conversation(conversation.messages[: len(state.messages) + 1], state.tools))
+        turn = whole[common(whole, asked) :]
+        if not whole.startswith(asked) and asked.rfind(_OPEN) > asked.rfind(_CLOSED):
+            turn = f"\n{_CLOSED}\n\n{turn}"
+        return asked, turn[: self._tokens.last_special(turn, 0, len(turn)) or len(turn)]
+
+    def _shown(self, given: Conversation | Sequence[Message]) -> Conversation:
+        """A conversation as the model is to see it."""
+        conversation = Conversation.of(given)
+        if not self._alters:
+            return conversation
+        taken, shown = 0, []
+        for message in conversation.messages:
+            if message["role"] == AGENT:
+                taken += 1
+                shown.append(self._shown_turn(message))
+            else:
+                shown.append(self._shown_answer(message, taken) if taken else message)
+        return Conversation(shown, conversation.tools)
+
+    def _shown_turn(self, message: Message) -> Message:
+        kept = self._kept
+        message = dict(message)
+        if self._thinking is Thinking.drop or not kept.thoughts:
+            message.pop("reasoning_content", None)
+        if kept.thoughts and kept.actions:
+            return message
+        thought, action, _ = parse(text_of(message), self._form)
+        if not kept.actions:
+            message.pop("tool_calls", None)
+            message["content"] = thought if kept.thoughts else ""
+        elif "tool_calls" in message:
+            message["content"] = None
+        else:
+            message["content"] = render("", action, self._form)
+        return message
+
+    def _shown_answer(self, message: Message, taken: int) -> Message:
+        text = text_of(message) if self._kept.observations else ""
+        if self._kept.action_count:
+            text = self._counted(text, taken)
+        return {"role": message["role"], "content": text} if len(message) == 2 else message | {"content": text}
+
+    def _warn_of_what_is_missing(self, text: str, messages: Sequence[Message], tools: Sequence[Tool]) -> None:
+        """Say once what a template leaves out of conversations."""
+        calls = [call["function"]["name"] for message in messages for call in message.get("tool_calls", ())]
+        for what, names in (("tools", [tool["function"]["name"] for tool in tools]), ("calls of tools", calls)):
+            if names and names[0] not in text and what not in self._missing:
+                self._missing.add(what)
+                warnings.warn(f"the chat template of {self.tokenizer.name_or_path} shows no {what}", stacklevel=2)
+
+
+def _counted(text: str, taken: int) -> str:
+    return f"{text.strip()}\nActions taken: {taken}".strip()
+
+
+def _beginning(conversation: Conversation, turns: int) -> Conversation:
+    """The state after some of the agent's turns."""
+    left, messages = turns, []
+    for message in conversation.messages:
+        left -= message["role"] == AGENT
+        if left < 0:
+            break
+        messages.append(message)
+    return Conversation(messages, conversation.tools)

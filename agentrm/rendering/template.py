@@ -1,28 +1,26 @@
-"""A tokenizer's chat template, one turn at a time: the ids are those which the template gives for the conversation.
+"""A tokenizer's chat template: conversations to the text that it writes for them, special tokens by secret names.
 
-A turn is tokenised together with the text before it, back to the last added token (`<|im_end|>`, `</s>`): no later text
-changes the ids before that one, so they are final, and what stays open of a conversation is short. Text inside a turn
-never becomes a special token, whatever it says.
+Templates differ in the form in which they take what OpenAI's messages hold: arguments as an object or as text, thoughts
+under several names, no content as nothing or as empty text. They are asked once, and then shown what they take.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import string
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import date
-from functools import lru_cache
-from secrets import token_hex
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from functools import cached_property, lru_cache
+from hashlib import blake2b
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, TemplateError
-from tokenizers import Tokenizer
 
-from agentrm.core.errors import InputRefused, ModelError
-from agentrm.core.messages import Message
+from agentrm.core.errors import InputRefused
+from agentrm.core.messages import AGENT, Message, Tool, ToolCall, text_of
+from agentrm.rendering.tokens import Tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,26 +28,10 @@ if TYPE_CHECKING:
 DAY = date(2024, 7, 26)
 """What every template shows that asks for today's date: the day that Llama's templates name where they know none."""
 
-_MARKS = "mark0mark", "mark1mark", "mark2mark"
-_PROBES = (
-    ("go to box 12", "Thought: it is near\nAction: go", "you see 3 boxes", "take box 1", "done"),
-    (" a \n", "\n b ", "", "", "\n\n", "<think>\nwhy\n</think>\n\nleft", "1 été 🙂 ", "  x", "\ty"),
-    ("Go", "<think>why</think>left", "<tool_response>\na wall\n</tool_response>", "right", "a door " * 100),
-)
-"""Texts of turns, after each of which the ids are compared with the template's own."""
-_ENDS = ("go", *(f"{character}a {character}" for character in string.printable for _ in range(2)))
-"""One conversation more, whose turns begin and end with what tokenizers join with the text around them."""
 _SHOWN = 40
-
-Place = Literal["first", "user", "agent", "last"]
-"""A turn's place in its conversation: the user's first turn, a later one, the agent's, and the agent's at the end."""
-
-
-def place_of(role: str, index: int, count: int) -> Place:
-    """The place of turn `index` of `count`."""
-    if role == "user":
-        return "user" if index else "first"
-    return "agent" if index < count - 1 else "last"
+_THOUGHTS = ("reasoning_content", "thinking", "reasoning")
+_SHORT_IDS = re.compile(r"length\s*!=\s*9\b")
+_ID_CHARACTERS = 9
 
 
 def fixed_day(template: str) -> str:
@@ -62,320 +44,133 @@ def fixed_day(template: str) -> str:
     return f"{{%- macro strftime_now(format) -%}}{{{{- format{replaced} -}}}}{{%- endmacro %}}\n{template}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Tail:
-    """The end of a conversation, from its last added token on: the text, its ids, and which of them the agent wrote.
+class _Calls(NamedTuple):
+    """How a template takes an agent's turn that calls tools: what stands for no content, and arguments as text."""
 
-    One template makes one of equal ones, so that a cache finds it fast.
-    """
-
-    text: str = ""
-    ids: tuple[int, ...] = ()
-    agent: tuple[bool, ...] = ()
-
-
-START = Tail()
-"""That of a conversation without turns."""
-
-
-class Turn(NamedTuple):
-    """What a turn adds to a conversation: ids that are final, which of them the agent wrote, and the new tail."""
-
-    ids: list[int]
-    agent: list[bool]
-    tail: Tail
-
-
-class _Frame(NamedTuple):
-    """What stands around a turn when its text is read off: messages, and the template's text of them. `closing` is what
-    the template writes after the words of an agent's turn.
-    """
-
-    before: list[Message]
-    after: list[Message]
-    text_before: str
-    text_after: str
-    closing: str = ""
-
-
-class _Wrap(NamedTuple):
-    """What a template writes around the text of a turn, and whether it strips the text."""
-
-    before: str
-    after: str
-    strips: bool
-
-    def __call__(self, text: str) -> str:
-        return self.before + (text.strip() if self.strips else text) + self.after
+    nothing: str | None
+    as_text: bool
 
 
 class ChatTemplate:
-    """The `template` of a tokenizer, for conversations that alternate user and assistant turns, the user's first.
+    """The `template` of a tokenizer, which gets `settings` beside every conversation (`enable_thinking` and the like).
 
-    Raises ModelError at once, with the reason, for a template under which a state's ids are no prefix of its
-    successor's, or turn by turn are others than the whole's. A state ends with the user's turn: what a template writes
-    when the agent's is the last may change in the successor.
+    `thoughts`: where it does not know `reasoning_content`, it gets the agent's thoughts by the name that it knows, or
+    within the content.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: str,
+        tokens: Tokens,
+        settings: Mapping[str, Any],
+        thoughts: bool,
+    ) -> None:
         self._tokenizer = tokenizer
         self._template = template
-        if not tokenizer.is_fast:
-            raise ModelError(
-                f"the tokenizer of {tokenizer.name_or_path} has no tokenizer.json: save it as a fast tokenizer"
-            )
-        self._tail = lru_cache(maxsize=16384)(Tail)
-        self._backend = self._rename_special_tokens()
-        probes = [_conversation(*texts) for texts in _PROBES]
-        opening = self._find_opening()
-        for probe in probes:
-            self._check_that_it_appends(probe, opening)
-        self._opening = self._named(opening)
-        self._frames = self._find_frames()
-        self._sought = _any_of(self._find_sought())
-        self._wraps = {place: wrap for place in get_args(Place) if (wrap := self._find_wrap(place))}
-        for probe in probes:
-            for count in range(1, len(probe) + 1):
-                self._compare_with_the_whole(probe[:count])
-        self._compare_with_the_whole(_conversation(*_ENDS))
+        self._tokens = tokens
+        self._settings = dict(settings)
+        self._keeps_thoughts = thoughts
+        self._tools = lru_cache(maxsize=64)(self._shown_tools)
+        self.sought = self._find_sought()
 
-    def turn(self, tail: Tail, place: Place, text: str) -> Turn:
-        """Add a turn to the conversation that ends with `tail`. Raises InputRefused when that changes what is there, or
-        when the template does not take the text.
+    def text(self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, opened: bool = False) -> str:
+        """What the template writes; `opened` asks for the agent's turn. Raises InputRefused for a conversation that it
+        does not take.
         """
-        whole = tail.text + self._text(place, text)
-        ids, spans = self._encode(whole)
-        held = len(tail.ids)
-        if tuple(ids[:held]) != tail.ids:
-            raise InputRefused(
-                f"the tokenizer of {self._tokenizer.name_or_path} joins the end of a turn with the next one in "
-                f"{_excerpt(self._plain(whole), len(self._plain(tail.text)))}, so a state would not be a prefix of its "
-                "successor: use a chat template that sets a special token between turns"
-            )
-        agent = [*tail.agent, *[False] * (len(ids) - held)]
-        if place in ("agent", "last"):
-            start = max(held, bisect_left(spans, (len(tail.text) + len(self._opening), 0)))
-            stop = self._end_of_turn(whole, ids, spans, len(whole) - len(self._frames[place].closing))
-            agent[start:stop] = [True] * (stop - start)
-        cut = next((i for i in reversed(range(len(ids))) if self._is_added(ids[i], whole, spans[i])), None)
-        if cut is None:
-            return Turn([], [], self._tail(whole, tuple(ids), tuple(agent)))
-        return Turn(ids[:cut], agent[:cut], self._tail(whole[spans[cut][0] :], tuple(ids[cut:]), tuple(agent[cut:])))
+        offered = self._tools(json.dumps(list(tools), ensure_ascii=False)) if tools else None
+        written = self._apply([self._shown_message(each) for each in messages], offered, opened)
+        return self._tokens.shown(self._tokens.named(written))
 
-    def opened(self, tail: Tail) -> list[int]:
-        """The ids of a conversation's tail and of what asks for the agent's turn."""
-        return self._encode(tail.text + self._opening)[0]
-
-    def stop_ids(self) -> list[int]:
-        """The tokens that end an agent's turn. Raises ModelError when none does, or when what a policy writes that
-        writes turns as the template does would be read as something else.
-        """
-        found = set()
-        said = self._read(self._encode(_MARKS[1])[0])
-        state = self.turn(START, "first", _MARKS[0]).tail
-        for place in ("agent", "last"):
-            ids, agent, tail = self.turn(state, place, _MARKS[1])
-            pairs = zip([*ids, *tail.ids], [*agent, *tail.agent], strict=True)
-            *words, end = [token for token, written in pairs if written]
-            if end not in self._added:
-                raise self._refusal("ends an answer with no token of its own, so a policy would not stop")
-            if self._read(words) != said:
-                raise self._refusal(f"adds to an answer: a policy that says {said!r} would say {self._read(words)!r}")
-            found.add(end)
-        return sorted(found)
-
-    def _read(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=True).strip()
-
-    def _rename_special_tokens(self) -> Tokenizer:
-        """The tokenizer, but that its special tokens have names which no text holds; ids are the same."""
-        key = token_hex(8)
-        known = self._tokenizer.added_tokens_decoder
-        standing = set(self._tokenizer.all_special_tokens)
-        # A padding token such as "!" is what any text says too.
-        names = {
-            token.content: f"<{key}:{number}>"
-            for number, token in known.items()
-            if len(token.content) > 1 and (token.special or token.content in standing)
-        }
-        self._named = _replacing(names)
-        self._plain = _replacing({name: content for content, name in names.items()})
-        # While a template reads a turn, what looks like a special token in it has yet another name.
-        hidden = {content: f"[{name}]" for content, name in names.items()}
-        self._hidden = _replacing(hidden)
-        self._shown = _replacing({name: content for content, name in hidden.items()})
-        self._added = {number: names.get(token.content, token.content) for number, token in known.items()}
-        return _renamed(self._tokenizer.backend_tokenizer, names)
-
-    def _encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """The ids of text whose special tokens are renamed, and the characters that each stands for."""
-        encoding = self._backend.encode(text, add_special_tokens=False)
-        return encoding.ids, encoding.offsets
-
-    def _is_added(self, token: int, text: str, span: tuple[int, int]) -> bool:
-        """Whether an id comes from an added token's own text: a vocabulary may give it to other text too, such as that
-        of "▁▁" to two spaces.
-        """
-        return token in self._added and self._added[token] in text[span[0] : span[1]]
-
-    def _end_of_turn(self, text: str, ids: Sequence[int], spans: Sequence[tuple[int, int]], end: int) -> int:
-        """The number of ids up to the added token that ends a turn whose words end at character `end`, and with it."""
-        after = bisect_left(spans, (end, 0))
-        for i in range(max(after - 1, 0), len(ids)):
-            if spans[i][1] > end and self._is_added(ids[i], text, spans[i]):
-                return i + 1
-        return after
-
-    def _text(self, place: Place, text: str) -> str:
-        """What the template makes of a turn, special tokens renamed."""
-        wrap = self._wraps.get(place)
-        return self._templated(place, text) if wrap is None or self._sought.search(text) else wrap(text)
-
-    def _templated(self, place: Place, text: str) -> str:
-        """`_text` by the template itself."""
-        frame = self._frames[place]
-        role = "assistant" if place in ("agent", "last") else "user"
-        whole = self._apply([*frame.before, {"role": role, "content": self._hidden(text)}, *frame.after])
-        if not (whole.startswith(frame.text_before) and whole.endswith(frame.text_after)):
-            raise InputRefused(
-                f"the chat template of {self._tokenizer.name_or_path} rewrites other turns where one is "
-                f"{text[:_SHOWN]!r}: use a template that only appends turns"
-            )
-        return self._shown(self._named(whole[len(frame.text_before) : len(whole) - len(frame.text_after)]))
-
-    def _apply(self, messages: Sequence[Message], generate: bool = False) -> str:
+    def _apply(self, messages: Sequence[Message], tools: list[Tool] | None, opened: bool) -> str:
         try:
             return self._tokenizer.apply_chat_template(
-                list(messages), chat_template=self._template, tokenize=False, add_generation_prompt=generate
+                list(messages),
+                tools=tools,
+                chat_template=self._template,
+                tokenize=False,
+                add_generation_prompt=opened,
+                **self._settings,
             )
-        except (TemplateError, TypeError) as error:
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
             raise InputRefused(
-                f"the chat template of {self._tokenizer.name_or_path} takes no conversation of text turns: {error}"
+                f"the chat template of {self._tokenizer.name_or_path} does not take the conversation: {error}"
             ) from error
 
-    def _find_opening(self) -> str:
-        """What asks for the agent's turn."""
-        conversation = _conversation(_MARKS[0])
-        state, asked = self._apply(conversation), self._apply(conversation, generate=True)
-        self._require_prefix(state, asked)
-        return asked[len(state) :]
+    def _shown_message(self, message: Message) -> Message:
+        """A message as the template takes it, with nothing in it that looks like a special token."""
+        content = message["content"]
+        agent = message["role"] == AGENT
+        if len(message) == 2 and isinstance(content, str):
+            return {"role": message["role"], "content": self._tokens.hidden(content, agent)}
+        shown = json.loads(self._tokens.hidden(json.dumps(message, ensure_ascii=False), agent))
+        if isinstance(content, list) and not self._takes_parts:
+            shown["content"] = text_of(shown)
+        if self._keeps_thoughts and "reasoning_content" in shown and self._thoughts != "reasoning_content":
+            thoughts = shown.pop("reasoning_content")
+            if self._thoughts:
+                shown[self._thoughts] = thoughts
+            else:
+                shown["content"] = f"<think>\n{thoughts}\n</think>\n\n{text_of(shown)}"
+        if "tool_calls" in shown:
+            for call in shown["tool_calls"]:
+                call["id"] = self._identity(call["id"])
+                if not self._calls.as_text:
+                    # What is no JSON is shown as it is.
+                    with suppress(ValueError, RecursionError):
+                        call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+        if "tool_call_id" in shown:
+            shown["tool_call_id"] = self._identity(shown["tool_call_id"])
+        if shown["content"] is None:
+            shown["content"] = self._calls.nothing if "tool_calls" in shown else ""
+        return shown
 
-    def _find_frames(self) -> dict[Place, _Frame]:
-        user, agent, following = _conversation(*_MARKS)
-        state, answered, whole = self._apply([user]), self._apply([user, agent]), self._apply([user, agent, following])
-        if not all(mark in whole for mark in _MARKS):
-            raise self._refusal("leaves out the text of a turn")
-        last = answered.rpartition(_MARKS[1])[2]
-        rest = whole.rpartition(_MARKS[1])[2]
-        # Where the end of an answer changes in the successor, its own token says how far it goes.
-        tokens = [token.content for token in self._tokenizer.added_tokens_decoder.values() if token.content in rest]
-        end = min((rest.index(token) + len(token) for token in tokens), default=0)
-        closing = last if rest.startswith(last) else rest[:end]
-        rest = rest[len(closing) :]
-        return {
-            "first": _Frame([], [], "", ""),
-            "user": _Frame([user, agent], [], whole.removesuffix(rest), ""),
-            "agent": _Frame([user], [following], state, rest, self._named(closing)),
-            "last": _Frame([user], [], state, "", self._named(last)),
-        }
+    def _shown_tools(self, tools: str) -> list[Tool]:
+        return json.loads(self._tokens.hidden(tools, of_the_agent=False))
 
-    def _find_sought(self) -> set[str]:
-        """What a template may look for in a turn, such as `</think>`: all that it names but words."""
-        named = {token.value for token in Environment().lexer.tokenize(self._template) if token.type == "string"}
-        return {text.strip() for text in named if len(text.strip()) > 2 and re.search(r"[^\w\s]", text)}
+    def _identity(self, given: str) -> str:
+        """A call's id: Mistral's templates take those of nine letters and digits only."""
+        if self._short_ids and not (len(given) == _ID_CHARACTERS and given.isalnum()):
+            return blake2b(given.encode(), digest_size=8).hexdigest()[:_ID_CHARACTERS]
+        return given
 
-    def _find_wrap(self, place: Place) -> _Wrap | None:
-        """What is written around text in which the template looks for nothing, if that is all it does."""
-        before, _, after = self._templated(place, _MARKS[0]).partition(_MARKS[0])
-        texts = [text for texts in _PROBES for text in texts if not self._sought.search(text)]
-        found = {text: self._templated(place, text) for text in texts}
-        wraps = (_Wrap(before, after, strips) for strips in (False, True))
-        return next((wrap for wrap in wraps if all(wrap(text) == shown for text, shown in found.items())), None)
+    @cached_property
+    def _short_ids(self) -> bool:
+        return _SHORT_IDS.search(self._template) is not None
 
-    def _check_that_it_appends(self, conversation: Sequence[Message], opening: str) -> None:
-        state = ""
-        for count, message in enumerate(conversation, 1):
-            whole = self._apply(conversation[:count])
-            self._require_prefix(state, whole)
-            if message["role"] == "user":
-                state = whole
-                self._require_prefix(state + opening, self._apply(conversation[:count], generate=True))
-            elif not whole.startswith(state + opening):
-                answer = whole[len(state) :][: len(opening) + _SHOWN]
-                raise self._refusal(f"asks for an answer with {opening!r}, but shows one as {answer!r}")
-
-    def _compare_with_the_whole(self, conversation: Sequence[Message]) -> None:
-        ids: list[int] = []
-        tail = START
-        for index, message in enumerate(conversation):
-            place = place_of(message["role"], index, len(conversation))
-            more, _, tail = self.turn(tail, place, message["content"])
-            ids += more
-        found = {False: [*ids, *tail.ids]}
-        if conversation[-1]["role"] == "user":
-            found[True] = ids + self.opened(tail)
-        for generate, ours in found.items():
-            theirs = self._tokenizer.apply_chat_template(
-                list(conversation), chat_template=self._template, add_generation_prompt=generate
-            )["input_ids"]
-            if ours != theirs:
-                start = max(_common(ours, theirs) - 4, 0)
-                text = self._tokenizer.decode(theirs[start : start + 8])
-                raise self._refusal(f"has other tokens for a whole conversation than turn by turn (at {text!r})")
-
-    def _require_prefix(self, state: str, successor: str) -> None:
-        if not successor.startswith(state):
-            place = _common(state, successor)
-            before, after = _excerpt(state, place), _excerpt(successor, place)
-            raise self._refusal(f"rewrites earlier turns: {before} becomes {after} when more follows")
-
-    def _refusal(self, what: str) -> ModelError:
-        return ModelError(
-            f"the chat template of {self._tokenizer.name_or_path} {what}: use a template that only appends turns"
+    @cached_property
+    def _thoughts(self) -> str | None:
+        """The field of thoughts; None where the template knows none."""
+        return next(
+            (name for name in _THOUGHTS if re.search(rf"""(?:\.|\[['"]|get\(['"]){name}\b""", self._template)), None
         )
 
+    @cached_property
+    def _takes_parts(self) -> bool:
+        parts = [{"type": "text", "text": text} for text in ("mark0mark", "mark1mark")]
+        with suppress(InputRefused):
+            text = self._apply([{"role": "user", "content": parts}], None, opened=False)
+            return "mark0mark" in text and "mark1mark" in text and "'type'" not in text and '"type"' not in text
+        return False
 
-def _conversation(*texts: str) -> list[Message]:
-    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+    @cached_property
+    def _calls(self) -> _Calls:
+        """The first form in which calls are shown; where none is, the first that is taken."""
+        taken = []
+        for nothing, as_text in product((None, ""), (False, True)):
+            call = ToolCall("mark0mark", '{"mark1mark": "mark2mark"}', "a" * _ID_CHARACTERS).message()
+            if not as_text:
+                call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+            asked = {"role": AGENT, "content": nothing, "tool_calls": [call]}
+            with suppress(InputRefused):
+                text = self._apply([{"role": "user", "content": "go"}, asked], None, opened=False)
+                if "mark0mark" in text and "mark2mark" in text:
+                    return _Calls(nothing, as_text)
+                taken.append(_Calls(nothing, as_text))
+        return taken[0] if taken else _Calls("", as_text=False)
 
-
-def _common(one: Sequence[object], other: Sequence[object]) -> int:
-    """The length of the beginning that two sequences share."""
-    shortest = min(len(one), len(other))
-    return next((i for i in range(shortest) if one[i] != other[i]), shortest)
-
-
-def _excerpt(text: str, place: int) -> str:
-    return repr(text[max(place - _SHOWN // 2, 0) : place + _SHOWN // 2])
-
-
-def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
-    """The tokenizer with other names for some tokens, which adds none of its own."""
-    described = json.loads(tokenizer.to_str())
-    # The last one would also move the places of tokens.
-    described |= {"truncation": None, "padding": None, "post_processor": None}
-    for token in described["added_tokens"]:
-        token["content"] = names.get(token["content"], token["content"])
-    # A vocabulary may hold special tokens too, and would find them in any text.
-    model = described["model"]
-    vocabulary = model["vocab"]
-    if isinstance(vocabulary, dict):
-        model["vocab"] = {names.get(piece, piece): number for piece, number in vocabulary.items()}
-    else:
-        model["vocab"] = [(names.get(piece, piece), score) for piece, score in vocabulary]
-    if "merges" in model:
-        model["merges"] = [pair for pair in model["merges"] if "".join(pair) not in names]
-    if model.get("unk_token") in names:
-        model["unk_token"] = names[model["unk_token"]]
-    return Tokenizer.from_str(json.dumps(described))
-
-
-def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
-    """Any of some texts, the longest first; nothing where there are none."""
-    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
-
-
-def _replacing(texts: Mapping[str, str]) -> Callable[[str], str]:
-    """What replaces each key in a text by its value."""
-    pattern = _any_of(texts)
-    return lambda text: pattern.sub(lambda found: texts[found[0]], text)
+    def _find_sought(self) -> re.Pattern[str]:
+        """What a template may look for in a text, such as `</think>`: all that it names but words."""
+        named = {token.value for token in Environment().lexer.tokenize(self._template) if token.type == "string"}
+        texts = {text.strip() for text in named if len(text.strip()) > 2 and re.search(r"[^\w\s]", text)}
+        return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")

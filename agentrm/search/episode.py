@@ -7,18 +7,25 @@ from dataclasses import dataclass
 from agentrm.core.actions import ActionFormat, render
 from agentrm.core.protocols import Sessions
 from agentrm.core.state import State
-from agentrm.core.task import Task
+from agentrm.core.task import Observation, Task
 from agentrm.environments.registry import environment_class
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Writes the first user turn: the environment's instruction and example, where asked for, and the observation."""
+    """Writes what stands before the agent's first turn: the environment's instruction and example, where asked for, and
+    the observation, in one turn of the user.
+    """
 
     instructions: bool
     action_format: ActionFormat
 
-    def __call__(self, task: Task, observation: str) -> str:
+    def __call__(self, task: Task, first: Observation) -> State:
+        """The state before the first action."""
+        text = self._text(task, first.text)
+        return State(task, ({"role": "user", "content": text},), done=first.done)
+
+    def _text(self, task: Task, observation: str) -> str:
         if not self.instructions:
             return observation
         environment = environment_class(task.environment)
@@ -34,8 +41,7 @@ class Opening:
 
 async def begin(task: Task, sessions: Sessions, opening: Opening) -> State:
     """The state before the first action."""
-    first = await sessions.observe(task, ())
-    return State(task, opening(task, first.text), done=first.done)
+    return opening(task, await sessions.observe(task, ()))
 
 
 def step_limit(task: Task, max_depth: int) -> int:

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from agentrm.config.schema import Aggregate, Evaluate
 from agentrm.core.errors import ContextOverflow, InputRefused
 from agentrm.core.protocols import CostedValue, Policy, RewardModel, Sessions
-from agentrm.core.state import Proposal
+from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
-from agentrm.core.tree import Node, Tree, normalise
+from agentrm.core.tree import Tree, normalise
 from agentrm.search.aggregation import aggregate, clipped
 from agentrm.search.episode import Opening, begin, step_limit
 from agentrm.search.result import COMPLETE, GATE, Cost, Result
@@ -34,8 +34,7 @@ class Exploration:
 
     def __init__(
         self,
-        root: Node,
-        task: Task,
+        root: State,
         policy: Policy,
         sessions: Sessions,
         reward_model: RewardModel | None,
@@ -43,7 +42,7 @@ class Exploration:
         watch: Watch | None,
         started: float,
     ) -> None:
-        self.tree = Tree(task, [root])
+        self.tree = Tree.of(root)
         self.settings = settings
         self.cost = Cost()
         self.values: dict[int, float] = {}
@@ -52,7 +51,7 @@ class Exploration:
         self._sessions = sessions
         self._reward_model = reward_model
         self._watch = watch
-        self._limit = step_limit(task, settings.max_depth)
+        self._limit = step_limit(root.task, settings.max_depth)
         self._observed: dict[tuple[str, ...], Observation] = {}
         self._greedy: dict[int, int] = {}
         self._started = started
@@ -70,9 +69,8 @@ class Exploration:
     ) -> Exploration:
         """At the task's first state. Raises EnvironmentFailure, as every round does, which raises ModelError too."""
         started = time.monotonic()
-        first = await begin(task, sessions, opening)
-        root = Node(parent=-1, depth=0, observation=first.opening, terminal=first.done)
-        return cls(root, task, policy, sessions, reward_model, settings, watch, started)
+        root = await begin(task, sessions, opening)
+        return cls(root, policy, sessions, reward_model, settings, watch, started)
 
     @property
     def limited(self) -> bool:
@@ -264,7 +262,7 @@ class Exploration:
 
     def _same_turn(self, parent: int, proposal: Proposal) -> int | None:
         nodes = self.tree.nodes
-        return next((i for i in nodes[parent].children if nodes[i].text == proposal.text), None)
+        return next((i for i in nodes[parent].children if nodes[i].proposal.message() == proposal.message()), None)
 
     def _passes(self, index: int, gate: float) -> bool:
         return self.tree.nodes[index].terminal and self.values.get(index, -inf) >= gate

@@ -17,7 +17,7 @@ from agentrm.config.schema import Trees
 from agentrm.core.errors import AgentRMError, ContextOverflow, EnvironmentFailure, ModelError, UserError
 from agentrm.core.protocols import BranchingSessions, Grader, Policy, RewardModel
 from agentrm.core.task import Task
-from agentrm.core.tree import Node, Tree
+from agentrm.core.tree import Tree
 from agentrm.search.calls import Calls
 from agentrm.search.episode import Opening, begin, step_limit
 from agentrm.search.expansion import expand
@@ -61,7 +61,7 @@ class TreeSearch:
         calls = calls or self.calls(task)
         started = time.monotonic()
         root = await begin(task, self._sessions, self._opening)
-        tree = Tree(task, [Node(parent=-1, depth=0, observation=root.opening, terminal=root.done)], number)
+        tree = Tree.of(root, number)
         limit = step_limit(task, self._search.max_depth)
         running: dict[asyncio.Task, int] = {}
         try:

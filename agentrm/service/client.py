@@ -21,7 +21,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from agentrm.core.errors import AgentRMError
-from agentrm.core.messages import Message
+from agentrm.core.messages import Conversation, Message
 from agentrm.service.forms import ErrorBody, Model, ModelList, ScoreResponse
 
 # A replica that dies or is replaced answers with these; scoring twice does no harm.
@@ -106,8 +106,13 @@ def _headers(api_key: str) -> Mapping[str, str]:
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
-def _conversations(conversations: Sequence[Sequence[Message]], per: str) -> dict[str, Any]:
-    return {"conversations": [list(each) for each in conversations], "per": per}
+def _conversations(given: Sequence[Conversation | Sequence[Message]], per: str) -> dict[str, Any]:
+    return {"conversations": [_form(Conversation.of(each)) for each in given], "per": per}
+
+
+def _form(conversation: Conversation) -> Any:
+    messages = list(conversation.messages)
+    return {"messages": messages, "tools": list(conversation.tools)} if conversation.tools else messages
 
 
 def _ids(ids: Sequence[Sequence[int]]) -> dict[str, Any]:
@@ -123,14 +128,12 @@ class ScoringClient:
         self._http = httpx.Client(base_url=url, headers=_headers(api_key), timeout=timeout_s)
         self._requests = _Requests(retries)
 
-    def score(self, conversations: Sequence[Sequence[Message]]) -> list[float]:
-        """One raw value per conversation, whose turns alternate and begin and end with the user's: that of the state
-        after the environment's last answer.
-        """
+    def score(self, conversations: Sequence[Conversation | Sequence[Message]]) -> list[float]:
+        """One raw value per conversation: that of the state after the environment's last answer, with which it ends."""
         return _flat(self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "input")))
 
-    def score_steps(self, conversations: Sequence[Sequence[Message]]) -> list[list[float]]:
-        """One raw value after each user turn of each conversation."""
+    def score_steps(self, conversations: Sequence[Conversation | Sequence[Message]]) -> list[list[float]]:
+        """Raw values of each conversation: after its opening, and whenever the agent's messages were answered."""
         return _nested(self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "step")))
 
     def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
@@ -177,11 +180,11 @@ class AsyncScoringClient:
         self._requests = _Requests(retries)
         self._http: aiohttp.ClientSession | None = None
 
-    async def score(self, conversations: Sequence[Sequence[Message]]) -> list[float]:
+    async def score(self, conversations: Sequence[Conversation | Sequence[Message]]) -> list[float]:
         """See `ScoringClient`."""
         return _flat(await self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "input")))
 
-    async def score_steps(self, conversations: Sequence[Sequence[Message]]) -> list[list[float]]:
+    async def score_steps(self, conversations: Sequence[Conversation | Sequence[Message]]) -> list[list[float]]:
         """See `ScoringClient`."""
         return _nested(await self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "step")))
 

@@ -7,9 +7,10 @@ import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from typing_extensions import TypedDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 
+from agentrm.core.errors import InputRefused
+from agentrm.core.messages import Conversation, Message, Tool, checked, checked_tools
 from agentrm.models.engine import Reading
 from agentrm.models.scorers import Input, Text, Truncated
 
@@ -17,6 +18,26 @@ _CONVERSATION: Any = [
     {"role": "user", "content": "Your task: go to the red ball. You see: red ball 1 (1 forward)."},
     {"role": "assistant", "content": "go to red ball 1"},
     {"role": "user", "content": "You are in front of red ball 1.\nThe episode has ended."},
+]
+_TOOL_CALL: Any = [
+    {"role": "system", "content": "Answer by looking things up."},
+    {"role": "user", "content": "How old is Ada?"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "1", "type": "function", "function": {"name": "look_up", "arguments": '{"who": "Ada"}'}}],
+    },
+    {"role": "tool", "tool_call_id": "1", "content": "born 1815"},
+]
+_LOOK_UP: Any = [
+    {
+        "type": "function",
+        "function": {
+            "name": "look_up",
+            "description": "what is known of a person",
+            "parameters": {"type": "object", "properties": {"who": {"type": "string"}}, "required": ["who"]},
+        },
+    }
 ]
 
 
@@ -52,32 +73,80 @@ Raw = Annotated[Flag, AfterValidator(_raw)]
 Unread = Annotated[Any, AfterValidator(_unread)]
 
 
-# Not a model: a request may hold thousands of turns, and the renderer reads dictionaries.
-class ChatMessage(TypedDict):
-    """One turn."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
-
-    role: Literal["user", "assistant"]
-    content: Words
+def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": [*required], "additionalProperties": False}
 
 
-def _alternate(conversation: list[ChatMessage]) -> list[ChatMessage]:
-    for position, message in enumerate(conversation):
-        if message["role"] != ("user", "assistant")[position % 2]:
-            raise ValueError("roles must alternate, beginning with user")
-    return conversation
+_TEXT: dict[str, Any] = {"type": "string"}
+_PARTS: dict[str, Any] = {"type": "array", "items": _object({"type": {"const": "text"}, "text": _TEXT}, "type", "text")}
+_FUNCTION = {"name": _TEXT, "arguments": {"anyOf": [_TEXT, {"type": "object"}]}}
+_CALL = _object({"id": _TEXT, "type": {"const": "function"}, "function": _object(_FUNCTION, "name")}, "function")
+_SAID = {"content": {"anyOf": [_TEXT, _PARTS]}, "name": _TEXT}
+_OF_THE_AGENT = {
+    "role": {"const": "assistant"},
+    "content": {"anyOf": [_TEXT, _PARTS, {"type": "null"}]},
+    "name": _TEXT,
+    "reasoning_content": {"anyOf": [_TEXT, {"type": "null"}]},
+    "tool_calls": {"anyOf": [{"type": "array", "items": _CALL}, {"type": "null"}]},
+}
+_MESSAGE = {
+    "anyOf": [
+        _object({"role": {"enum": ["system", "developer", "user"]}} | _SAID, "role", "content"),
+        _object(_OF_THE_AGENT, "role"),
+        _object({"role": {"const": "tool"}, "tool_call_id": _TEXT} | _SAID, "role", "content"),
+    ]
+}
+_MESSAGES: dict[str, Any] = {"type": "array", "items": _MESSAGE, "minItems": 1}
+_DESCRIBED = {"name": _TEXT, "description": _TEXT, "parameters": {"type": "object"}}
+_TOOLS: dict[str, Any] = {
+    "type": "array",
+    "items": _object({"type": {"const": "function"}, "function": _object(_DESCRIBED, "name")}, "type", "function"),
+}
 
 
-Conversation = Annotated[list[ChatMessage], Field(min_length=1), AfterValidator(_alternate)]
+def _messages(given: Any) -> list[Message]:
+    try:
+        messages = checked(given)
+    except InputRefused as error:
+        raise ValueError(str(error)) from error
+    if not messages:
+        raise ValueError("a conversation has at least one message")
+    return messages
+
+
+def _tools(given: Any) -> list[Tool]:
+    try:
+        return checked_tools(given)
+    except InputRefused as error:
+        raise ValueError(str(error)) from error
+
+
+def _conversation(given: Any) -> Conversation:
+    if not isinstance(given, dict):
+        return Conversation(_messages(given))
+    if unknown := sorted(set(given) - {"messages", "tools"}):
+        raise ValueError(f"a conversation has messages and tools, not {unknown[0]}")
+    return Conversation(_messages(given.get("messages")), _tools(given.get("tools")))
+
+
+# By our own rules, which name the field: a request may hold thousands of messages, and the renderer reads dictionaries.
+Messages = Annotated[list[Message], PlainValidator(_messages), WithJsonSchema(_MESSAGES)]
+Tools = Annotated[list[Tool], PlainValidator(_tools), WithJsonSchema(_TOOLS)]
+ConversationForm = Annotated[
+    Conversation,
+    PlainValidator(_conversation),
+    WithJsonSchema({"anyOf": [_MESSAGES, _object({"messages": _MESSAGES, "tools": _TOOLS}, "messages")]}),
+]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31, strict=True)]], Field(min_length=1)]
 
 
 class ScoreRequest(BaseModel):
-    """Either conversations, whose turns alternate, begin with the user's and should end with it, the environment's
-    answer; or token ids, which are read as they are. The value of each is the one at its end.
+    """Conversations in OpenAI's form, each a list of messages or an object with `messages` and `tools`, which should
+    end with the environment's answer; or `messages` and `tools` of one; or token ids, which are read as they are. The
+    value of each is the one at its end.
 
-    `per` = `step` asks for one score after each user turn in place of one for the whole; it needs conversations.
+    `per` = `step` asks for one score after the opening and after each step (a message of the agent with all that
+    answers it) in place of one for the whole; it needs conversations.
     """
 
     model_config = ConfigDict(
@@ -86,25 +155,33 @@ class ScoreRequest(BaseModel):
             "examples": [
                 {"conversations": [_CONVERSATION]},
                 {"conversations": [_CONVERSATION], "per": "step"},
+                {"messages": _TOOL_CALL, "tools": _LOOK_UP},
                 {"token_ids": [[1, 5, 8], [1, 5, 9, 2]]},
             ]
         },
     )
 
-    conversations: Annotated[list[Conversation], Field(min_length=1)] | None = None
+    model: str | None = None
+    conversations: Annotated[list[ConversationForm], Field(min_length=1)] | None = None
+    messages: Messages | None = None
+    tools: Tools | None = None
     token_ids: Annotated[list[TokenIds], Field(min_length=1)] | None = None
     per: Literal["input", "step"] = "input"
 
     @model_validator(mode="after")
     def _check_one(self) -> ScoreRequest:
-        if (self.conversations is None) == (self.token_ids is None):
-            raise ValueError("send either conversations or token_ids")
+        if sum(each is not None for each in (self.conversations, self.messages, self.token_ids)) != 1:
+            raise ValueError("send either conversations, messages or token_ids")
+        if self.tools is not None and self.messages is None:
+            raise ValueError("tools go with messages: give each of several conversations its own")
         if self.token_ids is not None and self.per == "step":
             raise ValueError("scores per step need conversations: token ids do not show where steps end")
         return self
 
     def inputs(self) -> list[Input]:
         """What is to be scored, in order."""
+        if self.messages is not None:
+            return [Conversation(self.messages, self.tools or ())]
         return cast("list[Input]", self.conversations or self.token_ids)
 
 
@@ -157,7 +234,8 @@ class VllmRequest(BaseModel):
         | Annotated[list[TokenIds], Field(min_length=1)]
         | None
     ) = None
-    messages: Conversation | None = None
+    messages: Messages | None = None
+    tools: Tools | None = None
     add_special_tokens: Flag | None = None
     truncate_prompt_tokens: Annotated[int, Field(ge=-1), AfterValidator(_kept)] | None = None
     truncation_side: Literal["left", "right"] | None = None
@@ -170,7 +248,6 @@ class VllmRequest(BaseModel):
     continue_final_message: Unread = None
     chat_template: Unread = None
     chat_template_kwargs: Unread = None
-    tools: Unread = None
 
     @model_validator(mode="after")
     def _check_one(self) -> VllmRequest:
@@ -188,7 +265,7 @@ class VllmRequest(BaseModel):
 
     def _whole(self) -> list[Any]:
         if self.messages is not None:
-            return [self.messages]
+            return [Conversation(self.messages, self.tools or ())]
         given: Any = self.input
         alone = isinstance(given, str) or isinstance(given[0], int)
         return [

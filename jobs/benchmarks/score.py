@@ -35,7 +35,7 @@ from agentrm import storage
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config
 from agentrm.core.errors import ContextOverflow
-from agentrm.core.messages import Message
+from agentrm.core.messages import Conversation
 from agentrm.core.tree import Tree
 from agentrm.data.trees import TreeStore
 from agentrm.rendering.renderer import Renderer
@@ -50,7 +50,6 @@ _INCREMENTS = 300
 # Trees whose states share batches, as those of the episodes that a search runs at once.
 _TOGETHER = 64
 
-Conversation = list[Message]
 Input = tuple[Conversation, list[int]]
 
 
@@ -107,7 +106,7 @@ def _batches(trees: Sequence[Tree], renderer: Renderer) -> list[list[Input]]:
     levels: dict[tuple[int, int], list[Input]] = defaultdict(list)
     for number, tree in enumerate(trees):
         for index, node in enumerate(tree.nodes):
-            conversation = tree.state(index).messages()
+            conversation = tree.state(index).conversation()
             with suppress(ContextOverflow):
                 levels[number // _TOGETHER, node.depth].append((conversation, renderer.ids(conversation)))
     return [levels[key] for key in sorted(levels)]
@@ -118,7 +117,7 @@ def _increments(trees: Sequence[Tree], renderer: Renderer) -> list[tuple[Input, 
     pairs = []
     for tree in trees:
         for index, node in enumerate(tree.nodes[1:], 1):
-            first, second = (tree.state(number).messages() for number in (node.parent, index))
+            first, second = (tree.state(number).conversation() for number in (node.parent, index))
             with suppress(ContextOverflow):
                 pairs.append(((first, renderer.ids(first)), (second, renderer.ids(second))))
     return pairs[:_INCREMENTS]

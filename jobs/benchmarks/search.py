@@ -40,7 +40,6 @@ from agentrm import storage
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config
 from agentrm.config.tasks import tasks
-from agentrm.core.state import State
 from agentrm.core.task import Task
 from agentrm.models.policy import LanguageModelPolicy
 from agentrm.rendering.renderer import Renderer
@@ -76,7 +75,7 @@ def run(config: Config, episodes: int = 32, as_json: bool = False) -> dict[str, 
             figures = asyncio.run(_search(config, policy, *ledgers, hosts, todo))
         requests = ledgers[0].requests
         renderer = Renderer.from_pretrained(storage.fetch(reward_model), config.model.context)
-        ids = [renderer.ids(state.messages()) for state in ledgers[1].states]
+        ids = [renderer.ids(state.conversation()) for state in ledgers[1].states]
         limit = asyncio.run(_limit(config, policy, requests, reward_model, ids))
         plain = asyncio.run(_transformers(config, policy, requests, reward_model, ids))
     figures = {
@@ -104,9 +103,7 @@ async def _search(
     opening = Opening(config.model.instructions, config.model.action_format)
     await warm(generator)
     first = await asyncio.gather(*(sessions.observe(task, ()) for task in todo))
-    await scorer.score(
-        [State(task, opening(task, observation.text)) for task, observation in zip(todo, first, strict=True)]
-    )
+    await scorer.score([opening(task, observation) for task, observation in zip(todo, first, strict=True)])
     generator.requests.clear()
     scorer.states.clear()
     started, cpu = time.monotonic(), time.process_time()

@@ -1,0 +1,145 @@
+"""A tokenizer that no text can trick: what looks like a special token inside a turn stays text.
+
+Text is encoded in stretches, each from one special token (`<|im_end|>`, `</s>`) to the next: no other text changes a
+stretch's ids, so those of a conversation are encoded once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from secrets import token_hex
+from typing import TYPE_CHECKING, NamedTuple
+
+from tokenizers import Tokenizer
+
+from agentrm.core.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_OF_THOUGHTS = re.compile(r"think|thought|reason", re.IGNORECASE)
+
+
+class Stretch(NamedTuple):
+    """The ids of a stretch of text, and the character at which each begins."""
+
+    text: str
+    ids: tuple[int, ...]
+    starts: array[int]
+
+    def marks(self, begin: int, end: int) -> tuple[int, int]:
+        """The range of ids that begin in a range of characters."""
+        return bisect_left(self.starts, begin), bisect_left(self.starts, end)
+
+
+class Tokens:
+    """A fast tokenizer whose special tokens have secret names: `named` gives text that a template wrote these names,
+    unless it was `hidden` before, which `shown` undoes. Raises ModelError for a tokenizer without tokenizer.json.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        if not tokenizer.is_fast:
+            raise ModelError(
+                f"the tokenizer of {tokenizer.name_or_path} has no tokenizer.json: save it as a fast tokenizer"
+            )
+        key = token_hex(8)
+        known = tokenizer.added_tokens_decoder
+        standing = set(tokenizer.all_special_tokens)
+        # A padding token such as "!" is what any text says too.
+        special = {
+            number: token
+            for number, token in known.items()
+            if len(token.content) > 1 and (token.special or token.content in standing)
+        }
+        names = {token.content: f"<{key}:{number}>" for number, token in special.items()}
+        self.ids = {names[token.content]: number for number, token in special.items()}
+        self.named = _replacing(names)
+        self.plain = _replacing({name: content for content, name in names.items()})
+        hidden = {content: f"[{name}]" for content, name in names.items()}
+        self._hidden = _replacing(hidden)
+        # An agent's turn may hold its thoughts within such tokens, which templates look for.
+        self._hidden_from_agents = _replacing({c: name for c, name in hidden.items() if not _OF_THOUGHTS.search(c)})
+        self._shown = _replacing({name: content for content, name in hidden.items()})
+        self._key = key
+        self._backend = _renamed(tokenizer.backend_tokenizer, names)
+        # A token that takes white space before it, or is looked for in normalised text, parts nothing.
+        parting = [names[t.content] for t in special.values() if not (t.lstrip or t.normalized or t.single_word)]
+        self._parting = _any_of(parting)
+        self._special = _any_of(names.values())
+        self._standing = _any_of(names)
+        self._headers = re.compile(rf"(?:{self._standing.pattern})\w*(?:{self._standing.pattern})")
+        self.encode = lru_cache(maxsize=32768)(self._encode)
+
+    def hidden(self, text: str, of_the_agent: bool) -> str:
+        """Text in which nothing looks like a special token."""
+        return self._hidden_from_agents(text) if of_the_agent else self._hidden(text)
+
+    def bare(self, text: str) -> str:
+        """Decoded text without special tokens, and without the words that are set between two of them."""
+        return self._standing.sub("", self._headers.sub("", text))
+
+    def shown(self, text: str) -> str:
+        """Text whose hidden parts read as they were."""
+        return self._shown(text) if f"[<{self._key}" in text else text
+
+    def stretches(self, text: str) -> list[Stretch]:
+        """A text in parts whose ids are those of the whole: a new one begins wherever a parting token stands."""
+        cuts = [0, *(found.start() for found in self._parting.finditer(text) if found.start()), len(text)]
+        return [self.encode(text[start:end]) for start, end in pairwise(cuts)]
+
+    def next_special(self, text: str, start: int) -> int:
+        """Where the first special token from a character on ends; that character where there is none."""
+        found = self._special.search(text, start)
+        return found.end() if found else start
+
+    def last_special(self, text: str, start: int, end: int) -> int:
+        """Where the last special token of a range ends; 0 where there is none."""
+        return max((found.end() for found in self._special.finditer(text, start, end)), default=0)
+
+    def _encode(self, stretch: str) -> Stretch:
+        encoding = self._backend.encode(stretch, add_special_tokens=False)
+        return Stretch(stretch, tuple(encoding.ids), array("i", [start for start, _ in encoding.offsets]))
+
+
+def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
+    """The tokenizer with other names for some tokens, which adds none of its own."""
+    described = json.loads(tokenizer.to_str())
+    # The last one would also move the places of tokens.
+    described |= {"truncation": None, "padding": None, "post_processor": None}
+    for token in described["added_tokens"]:
+        token["content"] = names.get(token["content"], token["content"])
+    # A vocabulary may hold special tokens too, and would find them in any text.
+    model = described["model"]
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {names.get(piece, piece): number for piece, number in vocabulary.items()}
+    else:
+        model["vocab"] = [(names.get(piece, piece), score) for piece, score in vocabulary]
+    if "merges" in model:
+        model["merges"] = [pair for pair in model["merges"] if "".join(pair) not in names]
+    if model.get("unk_token") in names:
+        model["unk_token"] = names[model["unk_token"]]
+    return Tokenizer.from_str(json.dumps(described))
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    """Any of some texts, the longest first; nothing where there are none."""
+    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
+
+
+def _replacing(texts: Mapping[str, str]) -> Callable[[str], str]:
+    """What replaces each key in a text by its value."""
+    pattern = _any_of(texts)
+    return lambda text: pattern.sub(lambda found: texts[found[0]], text)
+
+
+def common(one: Sequence[object], other: Sequence[object]) -> int:
+    """The length of the beginning that two sequences share."""
+    shortest = min(len(one), len(other))
+    return next((i for i in range(shortest) if one[i] != other[i]), shortest)
