@@ -54,7 +54,7 @@ class RemoteRewardModel:
 
     async def score(self, states: Sequence[State]) -> list[float]:
         """See `RewardModel`."""
-        return await self._client.score([state.messages() for state in states])
+        return await self._client.score([state.conversation() for state in states])
 
 
 async def compare(run: str, url: str) -> None:

@@ -48,7 +48,7 @@ def served(directory: Path, context: int) -> Iterator[str]:
         found = []
         for conversation in conversations:
             rendered = renderer.render(conversation)
-            ends = rendered.ends[::2] if per is Per.step else rendered.ends[-1:]
+            ends = rendered.states if per is Per.step else rendered.states[-1:]
             values = explicit.score(model, [rendered.ids[: end + 1] for end in ends])
             found.append(Reading(values, len(rendered.ids), 0))
         return found

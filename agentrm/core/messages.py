@@ -84,7 +84,7 @@ def checked(given: Any, where: str = "messages") -> list[Message]:
 
 
 def checked_tools(given: Any, where: str = "tools") -> list[Tool]:
-    """Tools of others; one that is a function's description alone gets its frame. Raises InputRefused."""
+    """Tools of others. Raises InputRefused, which names the field, for what is no function's description."""
     if given is None:
         return []
     if not isinstance(given, Sequence) or isinstance(given, str):
@@ -93,7 +93,7 @@ def checked_tools(given: Any, where: str = "tools") -> list[Tool]:
     for index, each in enumerate(given):
         place = f"{where}[{index}]"
         tool = _object(each, place)
-        function = _object(tool.get("function", tool), f"{place}.function")
+        function = _object(tool.get("function"), f"{place}.function")
         if tool.get("type", "function") != "function":
             raise InputRefused(f"{place}.type is {tool['type']!r}: only functions can be offered")
         _text(function.get("name"), f"{place}.function.name")

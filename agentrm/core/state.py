@@ -74,6 +74,11 @@ class State:
     done: bool = False
     tools: tuple[Tool, ...] = ()
 
+    @classmethod
+    def begin(cls, task: Task, text: str, *, done: bool = False, tools: Sequence[Tool] = ()) -> State:
+        """The state before the first action, whose opening is one turn of the user."""
+        return cls(task, ({"role": "user", "content": text},), done=done, tools=tuple(tools))
+
     @property
     def actions(self) -> tuple[str, ...]:
         """The key of this state for `Sessions`."""

@@ -105,7 +105,8 @@ async def collect(
             return "environment_failure"
         state = opening(task, earlier[0])
         for thought, action, observation in zip(thoughts, actions, [*earlier[1:], last], strict=True):
-            state = state.extend(Proposal(render(thought, action, action_format), action, thought), observation)
+            said = Observation(observation.text)
+            state = state.extend(Proposal(render(thought, action, action_format), action, thought), said)
         return Demonstration(task, state.conversation())
 
     async def one(task: Task) -> Demonstration | str:

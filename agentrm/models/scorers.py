@@ -126,8 +126,11 @@ class ExplicitScorer:
             for number, end in enumerate(rendered.states)
             if end is not None
         }
+        ends = environment_turns(given.messages)
+        if missing := [number for number in ends if number not in values]:
+            raise InputRefused(f"the chat template does not take the conversation up to step {missing[0]}")
         tokens, cached = (sum(getattr(reading, name) for reading in readings) for name in ("tokens", "cached"))
-        return Reading([values[number] for number in environment_turns(given.messages)], tokens, cached)
+        return Reading([values[number] for number in ends], tokens, cached)
 
     def _read(self, given: Input) -> list[int]:
         """The ids of an input."""

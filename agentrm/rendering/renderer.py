@@ -199,7 +199,8 @@ class Renderer:
 
     def cover(self, given: Conversation | Sequence[Message]) -> list[Rendered]:
         """The fewest sequences of which every state of a conversation is a beginning: one where the template appends.
-        Each has the places of those states and actions alone that no earlier one has. Raises as `render`.
+        Each has the places of those states and actions alone that no earlier one has. A state that the template does
+        not take has none. Raises as `render`.
         """
         conversation = self._shown(given)
         found = [self._render(conversation)]
@@ -208,11 +209,14 @@ class Renderer:
             missing.discard(0)
         while missing:
             last = max(missing)
-            beginning = self._render(_beginning(conversation, last))
-            states = [end if k in missing else None for k, end in enumerate(beginning.states)]
-            actions = [end if k + 1 in missing else None for k, end in enumerate(beginning.actions)]
-            found.append(replace(beginning, states=states, actions=actions))
-            missing -= {k for k, end in enumerate(states) if end is not None} | {last}
+            missing.remove(last)
+            with suppress(InputRefused):
+                beginning = self._render(_beginning(conversation, last))
+                states = [end if k in missing or k == last else None for k, end in enumerate(beginning.states)]
+                actions = [None, *beginning.actions]
+                actions = [end if states[k] is not None else None for k, end in enumerate(actions)][1:]
+                found.append(replace(beginning, states=states, actions=actions))
+                missing -= {k for k, end in enumerate(states) if end is not None}
         return found
 
     def turns(self, given: Conversation | Sequence[Message]) -> list[Rendered]:
@@ -264,13 +268,11 @@ class Renderer:
         """The text of a sampled turn, and the thoughts that stand before it as the template has them."""
         written = self.tokenizer.decode(ids, skip_special_tokens=False)
         thoughts = ""
-        if self._lead and self._lead in written:
-            thoughts, _, written = written.rpartition(self._lead)
-        if _CLOSED in written:
-            before, _, written = written.rpartition(_CLOSED)
-            thoughts += before
-        elif not thoughts:
+        lead = next((text for text in (self._lead, _CLOSED) if text and text in written), None)
+        if lead is None:
             return self.tokenizer.decode(ids, skip_special_tokens=True).strip(), ""
+        thoughts, _, written = written.rpartition(lead)
+        thoughts = thoughts.removesuffix(self._asks)
         return self._tokens.bare(written).strip(), self._tokens.bare(thoughts).replace(_OPEN, "").strip()
 
     @property
@@ -289,6 +291,14 @@ class Renderer:
         if self.decode(words) != said:
             raise self._refusal(f"adds to an answer: a policy that says {said!r} would say {self.decode(words)!r}")
         return [end]
+
+    @cached_property
+    def _asks(self) -> str:
+        """What asks for a turn, which a policy itself writes between its thoughts and the answer."""
+        with suppress(InputRefused):
+            state = self._text(Conversation(_ANSWERED.messages[:1]))
+            return self._tokens.plain(self._asked_and_turn(_ANSWERED, 0)[0].removeprefix(state))
+        return ""
 
     @cached_property
     def _lead(self) -> str:

@@ -22,8 +22,7 @@ class Opening:
 
     def __call__(self, task: Task, first: Observation) -> State:
         """The state before the first action."""
-        text = self._text(task, first.text)
-        return State(task, ({"role": "user", "content": text},), done=first.done)
+        return State.begin(task, self._text(task, first.text), done=first.done)
 
     def _text(self, task: Task, observation: str) -> str:
         if not self.instructions:

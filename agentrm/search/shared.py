@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Hashable
 
 from agentrm.core.protocols import Policy
 from agentrm.core.state import Proposal, State
@@ -16,11 +17,11 @@ class SharedPolicy:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._answers: dict[tuple[State, int, int, bool], asyncio.Task[list[Proposal]]] = {}
+        self._answers: dict[tuple[Hashable, ...], asyncio.Task[list[Proposal]]] = {}
 
     async def propose(self, state: State, n: int, *, seed: int = 0, greedy: bool = False) -> list[Proposal]:
         """See `Policy`."""
-        key = state, n, seed, greedy
+        key = state.task, tuple(step.proposal for step in state.steps), n, seed, greedy
         if key not in self._answers:
             self._answers[key] = asyncio.create_task(self._policy.propose(state, n, seed=seed, greedy=greedy))
         # A search that its budget of seconds cuts must not take the answer from the others.

@@ -97,10 +97,14 @@ _MESSAGE = {
     ]
 }
 _MESSAGES: dict[str, Any] = {"type": "array", "items": _MESSAGE, "minItems": 1}
-_DESCRIBED = {"name": _TEXT, "description": _TEXT, "parameters": {"type": "object"}}
+_NAMED = {"type": "object", "properties": {"name": _TEXT}, "required": ["name"]}
 _TOOLS: dict[str, Any] = {
     "type": "array",
-    "items": _object({"type": {"const": "function"}, "function": _object(_DESCRIBED, "name")}, "type", "function"),
+    "items": {
+        "type": "object",
+        "properties": {"type": {"const": "function"}, "function": _NAMED},
+        "required": ["function"],
+    },
 }
 
 

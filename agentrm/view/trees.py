@@ -79,7 +79,13 @@ def descent(tree: Tree, key: Callable[[Node], tuple[float, float]]) -> list[int]
 def steps(tree: Tree, index: int) -> list[dict[str, Any]]:
     """The whole text of the path from the root to a node, one row per node."""
     shown = ("depth", "thought", "action", "text", "observation", "malformed", "removed", "tokens", "logprob")
-    return [{"node": i, **{name: getattr(tree.nodes[i], name) for name in shown}} for i in tree.path(index)]
+    found = []
+    for i in tree.path(index):
+        node = tree.nodes[i]
+        said = [] if node.parent < 0 else [node.proposal.message()]
+        row = {name: getattr(node, name) for name in shown}
+        found.append({"node": i, **row, "messages": [*said, *node.messages()]})
+    return found
 
 
 def matches(tree: Tree, text: str) -> Sequence[int]:

@@ -44,7 +44,7 @@ def test_successes_become_a_dataset_and_failures_are_counted(
     assert "babyai.action_obj_door: 2 demonstrations, left out: 1 no_oracle\n" in told
     assert f"7 demonstrations of 8 tasks are in {tmp_path / 'run/demonstrations'}" in told
 
-    found = {each.task: each.messages for each in read(tmp_path / "run" / "demonstrations")}
+    found = {each.task: each.conversation.messages for each in read(tmp_path / "run" / "demonstrations")}
     assert NO_ORACLE not in found
     plain, walking = (found[Task(name, "key_in_box", "train", 1)] for name in ("babyai", "babyai+walk"))
     assert plain[1] == {"role": "assistant", "content": "go to purple box 1"}

@@ -77,7 +77,7 @@ def test_an_ensemble_holds_members_that_learned_in_another_order(tmp_path: Path)
     members, penalty = ensemble.described(model)
     assert members == [model, model / "members" / "1"] and penalty == 0.5
     state = tree(0).state(STEPS)
-    ids = Renderer.from_pretrained(model, 512).ids(state.messages())
+    ids = Renderer.from_pretrained(model, 512).ids(state.conversation().messages)
     first, second = (
         explicit.score(AutoModelForSequenceClassification.from_pretrained(each).eval(), [ids])[0] for each in members
     )

@@ -61,12 +61,12 @@ def test_a_search_is_shown_and_its_tree_is_stored(config: Config, capsys: pytest
     states = [(tree.state(i), node.estimate) for i, node in enumerate(tree.nodes) if node.estimate is not None]
     model = AutoModelForSequenceClassification.from_pretrained(Path(config.run) / "reward_model")
     renderer = Renderer.from_pretrained(Path(config.run) / "reward_model", config.model.context)
-    values = explicit.score(model, [renderer.ids(state.messages()) for state, _ in states])
+    values = explicit.score(model, [renderer.ids(state.conversation().messages) for state, _ in states])
     sampled = [sum(step.proposal.logprob for step in state.steps) for state, _ in states]
     assert min(sampled) < 0
     expected = [value + 0.125 * logprob for value, logprob in zip(values, sampled, strict=True)]
     assert len(states) == result.cost.scored_states
-    read = sum(len(renderer.ids(state.messages())) for state, _ in states)
+    read = sum(len(renderer.ids(state.conversation().messages)) for state, _ in states)
     assert result.cost.reward_tokens + result.cost.cached_tokens == read and result.cost.cached_tokens > 0
     assert [estimate for _, estimate in states] == pytest.approx(expected, abs=1e-4)
 
@@ -111,7 +111,11 @@ def test_the_benchmark_of_scoring(config: Config, capsys: pytest.CaptureFixture[
     # The last of the trees is kept for the new states.
     first, second, _ = TreeStore(Path(config.run) / "trees").trees()
     renderer = Renderer.from_pretrained(Path(config.run) / "reward_model", 10**6)
-    lengths = [len(renderer.ids(each.state(i).messages())) for each in (first, second) for i in range(len(each.nodes))]
+    lengths = [
+        len(renderer.ids(each.state(i).conversation().messages))
+        for each in (first, second)
+        for i in range(len(each.nodes))
+    ]
     assert figures["states"] == sum(length <= config.model.context for length in lengths) > 0
     assert figures["clients"] == 3 and figures["answered"] > 0 and figures["lost"] == 0
     rates = {name: figures[f"{name}_states_per_s"] for name in ("http", "engine", "transformers")}

@@ -177,8 +177,8 @@ def test_unknown_paths_and_methods_are_json(client: httpx.Client) -> None:
 
 async def test_the_handle_scores_states(served: ServedRewardModel, expected: list[float]) -> None:
     task = Task("toy", "any", "train", 0)
-    first = State(task, CONVERSATIONS[0][0]["content"])
-    start = State(task, CONVERSATIONS[1][0]["content"])
+    first = State.begin(task, CONVERSATIONS[0][0]["content"])
+    start = State.begin(task, CONVERSATIONS[1][0]["content"])
     second = start.extend(
         Proposal(CONVERSATIONS[1][1]["content"], "open box"), Observation(CONVERSATIONS[1][2]["content"])
     )
@@ -189,7 +189,7 @@ async def test_the_handle_scores_states(served: ServedRewardModel, expected: lis
 
 async def test_a_state_that_does_not_fit_is_never_preferred(served: ServedRewardModel) -> None:
     task = Task("toy", "any", "train", 0)
-    short, long = State(task, "ball"), State(task, "ball " * 400)
+    short, long = State.begin(task, "ball"), State.begin(task, "ball " * 400)
     fits, overflow, again = await served.score([short, long, short])
     assert fits == again > overflow == float("-inf")
 
@@ -243,7 +243,7 @@ async def test_a_killed_replica_loses_no_request(
     served: ServedRewardModel, config: Config, expected: list[float]
 ) -> None:
     found: list[list[float]] = []
-    state = State(Task("toy", "any", "train", 0), CONVERSATIONS[0][0]["content"])
+    state = State.begin(Task("toy", "any", "train", 0), CONVERSATIONS[0][0]["content"])
 
     async def ask_the_handle() -> None:
         while len(found) < 40:

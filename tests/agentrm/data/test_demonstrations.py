@@ -11,6 +11,7 @@ import pytest
 from agentrm.config.schema import Model, Scratch
 from agentrm.core.actions import ActionFormat
 from agentrm.core.errors import EnvironmentFailure, UserError
+from agentrm.core.state import State
 from agentrm.core.task import Grade, Observation, Task
 from agentrm.data.demonstrations import Collection, agent_turns, collect, read, write
 from agentrm.models.initial import prepare
@@ -46,7 +47,7 @@ async def collected(form: ActionFormat) -> Collection:
         world,
         world,
         world,
-        lambda task, text: f"count to {task.index}, {text}",
+        lambda task, first: State.begin(task, f"count to {task.index}, {first.text}"),
         form,
         2,
         lambda: advanced.append(None),
@@ -59,7 +60,7 @@ async def test_successes_are_kept_and_the_rest_is_counted() -> None:
     collection = await collected(ActionFormat.bare)
     assert [each.task.index for each in collection.demonstrations] == [1, 2]
     assert collection.counts == {"toy.count": {"kept": 2, "no_oracle": 1, "unsuccessful": 1, "environment_failure": 1}}
-    assert collection.demonstrations[1].messages == [
+    assert collection.demonstrations[1].conversation.messages == [
         {"role": "user", "content": "count to 2, at 0"},
         {"role": "assistant", "content": "up"},
         {"role": "user", "content": "at 1"},
@@ -71,7 +72,7 @@ async def test_successes_are_kept_and_the_rest_is_counted() -> None:
 async def test_react_turns_hold_the_oracles_thoughts_where_it_has_any() -> None:
     collection = await collected(ActionFormat.react)
     turns = [
-        [message["content"] for message in each.messages if message["role"] == "assistant"]
+        [message["content"] for message in each.conversation.messages if message["role"] == "assistant"]
         for each in collection.demonstrations
     ]
     assert turns == [["Action: up"], ["Thought: 2 to go.\nAction: up", "Thought: 1 to go.\nAction: up"]]

@@ -55,7 +55,7 @@ def test_every_state_is_labelled_once_at_its_last_token(renderer: Renderer) -> N
         ids = sequences.ids[sequences.starts[row] : sequences.starts[row + 1]].tolist()
         for _ in range(count):
             prefix = ids[: sequences.positions[label] + 1]
-            assert prefix == renderer.ids(tree().state(made.owners[label][1]).messages())
+            assert prefix == renderer.ids(tree().state(made.owners[label][1]).conversation().messages)
             label += 1
 
 

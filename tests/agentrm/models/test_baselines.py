@@ -25,7 +25,7 @@ from agentrm.rendering.renderer import Renderer
 from tests.processes import in_new_process
 
 CONTEXT = 128
-START = State(Task("toy", "any", "train", 0), "go to the ball")
+START = State.begin(Task("toy", "any", "train", 0), "go to the ball")
 LATER = START.extend(Proposal("go to ball", "go to ball", "", -1.0, 3, False), Observation("the ball is near"))
 
 
@@ -43,9 +43,9 @@ def directory(tmp_path: Path) -> Path:
 def scores(directory: Path) -> list[float]:
     engine = ScoringEngine(directory, Engine(kv_cache_gib=0.05), CONTEXT)
     try:
-        too_long = State(START.task, "ball " * CONTEXT)
+        too_long = State.begin(START.task, "ball " * CONTEXT)
         renderer = Renderer.from_pretrained(directory, CONTEXT)
-        states = [state.messages() for state in (START, too_long, LATER)]
+        states = [state.conversation().messages for state in (START, too_long, LATER)]
         return asyncio.run(score_what_fits(engine, renderer, states))
     finally:
         engine.close()
@@ -55,7 +55,7 @@ def test_scores_are_those_of_transformers_and_what_does_not_fit_ranks_last(direc
     found = in_new_process(scores, directory)
     renderer = Renderer.from_pretrained(directory, CONTEXT)
     model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
-    first, last = score(model, [renderer.ids(state.messages()) for state in (START, LATER)])
+    first, last = score(model, [renderer.ids(state.conversation().messages) for state in (START, LATER)])
     assert found == [pytest.approx(first, abs=1e-4), -math.inf, pytest.approx(last, abs=1e-4)]
     assert abs(first - last) > 1e-3
 

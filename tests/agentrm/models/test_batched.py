@@ -16,7 +16,7 @@ TASK = Task("maze", "double_t", "train", 0)
 
 
 def states(*numbers: int) -> list[State]:
-    return [State(TASK, str(number)) for number in numbers]
+    return [State.begin(TASK, str(number)) for number in numbers]
 
 
 class Numbered:
@@ -28,7 +28,7 @@ class Numbered:
     async def score(self, asked: Sequence[State]) -> list[float]:
         self.requests.append(len(asked))
         await asyncio.sleep(0.01)
-        scores = [float(state.opening) for state in asked]
+        scores = [float(state.opening[0]["content"]) for state in asked]
         if min(scores) < 0:
             raise ModelError("no score")
         return scores

@@ -26,7 +26,7 @@ from agentrm.models.judge import EndpointCompleter
 from agentrm.models.openai_policy import EndpointPolicy
 from tests.servers import free_port, serving
 
-STATE = State(Task("toy", "any", "train", 0), "go to the ball")
+STATE = State.begin(Task("toy", "any", "train", 0), "go to the ball")
 FIELDS = {"n": 3, "seed": 5, "top_p": 0.9, "temperature": 0.8, "max_tokens": 8, "logprobs": True}
 Body = dict[str, Any]
 
@@ -118,9 +118,9 @@ def test_a_field_that_is_refused_is_left_out_from_then_on(server: Server, field:
     server.respond = lambda body: form(field) if field in body else answer(*["look"] * body.get("n", 1))
 
     async def twice(endpoint: ChatEndpoint) -> int:
-        await endpoint.chat(STATE.messages(), **FIELDS)
+        await endpoint.chat(STATE.conversation().messages, **FIELDS)
         asked = len(server.requests)
-        await endpoint.chat(STATE.messages(), **FIELDS | {"seed": 6})
+        await endpoint.chat(STATE.conversation().messages, **FIELDS | {"seed": 6})
         return len(server.requests) - asked
 
     assert server(twice) == 1
@@ -152,7 +152,7 @@ def test_a_value_is_refused_and_another_is_not(server: Server) -> None:
 
     async def both(endpoint: ChatEndpoint) -> None:
         for temperature in (0.0, 0.8, 0.0):
-            await endpoint.chat(STATE.messages(), temperature=temperature)
+            await endpoint.chat(STATE.conversation().messages, temperature=temperature)
 
     server.respond = respond
     server(both)
@@ -251,7 +251,7 @@ def test_trouble_that_may_pass_is_one_requests_error(server: Server, response: A
 def test_shapes_of_a_choice(server: Server, choice: Body, expected: Any) -> None:
     body = json.dumps({"choices": [choice], "usage": {"completion_tokens": 7}})
     server.respond = lambda _: Response(body, media_type="application/json")
-    (found,) = server(lambda endpoint: endpoint.chat(STATE.messages()))
+    (found,) = server(lambda endpoint: endpoint.chat(STATE.conversation().messages))
     assert found == expected if isinstance(expected, Choice) else (found.logprob, found.tokens) == expected
 
 
@@ -321,7 +321,7 @@ def test_a_context_that_is_full_is_recognised(server: Server, status: int) -> No
         for words, more in OVERFLOWS:
             server.respond = partial(lambda response, body: response, refusal(words, status, **more))
             with pytest.raises(ContextOverflow, match=re.escape(words)):
-                await endpoint.chat(STATE.messages(), **FIELDS)
+                await endpoint.chat(STATE.conversation().messages, **FIELDS)
 
     server(ask)
     assert len(server.requests) == len(OVERFLOWS)
@@ -379,9 +379,9 @@ def test_what_refuses_even_a_greeting_is_unavailable(server: Server, status: int
 def test_a_key_that_is_withdrawn_is_seen(server: Server) -> None:
     async def withdrawn(endpoint: ChatEndpoint) -> None:
         server.respond = lambda body: answer("look")
-        await endpoint.chat(STATE.messages())
+        await endpoint.chat(STATE.conversation().messages)
         server.respond = lambda body: refusal("the key was withdrawn", 401)
-        await endpoint.chat(STATE.messages())
+        await endpoint.chat(STATE.conversation().messages)
 
     with pytest.raises(ModelUnavailable, match="withdrawn"):
         server(withdrawn)
@@ -390,7 +390,7 @@ def test_a_key_that_is_withdrawn_is_seen(server: Server) -> None:
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{}/v1", "http://no-such-host.invalid/v1", "http://127.0.0.1:{}"])
 def test_a_dead_address_is_unavailable(url: str) -> None:
     async def ask() -> None:
-        await ChatEndpoint(url.format(free_port()), "m", "key", retries=0).chat(STATE.messages())
+        await ChatEndpoint(url.format(free_port()), "m", "key", retries=0).chat(STATE.conversation().messages)
 
     with pytest.raises(ModelUnavailable, match="did not answer at http://"):
         asyncio.run(ask())
@@ -404,9 +404,9 @@ def test_a_time_out_is_one_requests_error(server: Server) -> None:
     async def ask() -> None:
         endpoint = ChatEndpoint(server.url, "m", "key", retries=0, timeout_s=0.3)
         server.respond = lambda body: answer("look")
-        await endpoint.chat(STATE.messages())
+        await endpoint.chat(STATE.conversation().messages)
         server.respond = lambda body: slow()
-        await endpoint.chat(STATE.messages())
+        await endpoint.chat(STATE.conversation().messages)
 
     with pytest.raises(ModelError, match="timed out") as told:
         asyncio.run(ask())

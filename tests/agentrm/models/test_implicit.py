@@ -32,7 +32,7 @@ from agentrm.rendering.renderer import Renderer
 from tests.processes import in_new_process
 
 CONTEXT = 128
-START = State(Task("toy", "any", "train", 0), "go to the ball")
+START = State.begin(Task("toy", "any", "train", 0), "go to the ball")
 ONCE = START.extend(Proposal("turn left", "turn left"), Observation("a wall"))
 TWICE = ONCE.extend(Proposal("go to ball", "go to ball"), Observation("the ball is near"))
 
@@ -56,7 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def by_definition(run: Path, state: State) -> list[float]:
     """beta times the log-ratio of each turn, its end included, by whole forward passes."""
-    rendered = Renderer.from_pretrained(run / "policy", CONTEXT).render(state.messages())
+    rendered = Renderer.from_pretrained(run / "policy", CONTEXT).render(state.conversation().messages)
     ids = torch.tensor([rendered.ids])
     logs = []
     for name in ("reward_model", "policy"):
@@ -77,7 +77,7 @@ def test_scores_are_the_definition_and_add_up(run: Path) -> None:
     steps = by_definition(run, TWICE)
     assert len(steps) == 2 and abs(steps[0] - steps[1]) > 1e-3
     assert asyncio.run(model.step_scores(TWICE)) == pytest.approx(steps, abs=1e-4)
-    too_long = State(START.task, "ball " * CONTEXT)
+    too_long = State.begin(START.task, "ball " * CONTEXT)
     found = asyncio.run(model.score([START, TWICE, too_long, ONCE]))
     assert found == pytest.approx([0.0, sum(steps), -math.inf, steps[0]], abs=1e-4)
 

@@ -22,7 +22,9 @@ TASK = Task("toy", "any", "train", 0)
 
 def state(quality: int, task: Task = TASK) -> State:
     """One step whose action is how good it is."""
-    return State(task, "fetch the key").extend(Proposal(f"work {quality}", f"work {quality}"), Observation("fine"))
+    return State.begin(task, "fetch the key").extend(
+        Proposal(f"work {quality}", f"work {quality}"), Observation("fine")
+    )
 
 
 class Endpoint:
@@ -144,7 +146,7 @@ def test_tasks_are_judged_apart_and_one_state_alone_needs_no_judge(endpoint: End
 
 
 def test_the_question_shows_the_task_and_each_attempt() -> None:
-    text = question([state(2), State(TASK, "fetch the key")])
+    text = question([state(2), State.begin(TASK, "fetch the key")])
     assert "fetch the key" in text and "2 attempts" in text
     assert "Attempt 1, unfinished:\n> work 2\nfine" in text
     assert "Attempt 2, unfinished:\n(no step yet)" in text

@@ -29,7 +29,7 @@ from tests.servers import serving
 
 CONTEXT = 128
 SAMPLING = Sampling(temperature=0.8, top_p=0.9, max_tokens=8)
-STATE = State(Task("toy", "any", "train", 0), "go to the ball").extend(
+STATE = State.begin(Task("toy", "any", "train", 0), "go to the ball").extend(
     Proposal("turn left", "turn left"), Observation("a wall")
 )
 
@@ -119,7 +119,7 @@ def test_sampled_turns_repeat_with_their_seed(server: Server) -> None:
     assert first == again != other
     assert len({each.text for each in first}) > 1
     (body, *_) = server.requests
-    assert body["messages"] == STATE.messages()
+    assert body["messages"] == STATE.conversation().messages
     assert (body["n"], body["temperature"], body["top_p"], body["max_tokens"]) == (4, 0.8, 0.9, 8)
 
 
@@ -137,7 +137,7 @@ def test_failures_are_tried_again_and_then_told(server: Server) -> None:
     with pytest.raises(ModelError, match="m did not answer"):
         proposals(server, {"n": 2})
     with pytest.raises(ContextOverflow):
-        proposals(server, {"n": 1}, state=State(STATE.task, "ball " * CONTEXT))
+        proposals(server, {"n": 1}, state=State.begin(STATE.task, "ball " * CONTEXT))
 
 
 def test_a_directory_that_names_an_endpoint_is_a_policy(server: Server, tmp_path: Path) -> None:

@@ -31,12 +31,12 @@ def episodes(name: str) -> Iterator[list[list[State]]]:
     for number in range(TASKS):
         kinds = environment.kinds
         task = Task(name, kinds[number % len(kinds)], "train", number // len(kinds))
-        first = opening(task, environment.reset(task).text)
+        first = opening(task, environment.reset(task))
         plan = environment.expert_actions()
         found = []
         for _ in range(EPISODES):
             environment.reset(task)
-            states, left = [State(task, first)], deque(plan)
+            states, left = [first], deque(plan)
             while not states[-1].done and len(states) < STEPS:
                 if random.random() < 0.2:
                     left.clear()
@@ -52,9 +52,11 @@ def episodes(name: str) -> Iterator[list[list[State]]]:
 def tasks() -> list[list[Prompt]]:
     """The prompts of each task's episodes, one after another; tasks of three environments in a random order."""
     found = [task for name in ("maze", "babyai", "pddl") for task in episodes(name)]
-    texts = [message["content"] for task in found for message in task[0][-1].messages()]
+    texts = [message["content"] for task in found for message in task[0][-1].conversation().messages]
     renderer = Renderer(train_tokenizer(texts, 1024, phrases=False), 8192)
-    prompts = [[renderer.prompt(state.messages()) for episode in task for state in episode] for task in found]
+    prompts = [
+        [renderer.prompt(state.conversation().messages) for episode in task for state in episode] for task in found
+    ]
     Random(0).shuffle(prompts)
     return prompts
 

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from agentrm.config.schema import Engine, Model, Scratch
 from agentrm.core.errors import ContextOverflow, InputRefused, ModelError
+from agentrm.core.messages import Conversation
 from agentrm.core.protocols import CostedValue
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
@@ -30,13 +31,13 @@ from tests.reward_models import LLAMA3, LLAMA3_TOKENS, draw_head, write_policy
 CONTEXT = 128
 PENALTY = 0.5
 STATE = (
-    State(Task("toy", "any", "train", 0), "go to the red ball")
+    State.begin(Task("toy", "any", "train", 0), "go to the red ball")
     .extend(Proposal("turn left", "turn left"), Observation("a wall"))
     .extend(Proposal("go to ball", "go to ball"), Observation("the ball is near"))
 )
-CONVERSATION = STATE.messages()
-SHORT = CONVERSATION[:2]
-LONG = [{"role": "user", "content": "ball " * CONTEXT}]
+CONVERSATION = STATE.conversation()
+SHORT = Conversation(CONVERSATION.messages[:2])
+LONG = Conversation([{"role": "user", "content": "ball " * CONTEXT}])
 IDS = [5, 60, 7, 33]
 TEXT = "<turn> go to the ball"
 
@@ -179,7 +180,7 @@ def test_a_scalar_head_scores_as_in_transformers(root: Path, answers: dict[str, 
     assert min(values) < 0 or max(values) > 1, "a sigmoid would not show"
     assert [each.values for each in found[0]] == [pytest.approx([value], abs=1e-3) for value in values]
     assert [each.tokens for each in found[0]] == [len(ids) for ids in whole]
-    steps = [expected(rendered.ids[: end + 1]) for end in rendered.ends[::2]]
+    steps = [expected(rendered.ids[: end + 1]) for end in rendered.states]
     assert found[1][0].values == pytest.approx(steps, abs=1e-3)
     assert found[1][1].values == pytest.approx(steps[:1], abs=1e-3)
     assert found[2][0].values == pytest.approx([expected(IDS[: i + 1]) for i in range(len(IDS))], abs=1e-3)

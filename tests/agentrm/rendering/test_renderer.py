@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
 from agentrm.config.schema import Model, Scratch
-from agentrm.core.errors import ContextOverflow, ModelError
+from agentrm.core.errors import ContextOverflow, InputRefused, ModelError
 from agentrm.core.messages import Message
 from agentrm.models import explicit, implicit
 from agentrm.models.initial import prepare
@@ -194,7 +194,7 @@ def test_ids_are_those_of_the_chat_template(name: str, turns: list[str]) -> None
     special = set(words.all_special_ids)
     messages = conversation(*turns)
     whole = renderer.render(messages)
-    assert len(whole.ids) == len(whole.agent) == whole.ends[-1] + 1
+    assert len(whole.ids) == len(whole.agent) == (whole.states[-1] or 0) + 1
     for count in range(1, len(messages) + 1):
         state, prompt = renderer.ids(messages[:count]), renderer.prompt(messages[:count])
         if not any(token in text for text in turns[:count] for token in words.all_special_tokens):
@@ -203,7 +203,7 @@ def test_ids_are_those_of_the_chat_template(name: str, turns: list[str]) -> None
                 assert prompt == words.apply_chat_template(messages[:count], add_generation_prompt=True)["input_ids"]
         if count % 2:
             assert whole.ids[: len(state)] == state
-            assert whole.ends[count - 1] == len(state) - 1
+            assert whole.states[count // 2] == len(state) - 1
         if count % 2 and count < len(turns) and not turns[count][:1].isspace():
             assert whole.ids[: len(prompt)] == prompt, "the agent's turn does not continue the prompt"
     plain = renderer.ids(conversation(*["x"] * len(turns)))
@@ -228,54 +228,69 @@ APPENDING = "{% for m in messages %}<s>{{ m.role }}:{{ m.content }}</s>{% endfor
 OPENING = "{% if add_generation_prompt %}<s>assistant:{% endif %}"
 
 
-@pytest.mark.parametrize(
-    ("template", "reason"),
-    [
-        (
-            "{% for m in messages[-2:] %}<s>{{ m.role }}:{{ m.content }}</s>{% endfor %}" + OPENING,
-            "rewrites earlier turns: '<s>user:go to box 12.*' becomes '<s>assistant:Though.*' when more follows",
-        ),
-        (
-            APPENDING + "{% if add_generation_prompt %}<s>assistant:{% else %}<end>{% endif %}",
-            "rewrites earlier turns: '.*</s><end>' becomes '.*</s><s>assistant:' when more follows",
-        ),
-        (
-            APPENDING + "{% if add_generation_prompt %}<s>assistant:<think>{% endif %}",
-            "asks for an answer with '<s>assistant:<think>', but shows one as '<s>assistant:Thought: it is near",
-        ),
-        (
-            "{% for m in messages %}<s>{{ m.role }}:{{ m.content if m.role == 'user' }}</s>{% endfor %}" + OPENING,
-            "leaves out the text of a turn",
-        ),
-        (
-            "{% for m in messages %}{{ '[INST]' ~ m.content ~ ' [/INST]' if m.role == 'user' else m.content ~ '</s>' }}"
-            "{% endfor %}",
-            r"joins the end of a turn with the next one in .*\[/INST\]\(a \(",
-        ),
-        (
-            "{% if messages | length > 2 %}{{ raise_exception('one turn only') }}{% endif %}" + APPENDING + OPENING,
-            "takes no conversation of text turns: one turn only",
-        ),
-        (None, "has no chat template"),
-    ],
-)
-def test_a_template_is_refused_for_its_own_reason(template: str | None, reason: str) -> None:
-    with pytest.raises(ModelError, match=reason):
-        Renderer(tokenizer(["<s>", "</s>"], template), 100)
+REWRITING = [
+    "{% for m in messages[-2:] %}<s>{{ m.role }}:{{ m.content }}</s>{% endfor %}" + OPENING,
+    APPENDING + "{% if add_generation_prompt %}<s>assistant:{% else %}<end>{% endif %}",
+    APPENDING + "{% if add_generation_prompt %}<s>assistant:<think>{% endif %}",
+    "{% for m in messages %}<s>{{ m.role }}:{{ m.content if m.role == 'user' }}</s>{% endfor %}" + OPENING,
+    # No special token stands between an answer and what follows, and the tokenizer joins them.
+    "{% for m in messages %}{{ '[INST]' ~ m.content ~ ' [/INST]' if m.role == 'user' else m.content ~ '</s>' }}"
+    "{% endfor %}",
+    # Only the fourth turn is another.
+    "{% for m in messages %}<s>{{ m.role }}:{{ m.content ~ ('!' if loop.index == 4) }}</s>{% endfor %}" + OPENING,
+    "{{ messages | length }}" + APPENDING + OPENING,
+]
 
 
-@pytest.mark.parametrize(
-    ("template", "reason"),
-    [
-        ("{% for m in messages %}{{ m.role + ': ' + m.content | trim + ';\n' }}{% endfor %}", "no token of its own"),
-        (TEMPLATES["channels"][1], "a policy that says 'mark1mark' would say 'final:mark1mark'"),
-    ],
-)
-def test_a_template_may_be_for_reward_models_alone(template: str, reason: str) -> None:
+@pytest.mark.parametrize("template", REWRITING)
+@settings(max_examples=20, deadline=None)
+@given(texts=st.lists(st.sampled_from(["a (b)", "( c", "", "d ", "[x] "]), min_size=1, max_size=11))
+def test_a_template_that_rewrites_is_followed(template: str, texts: list[str]) -> None:
+    renderer = Renderer(tokenizer(["<s>", "</s>"], template), 4096)
+    words = renderer.tokenizer
+    messages = conversation(*texts)
+    for count in range(1, len(messages) + 1):
+        assert renderer.ids(messages[:count]) == words.apply_chat_template(messages[:count])["input_ids"]
+        asked = words.apply_chat_template(messages[:count], add_generation_prompt=True)["input_ids"]
+        assert renderer.prompt(messages[:count]) == asked
+    states = {k: renderer.ids(messages[: 2 * k + 1]) for k in range((len(texts) + 1) // 2)}
+    covered = [
+        (k, rendered.ids[: end + 1])
+        for rendered in renderer.cover(messages)
+        for k, end in enumerate(rendered.states)
+        if end is not None
+    ]
+    assert sorted(covered)[: len(states)] == sorted(states.items())
+
+
+def test_a_template_that_takes_no_such_conversation_says_why() -> None:
+    short = "{% if messages | length > 2 %}{{ raise_exception('one turn only') }}{% endif %}" + APPENDING + OPENING
+    renderer = Renderer(tokenizer(["<s>", "</s>"], short), 100)
+    assert renderer.ids(conversation("go", "left"))
+    with pytest.raises(InputRefused, match="does not take the conversation: one turn only"):
+        renderer.ids(conversation("go", "left", "a wall"))
+    with pytest.raises(ModelError, match="has no chat template"):
+        Renderer(tokenizer(["<s>", "</s>"], None), 100)
+
+
+def test_a_template_may_be_for_reward_models_alone() -> None:
+    template = "{% for m in messages %}{{ m.role + ': ' + m.content | trim + ';\n' }}{% endfor %}"
     renderer = Renderer(tokenizer(TEMPLATES["channels"][0], template), 100)
     assert renderer.ids(conversation("go"))
-    with pytest.raises(ModelError, match=reason):
+    with pytest.raises(ModelError, match="no token of its own"):
         _ = renderer.stop_ids
+
+
+def test_what_a_template_adds_to_an_answer_is_told_apart_from_it() -> None:
+    renderer = RENDERERS["channels bytes"]
+    words = renderer.tokenizer
+    assert words.convert_ids_to_tokens(renderer.stop_ids) == ["<|return|>"]
+    said = words.encode("<|channel|>final:go to red ball 1", add_special_tokens=False)
+    assert renderer.said(said) == ("go to red ball 1", "")
+    thoughts = words.encode(
+        "<|channel|>it is near<|end|><|start|>assistant<|channel|>final:go", add_special_tokens=False
+    )
+    assert renderer.said(thoughts) == ("go", "it is near")
 
 
 class Day(datetime):

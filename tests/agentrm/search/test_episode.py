@@ -5,15 +5,18 @@ from __future__ import annotations
 import pytest
 
 from agentrm.core.actions import ActionFormat
-from agentrm.core.task import Task
+from agentrm.core.state import State
+from agentrm.core.task import Observation, Task
 from agentrm.environments.registry import environment_class
 from agentrm.search.episode import Opening, step_limit
 
 TASK = Task("maze", "double_t", "train", 0)
+NEAR = Observation("the goal is near")
 
 
 def test_without_instructions_the_first_turn_is_the_observation() -> None:
-    assert Opening(instructions=False, action_format=ActionFormat.react)(TASK, "the goal is near") == "the goal is near"
+    begun = Opening(instructions=False, action_format=ActionFormat.react)(TASK, NEAR)
+    assert begun == State.begin(TASK, NEAR.text)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +25,8 @@ def test_without_instructions_the_first_turn_is_the_observation() -> None:
 )
 def test_the_example_is_written_in_the_policy_s_own_format(form: ActionFormat, first_turn: str) -> None:
     environment = environment_class("maze")
-    text = Opening(instructions=True, action_format=form)(TASK, "the goal is near")
+    begun = Opening(instructions=True, action_format=form)(TASK, NEAR)
+    text = begun.opening[0]["content"]
     assert text.startswith(environment.instruction) and text.endswith("\n\nthe goal is near")
     assert first_turn in text
     assert ("Thought: " in text) == (form is ActionFormat.react)

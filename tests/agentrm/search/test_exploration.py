@@ -81,7 +81,7 @@ def test_no_search_goes_beyond_its_budget(method: Method, chosen: Evaluate, seed
     result = run(strategy(method, chosen), policy, reward_model, chosen, sessions)
     cost, tree = result.cost, result.tree
     assert len(set(sessions.asked)) == len(sessions.asked) == cost.environment_steps + 1, "a step was executed twice"
-    conversations = [str(state.messages()) for state in reward_model.states]
+    conversations = [str(state.conversation().messages) for state in reward_model.states]
     assert len(set(conversations)) == len(conversations) == cost.scored_states, "a state was scored twice"
     assert cost.policy_tokens == policy.sampled
     assert chosen.max_steps is None or cost.environment_steps <= chosen.max_steps

@@ -11,6 +11,7 @@ import pytest
 
 from agentrm.config.schema import Serve
 from agentrm.core.errors import ContextOverflow, ModelError
+from agentrm.core.messages import Conversation
 from agentrm.models.engine import Reading
 from agentrm.models.scorers import Input, Per, Text, Truncated
 from agentrm.service.api import Busy, create_app
@@ -148,7 +149,7 @@ async def asked(path: str, body: dict[str, Any]) -> tuple[Any, list[Input], Per]
 async def test_scores_per_step() -> None:
     body, inputs, per = await asked("/v1/score", BODY | {"per": "step"})
     assert body["scores"] == [[0.0, 0.0], [1.0, 1.0]]
-    assert (inputs, per) == (BODY["conversations"], Per.step)
+    assert (inputs, per) == ([Conversation(each) for each in BODY["conversations"]], Per.step)
 
 
 async def test_token_ids() -> None:
@@ -165,12 +166,12 @@ async def test_token_ids() -> None:
         ({"input": ["hi", "ho"], "add_special_tokens": False}, [Text("hi", False), Text("ho", False)]),
         ({"input": [1, 2]}, [[1, 2]]),
         ({"input": [[1, 2], [3]]}, [[1, 2], [3]]),
-        (MESSAGES, [BODY["conversations"][0]]),
+        (MESSAGES, [Conversation(MESSAGES["messages"], ())]),
         ({"input": ["hi", "ho"], "truncate_prompt_tokens": 3}, [Truncated(Text(each), 3) for each in ("hi", "ho")]),
         ({"input": [1, 2], "truncate_prompt_tokens": 1, "truncation_side": "left"}, [Truncated([1, 2], 1, "left")]),
         (
             {"messages": BODY["conversations"][0], "truncate_prompt_tokens": -1},
-            [Truncated(BODY["conversations"][0], -1)],
+            [Truncated(Conversation(MESSAGES["messages"], ()), -1)],
         ),
     ],
 )
@@ -202,12 +203,12 @@ async def test_a_client_of_openrlhf_reads_rewards() -> None:
 @pytest.mark.parametrize(
     ("path", "body", "told"),
     [
-        ("/v1/score", {}, "either conversations or token_ids"),
-        ("/v1/score", BODY | {"token_ids": [[1]]}, "either conversations or token_ids"),
+        ("/v1/score", {}, "either conversations, messages or token_ids"),
+        ("/v1/score", BODY | {"token_ids": [[1]]}, "either conversations, messages or token_ids"),
         ("/v1/score", {"token_ids": [[1]], "per": "step"}, "per step need conversations"),
         ("/v1/score", {"token_ids": [[-1]]}, "token_ids.0.0"),
         ("/v1/score", {"token_ids": [[True]]}, "token_ids.0.0"),
-        ("/v1/score", {"conversations": [[{"role": "user", "content": "\ud800"}]]}, "conversations.0.0.content"),
+        ("/v1/score", {"conversations": [[{"role": "user", "content": "\ud800"}]]}, "holds half of a surrogate pair"),
         ("/classify", {"input": "hi", "use_activation": True}, "use_activation"),
         ("/classify", {"input": []}, "input"),
         ("/classify", {"model": "x"}, "either input or messages"),

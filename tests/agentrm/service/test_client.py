@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fastapi import FastAPI
 
 from agentrm.config.schema import Serve
 from agentrm.core.errors import ModelError
+from agentrm.core.messages import Conversation
 from agentrm.models.engine import Reading
 from agentrm.models.scorers import Input, Per
 from agentrm.service import client as client_module
@@ -44,7 +45,10 @@ class Backend:
         await asyncio.sleep(self.delay)
         if self.failures:
             raise self.failures.pop(0)
-        lengths = [float(len(each) if isinstance(each[0], int) else len(each[0]["content"])) for each in inputs]
+        lengths = [
+            float(len(each.messages[0]["content"] if isinstance(each, Conversation) else cast("list[int]", each)))
+            for each in inputs
+        ]
         return [Reading([value] * (1 if per is Per.input else 2), 1, 0) for value in lengths]
 
     async def healthy(self) -> bool:

@@ -188,7 +188,7 @@ def test_the_reward_models_values_are_those_of_transformers(root: Path, client: 
     tree = from_table(TreeStore(root / "trees").table(SMALL.id))
     renderer = Renderer.from_pretrained(directory, 1536)
     scorer = AutoModelForSequenceClassification.from_pretrained(directory).eval()
-    expected = score(scorer, [renderer.ids(tree.state(node).messages()) for node in range(5)])
+    expected = score(scorer, [renderer.ids(tree.state(node).conversation().messages) for node in range(5)])
     assert answer["values"] == pytest.approx(expected) and len(set(expected)) == 5
 
 
