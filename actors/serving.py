@@ -68,9 +68,9 @@ class ScoringReplica:
     def __init__(
         self, directory: str, engine: Engine, context: int, settings: Serve, model: str, release: str, addressed: bool
     ) -> None:
-        self._scorer = open_scorer(storage.fetch(directory), engine, context)
+        self._scorer = open_scorer(storage.fetch(directory), engine, context, settings.label)
         self._addressed = addressed
-        self._api = settings, model, context
+        self._api = settings, model, context, self._scorer.labels
         self._release = release
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -301,7 +301,7 @@ def _start(settings: Serve, http: bool) -> None:
 
 def bound(config: Config, directory: storage.Location) -> serve.Application:
     """The reward model at the location `directory`, for whoever starts Serve. Raises ModelError when there is none."""
-    check(storage.fetch(directory))
+    check(storage.fetch(directory), config.serve.label)
     engine, addressed = config.reward_engine, _can_address(config.reward_engine)
     scaling: dict[str, Any] = {"num_replicas": engine.replicas}
     if engine.max_replicas is not None and engine.max_replicas > engine.replicas:

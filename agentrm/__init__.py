@@ -22,6 +22,7 @@ _HOMES = {
         "ModelError",
         "UserError",
     ),
+    "agentrm.core.messages": ("Conversation",),
     "agentrm.core.protocols": ("Grader", "Policy", "RewardModel", "Sessions"),
     "agentrm.core.state": ("Proposal", "State", "Step"),
     "agentrm.core.task": ("Grade", "Observation", "Task"),
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from agentrm.core.errors import InputRefused as InputRefused
     from agentrm.core.errors import ModelError as ModelError
     from agentrm.core.errors import UserError as UserError
+    from agentrm.core.messages import Conversation as Conversation
     from agentrm.core.protocols import Grader as Grader
     from agentrm.core.protocols import Policy as Policy
     from agentrm.core.protocols import RewardModel as RewardModel

@@ -51,30 +51,44 @@ def architecture(directory: Path) -> str:
 
 
 def kind(directory: Path) -> ModelKind:
-    """What a directory holds. Raises ModelError for a classifier of several labels, and when its config.json does not
-    tell.
-    """
+    """What a directory holds. Raises ModelError when its config.json does not tell."""
     config, named = settings(directory), architecture(directory)
     if IMPLICIT in config:
         return ModelKind.implicit
-    if not named.endswith(CLASSIFIER):
-        return ModelKind.policy
-    if _labels(config) != 1:
-        raise ModelError(f"{directory} holds a classifier of several labels, not a reward model (num_labels=1)")
-    return ModelKind.explicit
+    return ModelKind.explicit if named.endswith(CLASSIFIER) else ModelKind.policy
+
+
+def labels(directory: Path) -> list[str]:
+    """The names of a classifier's labels, in their order. Raises ModelError when its config.json does not tell."""
+    config = settings(directory)
+    named, count = config.get("id2label"), config.get("num_labels", 2)
+    if named is None and isinstance(count, int) and count > 0:
+        # As in transformers, which leaves its default of two labels out of config.json.
+        return [f"LABEL_{number}" for number in range(count)]
+    if not isinstance(named, dict) or not named:
+        raise ModelError(f"{directory} holds a classifier without labels: look at id2label in its config.json")
+    if set(named) != {str(number) for number in range(len(named))}:
+        raise ModelError(f"{directory} holds a classifier whose id2label in config.json does not count from 0")
+    return [str(named[str(number)]) for number in range(len(named))]
+
+
+def reward_label(directory: Path, wanted: str = "") -> int:
+    """Which of a classifier's labels is the reward: the only one, or the one named `wanted`. Raises ModelError."""
+    names = labels(directory)
+    if not wanted and len(names) == 1:
+        return 0
+    if wanted in names:
+        return names.index(wanted)
+    told = f"there is no label {wanted!r}" if wanted else "it has several labels"
+    raise ModelError(f"{directory}: {told}; name the one that is the reward as serve.label: {', '.join(names)}")
 
 
 def kind_of_base(base: Path) -> ModelKind:
     """What the directory holds that `train.base` names. Raises UserError when no fit can start from it."""
     try:
-        return kind(base)
+        held = kind(base)
+        if held is ModelKind.explicit:
+            reward_label(base)
+        return held
     except ModelError as error:
         raise UserError(f"train.base is {base}, which no fit can start from: {error}") from error
-
-
-def _labels(config: dict[str, Any]) -> Any:
-    """As in transformers, which leaves its default of two labels out of config.json."""
-    named = config.get("id2label")
-    if named is None:
-        return config.get("num_labels", 2)
-    return len(named) if isinstance(named, dict) else None

@@ -98,6 +98,8 @@ def _type(hint: Any) -> str:
         return ", or ".join(_type(each) for each in get_args(hint))
     if get_origin(hint) is list:
         return f"list of {_type(get_args(hint)[0])}"
+    if get_origin(hint) is dict:
+        return "mapping"
     if hint is NoneType:
         return "none"
     if is_dataclass(hint):
@@ -116,6 +118,8 @@ def _default(each: Field[Any]) -> str:
         return f"`[{', '.join(map(str, default))}]`"
     if default is None:
         return "none"
+    if default == {}:
+        return "`{}`"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     shown = default.value if isinstance(default, Enum) else default

@@ -487,10 +487,12 @@ class Intervals:
 @dataclass
 class Serve:
     """The scoring endpoint. An empty `api_key` leaves it open, which is refused for any host but localhost. `model` is
-    the reward model's directory (empty: the run's own).
+    the reward model's directory (empty: the run's own), `label` the one of its labels that is the reward (empty: the
+    only one).
     """
 
     model: str = ""
+    label: str = ""
     host: str = "127.0.0.1"
     port: int = 8000
     api_key: str = ""

@@ -10,7 +10,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -178,20 +178,25 @@ def _settle(answers: Iterable[_Answer]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Raw values of one input, in its order; it had `tokens` tokens, `cached` of which were not computed again."""
+    """Raw values of one input, in its order; it had `tokens` tokens, `cached` of which were not computed again.
+    `labels`: those of every label at each place, where the model has several.
+    """
 
     values: list[float]
     tokens: int
     cached: int
+    labels: list[list[float]] = field(default_factory=list)
 
 
 class ScoringEngine:
     """A reward model on vLLM's pooling runner: raw values of the scalar head, no sigmoid. A sequence's value is the one
-    that transformers gives it, read before any padding tokens at its end; in models of AgentRM no state has those.
+    that transformers gives it, read before any padding tokens at its end; in models of AgentRM no state has those. Of a
+    classifier of several labels it is that of number `label`.
     """
 
-    def __init__(self, directory: str | Path, engine: Engine, context: int) -> None:
+    def __init__(self, directory: str | Path, engine: Engine, context: int, label: int = 0) -> None:
         self._loop = EngineLoop(directory, engine, context, "pooling")
+        self._label = label
         from vllm import PoolingParams
 
         self._pad = self._loop.pad
@@ -208,10 +213,13 @@ class ScoringEngine:
         parameters = self._all if every_token else self._last
         read = ids if every_token else [each[: self.read_at(each) + 1] for each in ids]
         outputs = await asyncio.gather(*(self._loop.request(each, parameters) for each in read))
-        return [
-            Reading(each.outputs.data.flatten().tolist(), len(own), each.num_cached_tokens)
-            for each, own in zip(outputs, ids, strict=True)
-        ]
+        return [self._reading(each, len(own), every_token) for each, own in zip(outputs, ids, strict=True)]
+
+    def _reading(self, output: Any, tokens: int, every_token: bool) -> Reading:
+        data = output.outputs.data
+        rows = data.reshape(tokens if every_token else 1, -1).tolist()
+        values = [row[self._label] for row in rows]
+        return Reading(values, tokens, output.num_cached_tokens, rows if len(rows[0]) > 1 else [])
 
     def read_at(self, ids: Sequence[int]) -> int:
         """The index of the token at which the value of a sequence is read."""

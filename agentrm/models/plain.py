@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from agentrm.core.errors import ContextOverflow
 from agentrm.core.state import State
-from agentrm.model_directory import ModelKind, kind
+from agentrm.model_directory import ModelKind, kind, reward_label
 from agentrm.models import explicit, implicit
 from agentrm.models.ensemble import described, lower_confidence
 from agentrm.rendering.renderer import Renderer
@@ -46,6 +46,7 @@ def _load(directory: Path, context: int) -> Callable[[State], float | None]:
         return trajectory
 
     explicit.check(directory)
+    reward_label(directory)
     model = AutoModelForSequenceClassification.from_pretrained(directory, dtype="auto").eval()
     renderer = Renderer.from_pretrained(directory, context)
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from itertools import accumulate
 from math import inf
 from pathlib import Path
@@ -60,9 +61,12 @@ class Per(str, Enum):
 
 
 class Scorer(Protocol):
-    """A reward model with its engines. `context`: the longest input, in tokens."""
+    """A reward model with its engines. `context`: the longest input, in tokens; `labels`: what the values that it gives
+    are named by.
+    """
 
     context: int
+    labels: list[str]
 
     async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
         """One `Reading` per input, independent of the others. Raises InputRefused."""
@@ -83,16 +87,19 @@ class Scorer(Protocol):
 
 
 class ExplicitScorer:
-    """A scalar head on a pooling engine: a value of an input is the head's at the last token that is no padding."""
+    """A classifier's head on a pooling engine: a value of an input is that of `label` (empty: the only one there is) at
+    the last token that is no padding.
+    """
 
-    def __init__(self, directory: Path, engine: Engine, context: int) -> None:
+    def __init__(self, directory: Path, engine: Engine, context: int, label: str = "") -> None:
         self.context = context
+        self.labels = model_directory.labels(directory)
         self._renderer = Renderer.from_pretrained(directory, context)
         # vLLM too cuts there, whatever the tokenizer's own side is.
         self._renderer.tokenizer.truncation_side = "right"
         self._unbounded = copy(self._renderer)
         self._unbounded.context = sys.maxsize
-        self._engine = ScoringEngine(directory, engine, context)
+        self._engine = ScoringEngine(directory, engine, context, model_directory.reward_label(directory, label))
 
     async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
         """See `Scorer`."""
@@ -166,6 +173,7 @@ class ImplicitScorer:
         beta, reference = implicit.described(directory)
         # One token of the models' context is kept for what vLLM samples.
         self.context = context - 1
+        self.labels = ["LABEL_0"]
         self._renderer = Renderer.from_pretrained(directory, self.context)
         half = _shared(engine, 2)
         self._engines = [implicit.VllmTokenScorer(path, half, self.context) for path in (directory, reference)]
@@ -218,6 +226,7 @@ class EnsembleScorer:
 
     def __init__(self, members: Sequence[Scorer], penalty: float) -> None:
         self.context = min(each.context for each in members)
+        self.labels = members[0].labels
         self._members = list(members)
         self._penalty = penalty
 
@@ -257,27 +266,28 @@ def _shared(engine: Engine, models: int) -> Engine:
     return replace(engine, gpu_memory_utilization=engine.gpu_memory_utilization / models)
 
 
-def check(directory: Path) -> None:
+def check(directory: Path, label: str = "") -> None:
     """Raise ModelError unless a directory says that it holds a reward model, or an ensemble of some."""
     members, _ = ensemble.described(directory)
     for each in members:
-        _kind(each)
+        _opener(each, label)
 
 
-def open_scorer(directory: Path, engine: Engine, context: int) -> Scorer:
-    """The reward model in a directory, on engines in this process; the members of an ensemble share the memory. Raises
-    ModelError when there is none.
+def open_scorer(directory: Path, engine: Engine, context: int, label: str = "") -> Scorer:
+    """The reward model in a directory, on engines in this process; the members of an ensemble share the memory. `label`
+    names the reward of a classifier of several labels. Raises ModelError when there is none.
     """
     members, penalty = ensemble.described(directory)
     share = _shared(engine, len(members))
-    scorers = [_kind(each)(each, share, context) for each in members]
+    scorers = [_opener(each, label)(each, share, context) for each in members]
     return EnsembleScorer(scorers, penalty) if len(scorers) > 1 else scorers[0]
 
 
-def _kind(directory: Path) -> type[ExplicitScorer] | type[ImplicitScorer]:
+def _opener(directory: Path, label: str) -> Callable[[Path, Engine, int], Scorer]:
     match model_directory.kind(directory):
         case ModelKind.explicit:
-            return ExplicitScorer
+            model_directory.reward_label(directory, label)
+            return partial(ExplicitScorer, label=label)
         case ModelKind.implicit:
             implicit.described(directory)
             return ImplicitScorer

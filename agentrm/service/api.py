@@ -112,8 +112,10 @@ def create_app(
     settings: Serve,
     model: str,
     context: int,
+    labels: Sequence[str] = ("LABEL_0",),
 ) -> FastAPI:
     """The application over `score`, which raises InputRefused for what the model cannot read and Busy when it is full.
+    `labels` are the names of the model's.
 
     Errors are JSON, `{"error": {"message", "field"}}`: 401 without the key, 413 for too much at once, 422 for a bad
     request, 429 with Retry-After when `settings.max_queued_requests` are waiting, 503 with it when no replica answers,
@@ -159,7 +161,7 @@ def create_app(
     @app.post("/classify", dependencies=key, responses=_ERRORS)
     async def classify(request: ClassifyRequest) -> ClassifyResponse:
         """Score in the form of vLLM's `/classify`, as verl and others send it."""
-        return ClassifyResponse.of(model, await scored(request.inputs()))
+        return ClassifyResponse.of(model, await scored(request.inputs()), labels)
 
     @app.post("/pooling", dependencies=key, responses=_ERRORS)
     async def pooling(request: PoolingRequest) -> PoolingResponse:

@@ -310,12 +310,12 @@ class _VllmResponse(BaseModel):
 
 
 class Classification(BaseModel):
-    """One input's score; `probs` has vLLM's name and holds a raw value."""
+    """One input's score; `probs` has vLLM's name and holds a raw value for each label; `label` has the highest."""
 
     index: int
-    label: str = "LABEL_0"
+    label: str
     probs: list[float]
-    num_classes: Literal[1] = 1
+    num_classes: int
 
 
 class ClassifyResponse(_VllmResponse):
@@ -325,9 +325,13 @@ class ClassifyResponse(_VllmResponse):
     data: list[Classification]
 
     @classmethod
-    def of(cls, model: str, scores: Sequence[Reading]) -> ClassifyResponse:
-        """The answer to a `ClassifyRequest`."""
-        data = [Classification(index=number, probs=each.values) for number, each in enumerate(scores)]
+    def of(cls, model: str, scores: Sequence[Reading], labels: Sequence[str]) -> ClassifyResponse:
+        """The answer to a `ClassifyRequest`; `labels` are the names of the model's."""
+        data = []
+        for number, each in enumerate(scores):
+            values = each.labels[0] if each.labels else each.values
+            label = labels[values.index(max(values))]
+            data.append(Classification(index=number, label=label, probs=values, num_classes=len(values)))
         return cls(model=model, data=data, usage=_usage(scores))
 
 
@@ -348,7 +352,10 @@ class PoolingResponse(_VllmResponse):
     @classmethod
     def of(cls, model: str, scores: Sequence[Reading], per_token: bool) -> PoolingResponse:
         """The answer to a `PoolingRequest`."""
-        shaped = [[[value] for value in each.values] if per_token else each.values for each in scores]
+        shaped: list[Any] = []
+        for each in scores:
+            rows = each.labels or [[value] for value in each.values]
+            shaped.append(rows if per_token else rows[0])
         data = [Pooled(index=number, data=values) for number, values in enumerate(shaped)]
         return cls(model=model, data=data, usage=_usage(scores))
 

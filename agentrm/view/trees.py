@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from agentrm.core.messages import Message, text_of
 from agentrm.core.tree import Node, Tree
 from agentrm.data.trees import TreeStore
 
@@ -78,14 +79,20 @@ def descent(tree: Tree, key: Callable[[Node], tuple[float, float]]) -> list[int]
 
 def steps(tree: Tree, index: int) -> list[dict[str, Any]]:
     """The whole text of the path from the root to a node, one row per node."""
-    shown = ("depth", "thought", "action", "text", "observation", "malformed", "removed", "tokens", "logprob")
-    found = []
-    for i in tree.path(index):
-        node = tree.nodes[i]
-        said = [] if node.parent < 0 else [node.proposal.message()]
-        row = {name: getattr(node, name) for name in shown}
-        found.append({"node": i, **row, "messages": [*said, *node.messages()]})
-    return found
+    return [{"node": i, **_step(tree.nodes[i])} for i in tree.path(index)]
+
+
+def _step(node: Node) -> dict[str, Any]:
+    shown = ("depth", "thought", "action", "text", "malformed", "removed", "tokens", "logprob", "reasoning")
+    first = "instruction and first observation" if node.parent < 0 else "observation"
+    answers = [(_speaker(message, first), text_of(message)) for message in node.messages()]
+    calls = [(call.name, call.arguments) for call in node.calls]
+    return {name: getattr(node, name) for name in shown} | {"calls": calls, "answers": answers}
+
+
+def _speaker(message: Message, user: str) -> str:
+    role = user if message["role"] == "user" else message["role"]
+    return f"{role} {message['name']}" if "name" in message else role
 
 
 def matches(tree: Tree, text: str) -> Sequence[int]:

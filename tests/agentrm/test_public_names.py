@@ -14,7 +14,7 @@ import agentrm.search
 HEAVY = {"aiohttp", "numpy", "omegaconf", "pandas", "pyarrow", "pydantic", "ray", "torch", "transformers", "vllm"}
 
 PUBLIC = """
-    AgentRMError AsyncScoringClient Config ContextOverflow Environment EnvironmentFailure EnvironmentHost Grade Grader
+    AgentRMError AsyncScoringClient Config ContextOverflow Conversation Environment EnvironmentFailure EnvironmentHost Grade Grader
     InputRefused ModelError Node Observation Policy Proposal Renderer RewardModel RunDirectory ScoringClient
     ServiceError Sessions State Step Task Tree TreeStore UserError load make
 """

@@ -225,7 +225,7 @@ export class Pane {
     }
   }
 
-  step({ node, depth, thought, action, text, observation, malformed, removed, tokens, logprob }) {
+  step({ node, depth, thought, action, text, malformed, removed, tokens, logprob, reasoning, calls, answers }) {
     const facts = [`N ${whole(this.visits[node])}`, `V ${number(this.value[node], 3)}`];
     if (Number.isFinite(this.values[node])) facts.push(`model ${number(this.values[node], 3)}`);
     if (this.outcome[node] !== null)
@@ -233,11 +233,13 @@ export class Pane {
     if (depth) facts.push(`${tokens} tokens, log-probability ${number(logprob)}`);
     const head = element("h3", {}, depth ? `Step ${depth}` : "Start", element("small", {}, facts.join(" · ")));
     const made = element("section", {}, head);
+    if (reasoning) made.append(block("reasoning", reasoning));
     if (thought) made.append(block("thought", thought));
-    if (depth) made.append(block("action", action));
+    if (depth && !calls.length) made.append(block("action", action));
+    for (const [name, given] of calls) made.append(block(`call of ${name}`, given));
     if (malformed && text !== action) made.append(block("whole turn, malformed", text));
     if (removed) made.append(block("removed from the turn", removed));
-    made.append(block(depth ? "observation" : "instruction and first observation", observation));
+    for (const [speaker, said] of answers) made.append(block(speaker, said));
     return made;
   }
 

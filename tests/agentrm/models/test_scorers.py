@@ -282,12 +282,13 @@ def test_one_label_is_told_in_any_of_the_ways_of_transformers(tmp_path: Path, la
         ({"architectures": []}, "names no class"),
         ({"architectures": [None]}, "names no class"),
         ({"architectures": "LlamaForSequenceClassification"}, "names no class"),
-        (HEAD, "several labels"),
+        (HEAD, "several labels; .* serve.label: LABEL_0, LABEL_1"),
         (HEAD | {"num_labels": 3}, "several labels"),
-        (HEAD | {"num_labels": None}, "several labels"),
-        (HEAD | {"id2label": {}}, "several labels"),
-        (HEAD | {"id2label": {"0": "bad", "1": "good"}, "num_labels": 1}, "several labels"),
-        (HEAD | {"id2label": []}, "several labels"),
+        (HEAD | {"num_labels": None}, "without labels"),
+        (HEAD | {"id2label": {}}, "without labels"),
+        (HEAD | {"id2label": {"0": "bad", "1": "good"}, "num_labels": 1}, "several labels; .*: bad, good"),
+        (HEAD | {"id2label": {"1": "good"}}, "does not count from 0"),
+        (HEAD | {"id2label": []}, "without labels"),
         (HEAD | {"num_labels": 1, "agentrm_ensemble": {}}, "needs members and penalty"),
         (HEAD | {"num_labels": 1, "agentrm_ensemble": []}, "needs members and penalty"),
         (HEAD | {"agentrm_implicit": None}, "needs beta and reference"),
@@ -310,3 +311,6 @@ def test_what_is_no_reward_model_is_refused(root: Path, tmp_path: Path) -> None:
     AutoModelForSequenceClassification.from_pretrained(root / "policy", num_labels=2).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="several labels"):
         check(tmp_path)
+    check(tmp_path, "LABEL_1")
+    with pytest.raises(ModelError, match="there is no label 'good'"):
+        check(tmp_path, "good")
