@@ -119,8 +119,10 @@ def test_the_nodes_of_a_tree_and_its_two_paths(client: TestClient) -> None:
 
 def test_the_whole_text_of_a_path_and_what_contains_a_text(client: TestClient) -> None:
     start, step = client.get(f"/api/trees/{SMALL.id}/path/2").json()
-    assert "<script>" in start["observation"]
-    assert (step["thought"], step["action"], step["observation"]) == ("Doors lead on.", "go right", "A door.")
+    ((speaker, text),) = start["answers"]
+    assert speaker == "instruction and first observation" and "<script>" in text
+    assert (step["thought"], step["action"]) == ("Doors lead on.", "go right")
+    assert step["answers"] == [["observation", "A door."]]
     matches = f"/api/trees/{SMALL.id}/matches"
     assert client.get(matches, params={"text": "DOOR"}).json() == [2]
     assert client.get(matches, params={"text": "wall"}).json() == [1, 3]
