@@ -14,9 +14,9 @@ import agentrm.search
 HEAVY = {"aiohttp", "numpy", "omegaconf", "pandas", "pyarrow", "pydantic", "ray", "torch", "transformers", "vllm"}
 
 PUBLIC = """
-    AgentRMError AsyncScoringClient Config ContextOverflow Conversation Environment EnvironmentFailure EnvironmentHost Grade
-    Grader InputRefused ModelError Node Observation Policy Proposal Renderer RewardModel RunDirectory ScoringClient
-    ServiceError Sessions State Step Task Tree TreeStore UserError load make
+    AgentRMError AsyncScoringClient Config ContextOverflow Conversation Environment EnvironmentFailure
+    EnvironmentHost Grade Grader InputRefused ModelError Node Observation Policy Proposal Renderer RewardModel
+    RunDirectory ScoringClient ServiceError Sessions State Step Task Tree TreeStore UserError load make
 """
 SEARCH = """
     Beam BestOfN Cost DVTS Exploration Greedy GuidedMCTS JudgedBestOfN Lookahead Majority Opening Result Sample Stepwise
