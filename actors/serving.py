@@ -29,6 +29,7 @@ from agentrm.core.errors import InputRefused, ModelError, UserError, reason
 from agentrm.core.messages import Conversation, runs
 from agentrm.core.protocols import RewardModel
 from agentrm.core.state import State
+from agentrm.evaluation import calibration
 from agentrm.models.baselines import WithLikelihood
 from agentrm.models.batched import BatchedRewardModel
 from agentrm.models.engine import Reading
@@ -68,9 +69,10 @@ class ScoringReplica:
     def __init__(
         self, directory: str, engine: Engine, context: int, settings: Serve, model: str, release: str, addressed: bool
     ) -> None:
-        self._scorer = open_scorer(storage.fetch(directory), engine, context, settings.label)
+        path = storage.fetch(directory)
+        self._scorer = open_scorer(path, engine, context, settings.label)
         self._addressed = addressed
-        self._api = settings, model, context, self._scorer.labels
+        self._api = settings, model, context, self._scorer.labels, calibration.read(path)
         self._release = release
 
     def __serve_build_asgi_app__(self) -> FastAPI:

@@ -14,6 +14,11 @@ IMPLICIT = "agentrm_implicit"
 relative to the model's.
 """
 
+VALUES = "agentrm_values"
+"""The key of an explicit reward model's config.json that says what its values are: the ends of turns `at` which they
+were learned, the `loss`, and what the labels are `of`, as in `train.loss` and `train.labels`.
+"""
+
 CLASSIFIER = "ForSequenceClassification"
 """How the architecture of an explicit reward model ends."""
 

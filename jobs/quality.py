@@ -8,17 +8,20 @@ The model scores on `reward_engine` in this process, as a replica of the service
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
-from agentrm import storage
+import numpy as np
+
+from agentrm import model_directory, storage
 from agentrm.config.loading import changed
-from agentrm.config.tasks import learned_kinds
+from agentrm.config.schema import End, Loss
 from agentrm.core.errors import ContextOverflow, UserError
 from agentrm.core.tree import Tree
 from agentrm.data.states import held_out
 from agentrm.data.trees import TreeStore
+from agentrm.evaluation import calibration
 from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import quality
 from agentrm.models.scorers import Per, Scorer, open_scorer
@@ -32,8 +35,8 @@ def run(model: storage.Location, trees: storage.Location, overrides: Sequence[st
     """The figures of `quality` of a reward model's directory, or a run's, on the trees of the run `trees` that neither
     run learns from; `overrides` change the configuration of `trees`.
 
-    All kinds are unseen by a model that is no run's. Raises UserError without such trees, ModelError for a directory
-    that holds no reward model.
+    All kinds are unseen by a model that is no run's. Raises UserError without such trees and for a model that values no
+    states, ModelError for a directory that holds no reward model.
     """
     directory = RunDirectory.existing(trees)
     config = changed(directory.config, overrides) if overrides else directory.config
@@ -41,7 +44,8 @@ def run(model: storage.Location, trees: storage.Location, overrides: Sequence[st
     learned, fraction = set[str](), config.train.held_out_trees
     if "config.yaml" in storage.names(model):
         trained = RunDirectory.existing(model)
-        learned, model = learned_kinds(trained.config), trained.require("reward_model", "train")
+        model = trained.require("reward_model", "train")
+        learned = set(trained.metrics("train").get("trees_learned", ()))
         # Of two fractions the smaller one's trees are among the other's.
         fraction = min(fraction, trained.config.train.held_out_trees)
     kept = [tree for tree in store.trees() if held_out(tree.task, fraction)]
@@ -49,12 +53,34 @@ def run(model: storage.Location, trees: storage.Location, overrides: Sequence[st
         raise UserError(
             f"all trees of {trees} are learned from: raise train.held_out_trees, or grow some of split valid"
         )
+    path = storage.fetch(model)
+    said = model_directory.settings(path).get(model_directory.VALUES, {})
+    if End.state.value not in said.get("at", [End.state.value]):
+        raise UserError(f"{model} learned values of actions alone, and what is measured are states: train it at both")
     with (
-        closing(open_scorer(storage.fetch(model), config.reward_engine, config.model.context)) as scorer,
+        closing(open_scorer(path, config.reward_engine, config.model.context)) as scorer,
         progress("trees", len(kept), lanes=_TREES_AT_ONCE) as bar,
     ):
         values = asyncio.run(_values(kept, scorer, bar))
-    return quality(kept, values, Settings.of(config), learned, likelihood=config.evaluate.likelihood)
+    fitted = calibration.read(path).get(End.state)
+    chances = None if fitted is None else [_each(fitted, found) for found in values]
+    estimates = {
+        Loss.cross_entropy.value: [_each(calibration.sigmoid, found) for found in values],
+        Loss.bradley_terry.value: chances,
+    }
+    return quality(
+        kept,
+        values,
+        Settings.of(config),
+        learned,
+        likelihood=config.evaluate.likelihood,
+        estimates=estimates.get(said.get("loss")),
+        chances=chances,
+    )
+
+
+def _each(scale: Callable[[np.ndarray], np.ndarray], values: dict[int, float]) -> dict[int, float]:
+    return dict(zip(values, scale(np.array([*values.values()], float)).tolist(), strict=True))
 
 
 async def _values(trees: Sequence[Tree], scorer: Scorer, bar: Bar) -> list[dict[int, float]]:

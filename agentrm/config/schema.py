@@ -181,19 +181,55 @@ class Clone(Training):
     observation_share: float = share(0.0)
 
 
+class End(str, Enum):
+    """Where a conversation's value is read: where the environment's turn ends, which is the value of a `state`, or
+    where the agent's does, which is that of an `action` in the state before it.
+    """
+
+    state = "state"
+    action = "action"
+
+
+class Target(str, Enum):
+    """What a label says: `values`, V(s) of the tree; `outcomes`, of the ends of episodes alone; or `steps`, what was
+    said of single turns of the agent (from −1 to 1, learned as from 0 to 1).
+    """
+
+    values = "values"
+    outcomes = "outcomes"
+    steps = "steps"
+
+
 @dataclass
 class Labels:
-    """Which states of the trees a reward model learns from, and how much each counts.
+    """Which ends of turns a reward model learns from, as what, and how much each counts.
 
     Only trees of `environments` count, each an environment or ENVIRONMENT.KIND (none given: all), and of those a
     `share`, drawn by the tasks' ids, so that a smaller one lies in a larger one. States with fewer visits than
-    `min_visits` are left out. `balance` gives every environment the same weight in total.
+    `min_visits` are left out. `balance` gives every environment the same weight in total, `weights` (one for each of
+    `environments`) each of those its own.
+
+    Labels stand `at` the ends of the environment's turns, of the agent's, or both; an action's value is that of the
+    states it led to. They say what `of` names.
     """
 
     environments: list[str] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
     share: float = positive_share(1.0)
     min_visits: int = positive(1)
     balance: bool = False
+    at: list[End] = field(default_factory=lambda: [End.state])
+    of: Target = Target.values
+
+    def check(self, key: str) -> None:
+        """Raise UserError for weights that belong to nothing, and for no end or one named twice."""
+        if self.weights and (self.balance or len(self.weights) != len(self.environments) or min(self.weights) <= 0):
+            raise UserError(
+                f"the key {key}.weights is {self.weights}: give a number above 0 for each of {key}.environments, which "
+                f"are {len(self.environments)}, without {key}.balance"
+            )
+        if not self.at or len(set(self.at)) < len(self.at):
+            raise UserError(f"the key {key}.at is {[each.value for each in self.at]}: give [state], [action] or both")
 
     def holds(self, environment: str, kind: str) -> bool:
         """Whether `environments` has a `kind`, ENVIRONMENT.KIND: itself, its environment, or nothing at all."""
@@ -220,6 +256,17 @@ class Representation:
             raise UserError(f"{key} drops thoughts, actions and observations: keep one of them")
 
 
+class Loss(str, Enum):
+    """What the fit of an explicit reward model minimises: the `squared` error of the labels, their `cross_entropy` with
+    the value as a logit, or the `bradley_terry` loss of pairs, of which the one with the higher label is to have the
+    higher value: siblings, and where labels are outcomes, the ends of one task's episodes.
+    """
+
+    squared = "squared"
+    cross_entropy = "cross_entropy"
+    bradley_terry = "bradley_terry"
+
+
 class RewardKind(str, Enum):
     """What a reward model is: `explicit`, a scalar head on the language model; `implicit`, its log-probability ratio to
     the policy that it was trained from, by squared error or, as ImplicitPRM has it, by cross entropy.
@@ -243,13 +290,14 @@ class Ensemble:
 
 @dataclass
 class Train(Training):
-    """The reward model's fit on tree values; `base` is `policy` or a Hugging Face directory: of another policy, or an
-    explicit reward model, with whose head an explicit one goes on (of an ensemble the first member's). `beta` scales
-    an implicit one's ratio.
+    """The reward model's fit on trees; `base` is `policy`, `model` (what `model.source` names, untrained) or a Hugging
+    Face directory: of another policy, or an explicit reward model, with whose head an explicit one goes on (of an
+    ensemble the first member's). `beta` scales an implicit one's ratio.
     """
 
     base: str = "policy"
     held_out_trees: float = 0.1
+    loss: Loss = Loss.squared
     labels: Labels = field(default_factory=Labels)
     representation: Representation = field(default_factory=Representation)
     kind: RewardKind = RewardKind.explicit
@@ -263,16 +311,31 @@ class Train(Training):
             self._check_implicit(key)
 
     def _check_implicit(self, key: str) -> None:
-        """An implicit reward model reads each token of a whole state after another, as its reference did."""
+        """An implicit reward model reads each token of a whole state after another, as its reference did, and has a
+        loss of its own.
+        """
+        kind = f"{key}.kind={self.kind.value}"
+        if self.loss is not Loss.squared:
+            raise UserError(f"{key}.loss={self.loss.value} is for {key}.kind=explicit: {kind} names its loss itself")
+        if self.labels.of is not Target.values:
+            raise UserError(f"{key}.labels.of={self.labels.of.value} is for {key}.kind=explicit: {kind} learns values")
+        if self.labels.at != [End.state]:
+            raise UserError(
+                f"{key}.labels.at is for {key}.kind=explicit: by {kind} an action has the value of the state that it "
+                f"leads to, so leave it at [state]"
+            )
+        if self.base == "model":
+            raise UserError(
+                f"{key}.base=model is for {key}.kind=explicit: {kind} is measured against the model that it starts "
+                "from, so name its directory"
+            )
         plain, shown = asdict(Representation()), asdict(self.representation)
         needed = [
             f"representation.{name}={str(value).lower()}" for name, value in plain.items() if shown[name] != value
         ]
         if needed:
             changes = " ".join(f"{key}.{change}" for change in needed)
-            raise UserError(
-                f"{key}.kind={self.kind.value} reads whole states as they are, token by token: add {changes}"
-            )
+            raise UserError(f"{kind} reads whole states as they are, token by token: add {changes}")
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from agentrm.config.schema import Config, Tasks, TaskSet
 from agentrm.core.errors import UserError
-from agentrm.core.task import Task
+from agentrm.core.task import IMPORTED, Task
 from agentrm.environments.registry import base_name, environment_class
 
 
@@ -57,7 +57,8 @@ def check(config: Config) -> None:
     trees = learned_sets(chosen)
     known = {name for each in trees for name in kind_names(each)} | {each.environment for each in trees}
     for name in config.train.labels.environments:
-        if name not in known:
+        # What was imported is of no environment here; its trees are looked at when they are read.
+        if chosen.trees and name not in known and name.partition(".")[0] != IMPORTED:
             raise UserError(
                 f"train.labels.environments holds {name}: tasks.trees has {', '.join(sorted(known))} to learn from"
             )
@@ -66,12 +67,6 @@ def check(config: Config) -> None:
 def learned_sets(chosen: Tasks) -> list[TaskSet]:
     """The tasks whose trees the reward model learns from."""
     return [each for each in chosen.trees if each.split == "train"]
-
-
-def learned_kinds(config: Config) -> set[str]:
-    """The kinds, as ENVIRONMENT.KIND, that the reward model learns from."""
-    kinds = ((each.environment, kind) for each in learned_sets(config.tasks) for kind in kind_names(each))
-    return {kind for environment, kind in kinds if config.train.labels.holds(environment, kind)}
 
 
 def kind_names(each: TaskSet) -> list[str]:

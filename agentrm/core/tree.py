@@ -21,7 +21,8 @@ class Node:
     through the node. `outcome`, `progress`: the true reward, where an episode ended here, else None. `estimate`: the
     reward model's value, where a rollout was cut here, or what a test-time search compared (raw), else None.
     `terminal`: the environment ended the episode.
-    `merged`: how many sampled turns led to this state.
+    `merged`: how many sampled turns led to this state. `label`: what somebody said of the turn that led here, from -1
+    (it harms) to 1 (it helps), else None.
 
     The rest serves the search and is not stored. `busy` simulations stand at the node, `virtual` of them pass through
     it. An `expanded` node has the children that are selected among; at a `sealed` one no more actions are sampled, and
@@ -49,6 +50,7 @@ class Node:
     estimate: float | None = None
     terminal: bool = False
     merged: int = 1
+    label: float | None = None
     children: list[int] = field(default_factory=list)
     expanded: bool = False
     sealed: bool = False

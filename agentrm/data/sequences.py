@@ -22,8 +22,11 @@ class Sequences:
     `positions` of the same range, counted from the sequence's own start. `ids` (T,) int32, `starts` (S + 1,) int64,
     `positions` (P,) int32, `labels` (P,) int64 token ids or float32 values, `label_starts` (S + 1,) int64.
 
-    A reward model's data may have `weights` (P,) float32 of the labels, mean 1, and `reference` (T,) float32, the
+    A reward model's data may have `weights` float32 of the terms of its loss, mean 1, and `reference` (T,) float32, the
     natural-log probability of each token of the agent under the reference policy, NaN at all other tokens.
+
+    The terms are the labels, or the `pairs` (Q, 2) int64 of them where there are any: the indices of the better and of
+    the worse one, in the order of the first. Then `units` (S,) int64 says which sequences must be read together.
     """
 
     ids: np.ndarray
@@ -33,6 +36,8 @@ class Sequences:
     label_starts: np.ndarray
     weights: np.ndarray | None = None
     reference: np.ndarray | None = None
+    pairs: np.ndarray | None = None
+    units: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -41,6 +46,8 @@ class Sequences:
         labels: type,
         weights: np.ndarray | None = None,
         reference: np.ndarray | None = None,
+        pairs: np.ndarray | None = None,
+        units: np.ndarray | None = None,
     ) -> Sequences:
         """Build from (ids, positions, labels) per sequence; `labels` is the NumPy type of the labels. `weights` of any
         mean are scaled to mean 1.
@@ -60,6 +67,8 @@ class Sequences:
             label_starts=np.cumsum([0, *map(len, positions)], dtype=np.int64),
             weights=None if weights is None else (weights / weights.mean()).astype(np.float32),
             reference=None if reference is None else reference.astype(np.float32),
+            pairs=pairs,
+            units=units,
         )
 
     def __len__(self) -> int:
@@ -75,12 +84,24 @@ class Sequences:
         """(S,) labelled positions of each sequence."""
         return np.diff(self.label_starts)
 
+    def beginning(self, label: int) -> list[int]:
+        """The ids up to the position of a label: what it is read from."""
+        sequence = int(np.searchsorted(self.label_starts, label, side="right")) - 1
+        start = self.starts[sequence]
+        return self.ids[start : start + self.positions[label] + 1].tolist()
+
+    @property
+    def term_starts(self) -> np.ndarray:
+        """(S + 1,) where the terms of each sequence begin; a pair is counted with the sequence of its better label."""
+        return self.label_starts if self.pairs is None else np.searchsorted(self.pairs[:, 0], self.label_starts)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One micro-batch: `ids` (B, L) int64, padded on the right; `flat` (P,) int64, the labelled positions as indices
-    into the B * L tokens; `labels` (P,); `tokens` is the number without padding; `weights` (P,) and `reference` (B, L),
-    NaN at padding, where the sequences have them.
+    into the B * L tokens; `labels` (P,), or where the sequences have pairs (Q, 2), the places in `flat` of the better
+    and the worse label of each; `tokens` is the number without padding; `weights` of the P labels or Q pairs, and
+    `reference` (B, L), NaN at padding, where the sequences have them.
 
     A causal model never looks to the right, so rows need no attention mask, and padding changes no labelled position.
     """
@@ -99,13 +120,13 @@ class Batch:
 
 
 def collate(sequences: Sequences, members: Sequence[int], device: torch.device) -> Batch:
-    """The micro-batch that holds the sequences `members`, in that order. Padding repeats token 0; without members it is
-    one such token.
+    """The micro-batch that holds the sequences `members`, whole units, in that order. Padding repeats token 0; without
+    members it is one such token.
     """
     lengths = sequences.lengths[list(members)]
     shape = max(len(members), 1), int(lengths.max(initial=1))
     flat: list[np.ndarray] = []
-    places = label_places(sequences, members)
+    places, terms = label_places(sequences, members), _ranges(sequences.term_starts, members)
     rows: list[tuple[np.ndarray | None, np.ndarray]] = [
         (sequences.ids, np.zeros(shape, np.int64)),
         (sequences.reference, np.full(shape, np.nan, np.float32)),
@@ -125,14 +146,23 @@ def collate(sequences: Sequences, members: Sequence[int], device: torch.device) 
     return Batch(
         tensor(ids),
         tensor(np.concatenate([np.empty(0, np.int64), *flat])),
-        tensor(sequences.labels[places]),
+        tensor(sequences.labels[places] if sequences.pairs is None else _within(places, sequences.pairs[terms])),
         int(lengths.sum()),
-        tensor(None if sequences.weights is None else sequences.weights[places]),
+        tensor(None if sequences.weights is None else sequences.weights[terms]),
         tensor(reference),
     )
 
 
 def label_places(sequences: Sequences, members: Sequence[int]) -> np.ndarray:
     """The indices of the labels of some sequences, in the order of `collate`."""
-    ranges = [np.arange(sequences.label_starts[i], sequences.label_starts[i + 1]) for i in members]
-    return np.concatenate([np.empty(0, np.int64), *ranges])
+    return _ranges(sequences.label_starts, members)
+
+
+def _ranges(starts: np.ndarray, members: Sequence[int]) -> np.ndarray:
+    return np.concatenate([np.empty(0, np.int64), *(np.arange(starts[i], starts[i + 1]) for i in members)])
+
+
+def _within(places: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Where the labels of `pairs` stand among `places`."""
+    order = np.argsort(places)
+    return order[np.searchsorted(places, pairs, sorter=order)].reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""Search trees to the reward model's training data: every state once, labelled with its value in the tree.
+"""Search trees to the reward model's training data: every state, every action or both once, labelled by the tree.
 
 One sequence per path from the root to a leaf holds all states on it, where a state is a prefix of its successors, else
 as few as do; a state that several paths share is labelled in the first of them only.
@@ -7,29 +7,58 @@ as few as do; a state that several paths share is labelled in the first of them 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 
-from agentrm.config.schema import Labels
-from agentrm.core.errors import ContextOverflow
+from agentrm.config.schema import End, Labels, Loss, Target
+from agentrm.core.errors import ContextOverflow, UserError
 from agentrm.core.task import Task
 from agentrm.core.tree import Tree
+from agentrm.data.pairs import ranked, together
 from agentrm.data.sequences import Sequences
 from agentrm.rendering.renderer import Renderer
 
 
+class Owner(NamedTuple):
+    """Whose value a label is: of the node's state, or of the action that led to it. Trees are counted as given."""
+
+    tree: int
+    node: int
+    at: End = End.state
+
+
 @dataclass(frozen=True, slots=True)
 class StateSamples:
-    """`sequences` with float32 labels V(s); `owners[p]` is (tree, node) of label p, the tree counted in the order
-    given; `overflows` counts states that exceed the model's context.
+    """`sequences` with float32 labels; `owners[p]` is whose value label p is; `overflows` counts states that exceed the
+    model's context, `apart` the pairs that no micro-batch has room for.
     """
 
     sequences: Sequences
-    owners: list[tuple[int, int]]
+    owners: list[Owner]
     overflows: int
+    apart: int = 0
+
+
+class _Label(NamedTuple):
+    """What is to be read at a `place` of a sequence; labels of one `group` are compared with each other."""
+
+    place: int
+    owner: Owner
+    target: float
+    task: Task
+    group: tuple[object, ...]
+
+
+class _Row(NamedTuple):
+    """One sequence: `agent` marks the tokens that the agent wrote."""
+
+    ids: list[int]
+    agent: list[bool]
+    labels: list[_Label]
 
 
 def held_out(task: Task, fraction: float) -> bool:
@@ -57,17 +86,20 @@ def samples(
     labels: Labels | None = None,
     *,
     implicit: bool = False,
+    loss: Loss = Loss.squared,
+    budget: int = 0,
 ) -> StateSamples:
-    """The labelled states of all trees, the roots included; `labels` says which count and how much (default: all of
-    them the same). `implicit`: the agent's tokens are marked by a `reference` of 0 that is still to be computed.
+    """The labels of all trees, those of the roots included; `labels` says which count, as what and how much (default:
+    the values of all states the same). `implicit`: the agent's tokens are marked by a `reference` of 0 that is still to
+    be computed. A `loss` of pairs leaves those labels alone that are in one, in micro-batches of `budget` tokens.
+
+    Raises UserError for a label that is no probability where the `loss` needs one.
     """
     labels = labels or Labels()
-    rows: list[tuple[list[int], list[int], list[float]]] = []
-    agent: list[bool] = []
-    owners: list[tuple[int, int]] = []
-    environments: list[str] = []
+    rows: list[_Row] = []
     overflows = 0
     for number, tree in enumerate(trees):
+        known = dict(_targets(tree, labels, loss))
         seen: set[int] = set()
         for leaf in tree.leaves():
             path = tree.path(leaf)
@@ -78,29 +110,106 @@ def samples(
                 except ContextOverflow:
                     overflows += path[-1] not in seen
                     seen.add(path.pop())
-            fresh = [index for index in path if index not in seen and tree.nodes[index].visits >= labels.min_visits]
+            fresh = [index for index in path if index not in seen and index in known]
             seen.update(path)
             if not fresh:
                 continue
             depths = {tree.nodes[index].depth: index for index in fresh}
             for rendered in covering:
-                ends = {
-                    depths[depth]: end
-                    for depth, end in enumerate(rendered.states)
-                    if end is not None and depth in depths
-                }
-                if ends:
-                    rows.append((rendered.ids, [*ends.values()], [tree.nodes[index].value for index in ends]))
-                    agent += rendered.agent
-                    owners += [(number, index) for index in ends]
-                    environments += [tree.task.environment] * len(ends)
-    counts = Counter(environments)
-    # Equal weights change nothing, and a loss without weights is cheaper.
-    weighted = labels.balance and len(set(counts.values())) > 1
-    sequences = Sequences.of(
-        rows,
-        np.float32,
-        weights=np.array([1 / counts[name] for name in environments]) if weighted else None,
-        reference=np.where(agent, 0.0, np.nan) if implicit else None,
+                ends = {End.state: rendered.states, End.action: [None, *rendered.actions]}
+                found = [
+                    _Label(
+                        place, Owner(number, index, at), known[index], tree.task, _group(tree, number, index, labels)
+                    )
+                    for at in labels.at
+                    for depth, place in enumerate(ends[at])
+                    if place is not None and (index := depths.get(depth)) is not None
+                ]
+                if found:
+                    rows.append(_Row(rendered.ids, rendered.agent, sorted(found)))
+    if loss is Loss.bradley_terry:
+        return _paired(rows, labels, budget, overflows)
+    return StateSamples(_sequences(rows, labels, implicit=implicit), _owners(rows), overflows)
+
+
+def _targets(tree: Tree, labels: Labels, loss: Loss) -> Iterator[tuple[int, float]]:
+    """The nodes that count, and what they are to be valued at. Raises UserError as `samples` does."""
+    for index, node in enumerate(tree.nodes):
+        target = {
+            Target.values: node.value,
+            Target.outcomes: node.outcome,
+            Target.steps: None if node.label is None else (node.label + 1) / 2,
+        }[labels.of]
+        if target is None or node.visits < labels.min_visits:
+            continue
+        if loss is Loss.cross_entropy and not 0 <= target <= 1:
+            raise UserError(
+                f"train.loss=cross_entropy learns from labels between 0 and 1, and the tree {tree.id} has {target:g}: "
+                "give it a scale, or choose another loss"
+            )
+        yield index, target
+
+
+def _group(tree: Tree, number: int, index: int, labels: Labels) -> tuple[object, ...]:
+    """Siblings; of outcomes, all of one task."""
+    return (tree.task.id,) if labels.of is Target.outcomes else (number, tree.nodes[index].parent)
+
+
+def _paired(rows: Sequence[_Row], labels: Labels, budget: int, overflows: int) -> StateSamples:
+    """The rows and labels that are in a pair which one micro-batch has room for."""
+    every = [(number, label) for number, row in enumerate(rows) for label in row.labels]
+    of_label = np.array([number for number, _ in every], np.int64)
+    pairs = ranked([label.target for _, label in every], [(*label.group, label.owner.at) for _, label in every])
+    units = together(pairs, of_label, [len(row.ids) for row in rows], budget)
+    fits = np.equal(*units[of_label[pairs]].T)
+    kept, renumbered = np.unique(pairs[fits], return_inverse=True)
+    chosen: dict[int, list[_Label]] = {}
+    for index in kept:
+        number, label = every[index]
+        chosen.setdefault(number, []).append(label)
+    left = [rows[number]._replace(labels=found) for number, found in chosen.items()]
+    ordered = renumbered.reshape(-1, 2)
+    ordered = ordered[np.argsort(ordered[:, 0], kind="stable")]
+    read = np.unique(units[list(chosen)], return_inverse=True)[1]
+    return StateSamples(
+        _sequences(left, labels, pairs=ordered, units=read), _owners(left), overflows, int((~fits).sum())
     )
-    return StateSamples(sequences, owners, overflows)
+
+
+def _sequences(
+    rows: Sequence[_Row],
+    labels: Labels,
+    *,
+    implicit: bool = False,
+    pairs: np.ndarray | None = None,
+    units: np.ndarray | None = None,
+) -> Sequences:
+    tasks = [label.task for row in rows for label in row.labels]
+    return Sequences.of(
+        ((row.ids, [each.place for each in row.labels], [each.target for each in row.labels]) for row in rows),
+        np.float32,
+        weights=_weights(tasks if pairs is None else [tasks[index] for index in pairs[:, 0]], labels),
+        reference=np.where([each for row in rows for each in row.agent], 0.0, np.nan) if implicit else None,
+        pairs=pairs,
+        units=units,
+    )
+
+
+def _owners(rows: Sequence[_Row]) -> list[Owner]:
+    return [label.owner for row in rows for label in row.labels]
+
+
+def _weights(tasks: Sequence[Task], labels: Labels) -> np.ndarray | None:
+    """How much each term of a loss counts, given the tasks that they come from; None: all the same."""
+    totals: dict[str, float] = dict(zip(labels.environments, labels.weights, strict=False))
+
+    def source(task: Task) -> str:
+        names = task.environment, f"{task.environment}.{task.kind}"
+        return next(name for name in totals if name in names) if totals else task.environment
+
+    sources = [source(task) for task in tasks]
+    counts = Counter(sources)
+    weighted = bool(totals) or labels.balance
+    weights = [totals.get(name, 1) / counts[name] for name in sources]
+    # Equal weights change nothing, and a loss without weights is cheaper.
+    return np.array(weights) if weighted and len(set(weights)) > 1 else None

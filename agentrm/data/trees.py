@@ -53,6 +53,7 @@ _NODE = [
     ("estimate", pa.float64()),
     ("terminal", pa.bool_()),
     ("merged", pa.int32()),
+    ("label", pa.float64()),
 ]
 _TREE = [
     ("number", pa.int32()),

@@ -16,11 +16,9 @@ from typing import Any
 import numpy as np
 
 from agentrm.core.tree import Tree
+from agentrm.data.pairs import MARGIN
 from agentrm.evaluation.metrics import Bootstrap, Interval, Settings
 from agentrm.models.baselines import PolicyLikelihood, RandomScores, ShortestFirst
-
-MARGIN = 0.05
-"""Pairs whose labels differ by no more than this are ties and count nowhere."""
 
 MODEL = "reward model"
 """What the reward model itself predicts."""
@@ -36,13 +34,16 @@ LIKELIHOOD = "policy log-probability"
 
 UNSEEN = "unseen"
 
+OF_ACTIONS = ", actions"
+"""Behind a group's name: the same figures of what the model says of actions before they are answered."""
+
 _BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class _ValuedTree:
     """One tree: `labels`, `depths`, `parents` and `predictions[method]` (N,) of its valued states; `outcomes` (N,), NaN
-    where no episode ended.
+    where no episode ended; `estimates` and `chances` (N,) as in `quality`.
     """
 
     labels: np.ndarray
@@ -50,6 +51,8 @@ class _ValuedTree:
     parents: np.ndarray
     outcomes: np.ndarray
     predictions: Mapping[str, np.ndarray]
+    estimates: np.ndarray
+    chances: np.ndarray | None
 
     def final(self, method: str, matched: bool) -> float | None:
         ended = ~np.isnan(self.outcomes)
@@ -79,6 +82,8 @@ def quality(
     learned: Collection[str],
     beside: Mapping[str, Predictions] | None = None,
     likelihood: float = 0.0,
+    estimates: Predictions | None = None,
+    chances: Predictions | None = None,
 ) -> dict[str, Any]:
     """Metrics over `all` trees, and the same for each environment and each of its kinds.
 
@@ -86,13 +91,16 @@ def quality(
     but in their own, `unseen ENVIRONMENT` and `unseen ENVIRONMENT.KIND`.
 
     `values` are the reward model's; what others predict of the same states may stand `beside` it, by name. A
-    `likelihood` adds what `WithLikelihood` of that weight makes of them, as WITH_LIKELIHOOD.
+    `likelihood` adds what `WithLikelihood` of that weight makes of them, as WITH_LIKELIHOOD. `estimates` are
+    the values on the scale of the labels, where their own is another (a logit); `chances` what a calibration takes them
+    for.
 
     Keys of each group: `trees`, `states`; `mse` beside `mse_of_mean` (the labels' variance: always answering the mean)
-    and `mse_ratio` of the two; `spearman` over all states; `calibration`, tenths of the states by prediction with the
-    means of `predicted` and `label`; `methods`, for the reward model, those beside it and each baseline
-    `spearman_within_tree` and the ACCURACIES. Intervals, `{value, low, high, trees}`, are bootstrapped over trees; a
-    predicted tie counts half; a metric is None where no tree has a pair or a variance to measure it on.
+    and `mse_ratio` of the two; `spearman` over all states; `auc`, `brier` and `calibration_error`, a state of label V
+    being V successes and 1 - V failures, and the last two of the chances as `calibrated`; `calibration`, tenths of the
+    states by estimate with the means of `predicted` and `label`; `methods`, for the reward model, those beside it and
+    each baseline `spearman_within_tree` and the ACCURACIES. Intervals, `{value, low, high, trees}`, are bootstrapped
+    over trees; a predicted tie counts half; a metric is None where no tree has a pair or a variance to measure it on.
 
     Each of JUDGED has by baseline a `lead`, its accuracies minus the baseline's, paired by tree, and `beats`: both
     leads, over all pairs and over those at equal depth, are above 0 with their whole interval; None where there are no
@@ -123,6 +131,8 @@ def quality(
             np.array([node.parent for node in nodes]),
             np.array([np.nan if node.outcome is None else node.outcome for node in nodes]),
             predictions | known,
+            np.array([(values if estimates is None else estimates)[number][i] for i in indices]),
+            None if chances is None else np.array([chances[number][i] for i in indices]),
         )
         names = [tree.task.environment, f"{tree.task.environment}.{tree.task.kind}"]
         for name in ["all", *names] if names[1] in learned else [f"{UNSEEN} {name}" for name in names]:
@@ -152,9 +162,35 @@ def pairwise_accuracy(labels: np.ndarray, predictions: np.ndarray, match: np.nda
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
 
 
+def auc(labels: np.ndarray, predictions: np.ndarray) -> float | None:
+    """The area under the ROC curve of `predictions` (N,), each counted as `labels` (N,) successes and the rest of 1
+    failures: the chance that a success is above a failure, a tie counting half. None without both.
+    """
+    _, place = np.unique(predictions, return_inverse=True)
+    successes = np.bincount(place, np.clip(labels, 0, 1))
+    failures = np.bincount(place) - successes
+    if not successes.sum() > 0 or not failures.sum() > 0:
+        return None
+    below = np.cumsum(failures) - failures / 2
+    return float(successes @ below / (successes.sum() * failures.sum()))
+
+
+def brier(labels: np.ndarray, chances: np.ndarray) -> float:
+    """The mean squared error of probabilities (N,) of success, each state counted as in `auc`."""
+    return float(np.mean(labels * (1 - chances) ** 2 + (1 - labels) * chances**2))
+
+
+def calibration_error(labels: np.ndarray, chances: np.ndarray) -> float:
+    """The expected calibration error over tenths of the states by their probabilities (N,) of success."""
+    tenths = _calibration(labels, chances)
+    return sum(each["states"] * abs(each["predicted"] - each["label"]) for each in tenths) / len(labels)
+
+
 def _metrics(trees: Sequence[_ValuedTree], settings: Settings, baselines: Collection[str]) -> dict[str, Any]:
     labels = np.concatenate([tree.labels for tree in trees])
     predictions = np.concatenate([tree.predictions[MODEL] for tree in trees])
+    estimates = np.concatenate([tree.estimates for tree in trees])
+    chances = [tree.chances for tree in trees if tree.chances is not None]
 
     @lru_cache
     def bootstrap(number: int) -> Bootstrap:
@@ -165,7 +201,7 @@ def _metrics(trees: Sequence[_ValuedTree], settings: Settings, baselines: Collec
         return _plain(bootstrap(len(values)).mean(values), len(values)) if len(values) else None
 
     def ratio(room: Sequence[float]) -> dict[str, float | int] | None:
-        errors = np.array([np.sum((tree.predictions[MODEL] - tree.labels) ** 2) for tree in trees])
+        errors = np.array([np.sum((tree.estimates - tree.labels) ** 2) for tree in trees])
         interval = bootstrap(len(trees)).share(errors, np.array(room, float))
         return None if np.isnan(interval.value) else _plain(interval, len(trees))
 
@@ -196,6 +232,9 @@ def _metrics(trees: Sequence[_ValuedTree], settings: Settings, baselines: Collec
         "mse_of_mean": float(labels.var()),
         "mse_ratio": ratio([np.sum((tree.labels - labels.mean()) ** 2) for tree in trees]),
         "spearman": spearman(labels, predictions),
+        "auc": auc(labels, predictions),
+        **_as_probabilities(labels, estimates),
+        "calibrated": _as_probabilities(labels, np.concatenate(chances)) if chances else None,
         "methods": {
             method: {
                 "spearman_within_tree": mean([spearman(tree.labels, tree.predictions[method]) for tree in trees]),
@@ -204,8 +243,13 @@ def _metrics(trees: Sequence[_ValuedTree], settings: Settings, baselines: Collec
             }
             for method in accuracies
         },
-        "calibration": _calibration(labels, predictions),
+        "calibration": _calibration(labels, estimates),
     }
+
+
+def _as_probabilities(labels: np.ndarray, estimates: np.ndarray) -> dict[str, float]:
+    chances = np.clip(estimates, 0, 1)
+    return {"brier": brier(labels, chances), "calibration_error": calibration_error(labels, chances)}
 
 
 def _decided(lead: Mapping[str, dict[str, float | int] | None]) -> bool | None:

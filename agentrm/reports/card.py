@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from agentrm import __version__
-from agentrm.config.schema import Config, RewardKind
+from agentrm.config.schema import Config, End, Loss, RewardKind, Target
 from agentrm.config.values import to_yaml
 from agentrm.evaluation.quality import UNSEEN
 from agentrm.reports import quality_table
@@ -20,8 +20,8 @@ tags: [agentrm, reward-model]
 
 # A reward model for agents
 
-{what} It was trained by [AgentRM](https://arxiv.org/abs/2502.18407) (version {version}) on the values of states in
-search trees. Scores are raw: higher is better, without sigmoid or softmax.
+{what} It was trained by [AgentRM](https://arxiv.org/abs/2502.18407) (version {version}) on {learned} in trees of
+episodes. Scores are raw: higher is better, without sigmoid or softmax. {meaning}
 
 ## Use
 
@@ -29,9 +29,35 @@ search trees. Scores are raw: higher is better, without sigmoid or softmax.
 {use}
 ```
 
-What is scored is a state: a conversation that alternates user and assistant turns and ends with the environment's
-answer (user). Values were learned there, none at the end of the agent's turns.{counts}
+{ends}{counts}
 """
+
+_STATES = "a state, a conversation that ends with the environment's answer (a turn of the user or of a tool)"
+_ACTIONS = "an action in a state, a conversation that ends with the agent's turn, read at the last token of that turn"
+_ENDS = {
+    frozenset({End.state}): f"What is scored is {_STATES}. No value was learned at the end of the agent's turns.",
+    frozenset(
+        {End.action}
+    ): f"What is scored is {_ACTIONS}. No value was learned at the end of the environment's turns.",
+    frozenset(End): f"What is scored is {_STATES}, or {_ACTIONS}.",
+}
+
+_LEARNED = {
+    Target.values: "the values of {what}, the mean outcome of what followed,",
+    Target.outcomes: "the outcomes of episodes",
+    Target.steps: "what was said of single turns of the agent",
+}
+
+_MEANING = {
+    Loss.squared: "A score estimates what was learned, from 0 to 1, and may lie outside a little.",
+    Loss.cross_entropy: "A score is a logit: its sigmoid estimates what was learned, from 0 to 1.",
+    Loss.bradley_terry: "Only differences of scores mean something: the sigmoid of the difference of two is the "
+    "probability that the first is the better one.",
+}
+_CALIBRATED = (
+    " `calibration.json` turns scores into probabilities of success, by a line through its points (`values`, "
+    "`probabilities`): `numpy.interp(score, values, probabilities)`."
+)
 
 _COUNTS = " The chat template adds to each answer but the first turn how many actions were taken."
 
@@ -68,19 +94,27 @@ def card(config: Config, metrics: Mapping[str, Any]) -> str:
     if config.train.ensemble.members > 1:
         what += _ENSEMBLE.format(**asdict(config.train.ensemble))
     counts = _COUNTS if config.train.representation.action_count else ""
+    labels = config.train.labels
+    at = " and ".join(f"{end.value}s" for end in labels.at)
     quality = metrics["held_out"]
     tested = quality["all"]["trees"] if quality else 0
-    sets = [
-        f"- {each.environment}: {', '.join(each.kinds) or 'all kinds'}, {each.count} tasks of {each.split}"
-        for each in config.tasks.trees
-    ]
+    head = _HEADER.format(
+        task=task,
+        what=what,
+        version=__version__,
+        use=use,
+        learned=_LEARNED[labels.of].format(what=at),
+        meaning=(_MEANING[config.train.loss] if config.train.kind is RewardKind.explicit else "") + _CALIBRATED,
+        ends=_ENDS[frozenset(labels.at)],
+        counts=counts,
+    )
     lines = [
-        _HEADER.format(task=task, what=what, version=__version__, use=use, counts=counts),
+        head,
         "## Data",
         "",
-        f"{metrics['states']:,} states of search trees that the policy `{config.model.source}` grew in",
+        f"{metrics['states']:,} labels of {at} in trees of",
         "",
-        *sets,
+        *(f"- {kind}: {count:,} trees" for kind, count in metrics["trees_learned"].items()),
         "",
         "## Figures",
         "",
@@ -89,7 +123,7 @@ def card(config: Config, metrics: Mapping[str, Any]) -> str:
         "",
         *_table([quality_table.HEADINGS, *quality_table.rows(quality)]),
         "",
-        *(f"- {sentence}" for sentence in quality_table.verdicts(quality)),
+        *(f"- {each}" for each in [*quality_table.probabilities(quality), *quality_table.verdicts(quality)]),
         "",
         "## Configuration",
         "",

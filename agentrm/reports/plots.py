@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from agentrm.evaluation.metrics import CEILING, is_check
+from agentrm.reports.quality_table import is_of_environment
 
 Row = Mapping[str, object]
 
@@ -182,7 +183,7 @@ def loss_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
 @mpl.rc_context(_STYLE)
 def calibration_curves(quality: Mapping[str, Mapping[str, Any]]) -> str:
     """One panel per environment of `quality.quality`: mean label over mean prediction of each tenth of the states."""
-    groups = {name: group["calibration"] for name, group in quality.items() if "." not in name and name != "all"}
+    groups = {name: group["calibration"] for name, group in quality.items() if is_of_environment(name)}
     figure, axes = _panels(groups, height=2.6)
     for axis, (name, points) in zip(axes, groups.items(), strict=True):
         axis.axline((0, 0), slope=1, color=_FAINT, linewidth=1)

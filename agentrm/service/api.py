@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from math import isfinite
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
@@ -17,8 +18,9 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentrm import __version__
-from agentrm.config.schema import Serve
+from agentrm.config.schema import End, Serve
 from agentrm.core.errors import AgentRMError, InputRefused, ModelError
+from agentrm.evaluation.calibration import Calibration
 from agentrm.models.engine import Reading
 from agentrm.models.scorers import Input, Per
 from agentrm.service.forms import (
@@ -113,9 +115,10 @@ def create_app(
     model: str,
     context: int,
     labels: Sequence[str] = ("LABEL_0",),
+    calibrations: Mapping[End, Calibration] = MappingProxyType({}),
 ) -> FastAPI:
     """The application over `score`, which raises InputRefused for what the model cannot read and Busy when it is full.
-    `labels` are the names of the model's.
+    `labels` are the names of the model's, `calibrations` make probabilities of its values.
 
     Errors are JSON, `{"error": {"message", "field"}}`: 401 without the key, 413 for too much at once, 422 for a bad
     request, 429 with Retry-After when `settings.max_queued_requests` are waiting, 503 with it when no replica answers,
@@ -155,8 +158,13 @@ def create_app(
     @app.post("/v1/score", dependencies=key, responses=_ERRORS)
     async def score_inputs(request: ScoreRequest) -> ScoreResponse:
         """Score states, conversations or token ids that end with the environment's turn: one value each or per step."""
-        per = Per(request.per)
-        return ScoreResponse.of(model, await scored(request.inputs(), per), per is Per.step)
+        missing = sorted(set(request.ends()) - set(calibrations)) if request.calibrated else []
+        if missing:
+            raise InputRefused(
+                f"{model} has no calibration of {missing[0].value}s: leave calibrated out for raw values"
+            )
+        scores = await scored(request.inputs(), Per(request.per))
+        return ScoreResponse.of(model, scores, request, calibrations)
 
     @app.post("/classify", dependencies=key, responses=_ERRORS)
     async def classify(request: ClassifyRequest) -> ClassifyResponse:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 
+from agentrm.config.schema import End
 from agentrm.core.errors import InputRefused
-from agentrm.core.messages import Conversation, Message, Tool, checked, checked_tools
+from agentrm.core.messages import AGENT, Conversation, Message, Tool, checked, checked_tools
+from agentrm.evaluation.calibration import Calibration
 from agentrm.models.engine import Reading
 from agentrm.models.scorers import Input, Text, Truncated
 
@@ -150,7 +152,8 @@ class ScoreRequest(BaseModel):
     value of each is the one at its end.
 
     `per` = `step` asks for one score after the opening and after each step (a message of the agent with all that
-    answers it) in place of one for the whole; it needs conversations.
+    answers it) in place of one for the whole; it needs conversations. `calibrated` asks for probabilities of success in
+    place of raw values, from a model that has a calibration.
     """
 
     model_config = ConfigDict(
@@ -171,6 +174,7 @@ class ScoreRequest(BaseModel):
     tools: Tools | None = None
     token_ids: Annotated[list[TokenIds], Field(min_length=1)] | None = None
     per: Literal["input", "step"] = "input"
+    calibrated: Flag = False
 
     @model_validator(mode="after")
     def _check_one(self) -> ScoreRequest:
@@ -188,6 +192,11 @@ class ScoreRequest(BaseModel):
             return [Conversation(self.messages, self.tools or ())]
         return cast("list[Input]", self.conversations or self.token_ids)
 
+    def ends(self) -> list[End]:
+        """Whose turn ends where each of the inputs' values is read, for token ids the environment's."""
+        acted = [isinstance(each, Conversation) and each.messages[-1]["role"] == AGENT for each in self.inputs()]
+        return [End.action if each and self.per == "input" else End.state for each in acted]
+
 
 class Usage(BaseModel):
     """Tokens read; `cached_tokens` of them were not computed again, as the replica held their prefix."""
@@ -198,7 +207,7 @@ class Usage(BaseModel):
 
 class ScoreResponse(BaseModel):
     """Raw values (no sigmoid) of states, one per conversation in the order of the request, or one per step of it;
-    higher is better.
+    higher is better. Where the request is `calibrated`, probabilities of success.
     """
 
     model: str
@@ -206,11 +215,19 @@ class ScoreResponse(BaseModel):
     usage: Usage
 
     @classmethod
-    def of(cls, model: str, scores: Sequence[Reading], per_step: bool) -> ScoreResponse:
-        """The answer to a `ScoreRequest`."""
-        values = [each.values for each in scores] if per_step else [each.values[0] for each in scores]
+    def of(
+        cls,
+        model: str,
+        scores: Sequence[Reading],
+        request: ScoreRequest,
+        calibrations: Mapping[End, Calibration],
+    ) -> ScoreResponse:
+        """The answer to a `ScoreRequest`, which may need one of the model's `calibrations`."""
+        found = [each.values for each in scores]
+        if request.calibrated:
+            found = [calibrations[end](own).tolist() for end, own in zip(request.ends(), found, strict=True)]
         usage = Usage(prompt_tokens=_tokens(scores), cached_tokens=sum(each.cached for each in scores))
-        return cls(model=model, scores=values, usage=usage)
+        return cls(model=model, scores=found if request.per == "step" else [own[0] for own in found], usage=usage)
 
 
 class VllmRequest(BaseModel):

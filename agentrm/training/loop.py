@@ -30,7 +30,7 @@ _TAG = "deepspeed"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """After one optimizer step: `step` of `steps` are done; `loss` is the mean over the labels of the global batch,
+    """After one optimizer step: `step` of `steps` are done; `loss` is the mean over the terms of the global batch,
     `tokens` its tokens without padding, `gradient_norm` before clipping (None at ZeRO stage 0, which does not tell).
     """
 
@@ -79,7 +79,7 @@ def fit(
 
     def plan(epoch: int) -> list[list[list[int]]]:
         budget, accumulate = training.tokens_per_batch, training.accumulate
-        return plan_epoch(sequences.lengths, budget, ranks, accumulate, seed, epoch)
+        return plan_epoch(sequences.lengths, budget, ranks, accumulate, seed, epoch, sequences.units)
 
     # The number of micro-batches depends on the lengths alone, so every epoch has as many steps as the first.
     epoch_plan, planned = plan(0), 0
@@ -94,14 +94,14 @@ def fit(
         _, state = engine.load_checkpoint(str(resume), tag=_TAG, load_module_strict=not training.lora.rank)
         done = state["step"]
     saves = checkpoint_steps(steps, training.checkpoints)
-    lengths, counts = sequences.lengths, sequences.label_counts
+    lengths, counts = sequences.lengths, np.diff(sequences.term_starts)
     for step in range(done, steps):
         epoch, within = divmod(step, per_epoch)
         if epoch != planned:
             epoch_plan, planned = plan(epoch), epoch
         micro_batches = epoch_plan[within]
         members = [index for batch in micro_batches for index in batch]
-        labels = int(counts[members].sum())
+        terms = int(counts[members].sum())
         rate = learning_rate(step, steps, training.learning_rate, training.warmup)
         for group in engine.optimizer.param_groups:
             group["lr"] = rate
@@ -110,12 +110,12 @@ def fit(
         for micro in range(training.accumulate):
             batch = collate(sequences, micro_batches[micro * ranks + rank], device)
             summed = engine(*batch.inputs)
-            # DeepSpeed averages over ranks and accumulation; the mean wanted is the one over the global batch's labels.
-            engine.backward(summed * (width / labels))
+            # DeepSpeed averages over ranks and accumulation; the mean wanted is the one over the global batch's terms.
+            engine.backward(summed * (width / terms))
             engine.step()
             total += summed.detach()
         distributed.all_reduce(total)
-        loss = total.item() / labels
+        loss = total.item() / terms
         if not loss < float("inf"):
             raise ModelError(f"the loss is {loss} at step {step + 1} of {steps}: lower learning_rate")
         norm = engine.get_global_grad_norm()

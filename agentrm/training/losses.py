@@ -1,7 +1,7 @@
 """The objectives, as modules that DeepSpeed wraps: the backbone runs once, its head only where it is needed.
 
-All return the sum over the labels of a micro-batch; the loop divides by the labels of the whole global batch, so that
-the gradient is the mean over labels whatever the split into micro-batches and workers.
+All return the sum over the terms of a micro-batch, labels or pairs of them; the loop divides by the terms of the whole
+global batch, so that the gradient is the mean over terms whatever the split into micro-batches and workers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
-from agentrm.config.schema import RewardKind, Train, Training
+from agentrm.config.schema import Loss, RewardKind, Train, Training
 
 
 class Objective(nn.Module, ABC):
@@ -32,8 +32,8 @@ class Objective(nn.Module, ABC):
         weights: torch.Tensor | None = None,
         reference: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """`ids` and `reference` (B, L), `flat`, `labels` and `weights` (P,): the summed loss, a float32 scalar; without
-        labels the outputs that it compares with them.
+        """`ids` and `reference` (B, L), `flat` (P,), `labels` and `weights` as in `Batch`: the summed loss, a float32
+        scalar; without labels the outputs that it compares with them.
         """
         outputs = self.outputs(ids, flat, reference).float()
         return outputs if labels is None else self.summed(outputs, labels, weights)
@@ -49,7 +49,7 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def summed(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-        """The loss over all labels."""
+        """The loss over all labels or pairs."""
 
 
 class TokenCrossEntropy(Objective):
@@ -62,20 +62,47 @@ class TokenCrossEntropy(Objective):
         return functional.cross_entropy(outputs, labels, reduction="sum")
 
 
-class ValueSquaredError(Objective):
-    """The explicit reward model (paper, section 3): squared error of the scalar head at the last token of each state.
+class ScalarHead(Objective):
+    """An explicit reward model: one raw value at the last token of each state or action.
 
-    A state is a prefix of its successors and attention is causal, so one forward pass values every state of a
-    trajectory.
+    A state is a prefix of its successors and attention is causal, so one forward pass values every state and action of
+    a trajectory.
     """
 
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
         return self.model.get_submodule("score")(hidden).squeeze(-1)
 
+
+class ValueSquaredError(ScalarHead):
+    """The paper's (section 3): squared error of the value."""
+
     def summed(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         if weights is None:
             return functional.mse_loss(outputs, labels, reduction="sum")
         return (weights * (outputs - labels) ** 2).sum()
+
+
+class ValueCrossEntropy(ScalarHead):
+    """Cross entropy in nats, the value being the logit of a label in [0, 1]."""
+
+    def summed(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        return functional.binary_cross_entropy_with_logits(outputs, labels, weights, reduction="sum")
+
+
+class BradleyTerry(ScalarHead):
+    """-log sigmoid(better - worse), in nats, of each pair: `labels` (Q, 2) are places among the outputs."""
+
+    def summed(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        better, worse = outputs[labels].unbind(1)
+        losses = -functional.logsigmoid(better - worse)
+        return losses.sum() if weights is None else (weights * losses).sum()
+
+
+_EXPLICIT = {
+    Loss.squared: ValueSquaredError,
+    Loss.cross_entropy: ValueCrossEntropy,
+    Loss.bradley_terry: BradleyTerry,
+}
 
 
 class LogRatioError(ValueSquaredError):
@@ -111,9 +138,10 @@ class LogRatioError(ValueSquaredError):
 
 
 def load_objective(base: Path, training: Training) -> Objective:
-    """The model in a directory, in float32, with the loss of its fit: by a reward model's kind, else the policy's."""
+    """The model in a directory, in float32, with the loss of its fit: a reward model's, else the policy's."""
     if isinstance(training, Train) and training.kind is RewardKind.explicit:
-        return ValueSquaredError(AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32))
+        model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32)
+        return _EXPLICIT[training.loss](model)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     if isinstance(training, Train):
         return LogRatioError(model, training.beta, training.kind is RewardKind.implicit_cross_entropy)

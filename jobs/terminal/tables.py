@@ -102,5 +102,5 @@ def print_quality(quality: Mapping[str, Any], as_json: bool) -> None:
         table.add_row(*row)
     terminal = console()
     terminal.print(table)
-    for sentence in quality_table.verdicts(quality):
+    for sentence in [*quality_table.probabilities(quality), *quality_table.verdicts(quality)]:
         terminal.print(sentence, markup=False)

@@ -28,6 +28,16 @@ def grown(split: str, kind: str, visits: int) -> Tree:
         ([], [grown("valid", "loops_tiny", 8)], r"grow more trees of the split train"),
         ([], [grown("train", "loops_tiny", 1)], "keeps 0 trees"),
         (
+            ["train.loss=bradley_terry"],
+            [grown("train", "loops_tiny", 1)],
+            "finds no pair whose values differ: of siblings",
+        ),
+        (
+            ["train.labels.environments=[imported.web]"],
+            [grown("train", "loops_tiny", 1)],
+            "holds imported.web, of which",
+        ),
+        (
             [],
             [grown("train", "loops_tiny", 1), grown("valid", "perfect_small", 8)],
             "add such tasks of the split valid",

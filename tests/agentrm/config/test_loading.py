@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from agentrm.config.files import presets
 from agentrm.config.loading import changed, flatten, load, resolved, stored
 from agentrm.config.schema import TaskSet, Trees
-from agentrm.config.tasks import learned_kinds, learned_sets, tasks
+from agentrm.config.tasks import learned_sets, tasks
 from agentrm.core.errors import UserError
 from agentrm.environments.registry import environment_class
 
@@ -284,12 +284,35 @@ def test_trees_of_other_splits_are_not_learned_from_and_may_be_of_held_out_tasks
         load(str(edited(tmp_path, **groups, trees=f"{TRAIN[:-1]}, {maze}train}}]")))
 
 
-def test_kinds_that_are_learned_from() -> None:
-    kinds = {"maze.perfect_tiny", "maze.loops_tiny"}
-    assert learned_kinds(load("quickstart")) == kinds
-    assert learned_kinds(load("quickstart", ["train.labels.environments=[maze]"])) == kinds
-    named = "train.labels.environments=[maze.loops_tiny]"
-    assert learned_kinds(load("quickstart", [named])) == {"maze.loops_tiny"}
+IMPLICIT = ["train.kind=implicit", "train.representation.action_count=false"]
+
+
+def test_labels_of_what_was_imported_are_for_the_fit_to_find() -> None:
+    assert load("quickstart", ["train.labels.environments=[maze,imported.web]"]).train.labels.weights == []
+    with pytest.raises(UserError, match=r"train\.labels\.environments holds web"):
+        load("quickstart", ["train.labels.environments=[web]"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["train.labels.at=[]"], r"train\.labels\.at is \[\]: give \[state\], \[action\] or both"),
+        (["train.labels.at=[state,state]"], r"train\.labels\.at is"),
+        (["train.labels.weights=[1]"], r"train\.labels\.weights is \[1\.0\]: .* are 0"),
+        (["train.labels.environments=[maze]", "train.labels.weights=[0]"], r"a number above 0"),
+        (
+            ["train.labels.environments=[maze]", "train.labels.weights=[1]", "train.labels.balance=true"],
+            r"without train\.labels\.balance",
+        ),
+        ([*IMPLICIT, "train.loss=bradley_terry"], r"train\.loss=bradley_terry is for train\.kind=explicit"),
+        ([*IMPLICIT, "train.labels.of=outcomes"], r"train\.labels\.of=outcomes is for train\.kind=explicit"),
+        ([*IMPLICIT, "train.labels.at=[action]"], r"train\.labels\.at is for train\.kind=explicit"),
+        ([*IMPLICIT, "train.base=model"], r"train\.base=model is for train\.kind=explicit"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused_where_it_is_said(overrides: list[str], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        load("quickstart", overrides)
 
 
 def test_trees_that_measure_have_a_search_of_their_own() -> None:

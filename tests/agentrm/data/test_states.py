@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from agentrm.config.schema import Labels, Model, Scratch
+from agentrm.config.schema import End, Labels, Loss, Model, Scratch, Target
+from agentrm.core.errors import UserError
 from agentrm.core.task import Task
 from agentrm.core.tree import Node, Tree
-from agentrm.data.states import held_out, learned, samples
+from agentrm.data.states import Owner, StateSamples, held_out, learned, samples
 from agentrm.models.initial import prepare
 from agentrm.rendering.renderer import Renderer
 
@@ -46,7 +47,7 @@ def test_every_state_is_labelled_once_at_its_last_token(renderer: Renderer) -> N
     made = samples([tree()], renderer)
     sequences = made.sequences
     # The leaves are b, c and d in the order of their indices.
-    assert made.owners == [(0, 0), (0, 2), (0, 1), (0, 3), (0, 4)]
+    assert made.owners == [Owner(0, 0), Owner(0, 2), Owner(0, 1), Owner(0, 3), Owner(0, 4)]
     assert sequences.labels.tolist() == [0.5, 0.0, 0.75, 1.0, 0.25]
     assert sequences.label_counts.tolist() == [2, 2, 1]
     assert made.overflows == 0
@@ -55,20 +56,20 @@ def test_every_state_is_labelled_once_at_its_last_token(renderer: Renderer) -> N
         ids = sequences.ids[sequences.starts[row] : sequences.starts[row + 1]].tolist()
         for _ in range(count):
             prefix = ids[: sequences.positions[label] + 1]
-            assert prefix == renderer.ids(tree().state(made.owners[label][1]).conversation().messages)
+            assert prefix == renderer.ids(tree().state(made.owners[label].node).conversation())
             label += 1
 
 
 def test_trees_are_numbered_in_the_order_given(renderer: Renderer) -> None:
     made = samples([tree(), tree()], renderer)
-    assert [number for number, _ in made.owners] == [0] * 5 + [1] * 5
+    assert [owner.tree for owner in made.owners] == [0] * 5 + [1] * 5
 
 
 def test_a_state_beyond_the_context_is_counted_and_its_ancestors_stay(renderer: Renderer) -> None:
     long = tree()
     long.nodes[3].observation = "see " + "x" * 300
     made = samples([long], renderer)
-    assert sorted(index for _, index in made.owners) == [0, 1, 2, 4]
+    assert sorted(owner.node for owner in made.owners) == [0, 1, 2, 4]
     assert made.overflows == 1
 
 
@@ -99,7 +100,11 @@ def test_trees_of_named_environments_and_kinds() -> None:
 def labelled(renderer: Renderer, trees: list[Tree], **options: Any) -> tuple[list[tuple[int, int]], list[float], Any]:
     made = samples(trees, renderer, Labels(**options))
     weights = made.sequences.weights
-    return made.owners, made.sequences.labels.tolist(), None if weights is None else weights.tolist()
+    return (
+        [owner[:2] for owner in made.owners],
+        made.sequences.labels.tolist(),
+        None if weights is None else weights.tolist(),
+    )
 
 
 def test_states_with_few_visits_can_be_left_out(renderer: Renderer) -> None:
@@ -114,3 +119,95 @@ def test_each_environment_weighs_the_same(renderer: Renderer) -> None:
     # Five states against one: 1/5 each and 1, with mean 1/3.
     weights = labelled(renderer, [tree(), other], balance=True)[2]
     assert weights == pytest.approx([0.6] * 5 + [3.0])
+
+
+def test_weights_of_named_sources_are_their_part_of_the_loss(renderer: Renderer) -> None:
+    other = Tree(Task("imported", "web", "train", 0), [node(-1, 0, "", 0.5)])
+    # Five states share 3, one has 1: 0.6 each and 1, with mean 4 / 6.
+    named = {"environments": ["toy", "imported.web"], "weights": [3.0, 1.0]}
+    assert labelled(renderer, [tree(), other], **named)[2] == pytest.approx([0.9] * 5 + [1.5])
+    assert labelled(renderer, [tree()], environments=["toy"], weights=[3.0])[2] is None
+
+
+def judged() -> Tree:
+    """The tree with outcomes at its ends, and what was said of single turns."""
+    grown = tree()
+    for index, outcome in ((2, 0.0), (3, 1.0), (4, 0.25)):
+        grown.nodes[index].outcome = outcome
+    for index, label in ((1, 1), (2, -1), (3, 0)):
+        grown.nodes[index].label = label
+    return grown
+
+
+def test_an_action_is_labelled_at_its_last_token_with_the_value_of_what_it_led_to(renderer: Renderer) -> None:
+    both = samples([tree()], renderer, Labels(at=[End.state, End.action]))
+    assert both.owners[:3] == [Owner(0, 0), Owner(0, 2, End.action), Owner(0, 2)]
+    assert both.sequences.labels[:3].tolist() == [0.5, 0.0, 0.0]
+    actions = samples([tree()], renderer, Labels(at=[End.action]))
+    assert actions.owners == [Owner(0, index, End.action) for index in (2, 1, 3, 4)], "the root is no action's"
+    assert actions.sequences.labels.tolist() == [0.0, 0.75, 1.0, 0.25]
+    for made in (both, actions):
+        for label, (_, index, at) in enumerate(made.owners):
+            messages = tree().state(index).conversation().messages
+            assert made.sequences.beginning(label) == renderer.ids(messages if at is End.state else messages[:-1])
+    # One forward pass still: a sequence per path, whatever is labelled.
+    assert len(both.sequences) == len(actions.sequences) == len(samples([tree()], renderer).sequences) == 3
+
+
+def test_outcomes_label_the_ends_of_episodes_alone(renderer: Renderer) -> None:
+    made = samples([judged()], renderer, Labels(of=Target.outcomes))
+    assert made.owners == [Owner(0, 2), Owner(0, 3), Owner(0, 4)]
+    assert made.sequences.labels.tolist() == [0.0, 1.0, 0.25]
+
+
+def test_labels_of_steps_are_between_nought_and_one(renderer: Renderer) -> None:
+    made = samples([judged()], renderer, Labels(of=Target.steps, at=[End.action]), loss=Loss.cross_entropy)
+    assert [(owner.node, label) for owner, label in zip(made.owners, made.sequences.labels, strict=True)] == [
+        (2, 0.0),
+        (1, 1.0),
+        (3, 0.5),
+    ]
+
+
+def compared(made: StateSamples) -> list[tuple[Owner, Owner]]:
+    """The pairs, better and worse."""
+    assert made.sequences.pairs is not None
+    return [(made.owners[better], made.owners[worse]) for better, worse in made.sequences.pairs]
+
+
+def test_pairs_are_siblings(renderer: Renderer) -> None:
+    made = samples([tree()], renderer, Labels(at=[End.state, End.action]), loss=Loss.bradley_terry, budget=1000)
+    one, two = (Owner(0, 1), Owner(0, 2)), (Owner(0, 3), Owner(0, 4))
+    expected = {
+        pair
+        for at in End
+        for pair in ((one[0]._replace(at=at), one[1]._replace(at=at)), (two[0]._replace(at=at), two[1]._replace(at=at)))
+    }
+    assert set(compared(made)) == expected
+    assert made.sequences.units.tolist() == [0, 0, 0] and made.apart == 0
+    assert Owner(0, 0) not in made.owners, "the root has no siblings"
+    # Two of the three paths at a time: the first pair takes them, the other has no room.
+    less = samples([tree()], renderer, loss=Loss.bradley_terry, budget=1)
+    assert less.apart == 1 and compared(less) == [one]
+    assert len(less.sequences) == 2 and less.sequences.units.tolist() == [0, 0]
+
+
+def test_pairs_of_outcomes_are_the_ends_of_one_tasks_trees(renderer: Renderer) -> None:
+    again, other = judged(), judged()
+    again.number, other.task = 1, Task("toy", "kind", "train", 1)
+    for each, outcome in ((again, 1.0), (other, 0.0)):
+        del each.nodes[1:]
+        each.nodes.append(node(0, 1, "e", outcome))
+        each.nodes[1].outcome = outcome
+    made = samples([judged(), again, other], renderer, Labels(of=Target.outcomes), loss=Loss.bradley_terry, budget=1000)
+    a, b, c, e = Owner(0, 2), Owner(0, 3), Owner(0, 4), Owner(1, 1)
+    assert set(compared(made)) == {(b, a), (b, c), (c, a), (e, a), (e, c)}
+    assert made.sequences.units.tolist() == [0, 0, 0, 0]
+
+
+def test_cross_entropy_takes_probabilities_alone(renderer: Renderer) -> None:
+    wrong = tree()
+    wrong.nodes[3].value = 1.5
+    with pytest.raises(UserError, match=r"between 0 and 1, and the tree toy\.kind\.train\.0\.0 has 1\.5"):
+        samples([wrong], renderer, loss=Loss.cross_entropy)
+    assert samples([wrong], renderer).sequences.labels.max() == 1.5

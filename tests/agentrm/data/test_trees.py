@@ -28,11 +28,13 @@ def tree() -> Tree:
 def test_round_trip(tmp_path: Path, tree: Tree):
     store = TreeStore(tmp_path)
     assert store.finished() == set()
+    tree.nodes[1].label = -0.5
     store.write(tree)
     assert store.finished() == {TASK.id}
     (again,) = store.trees()
     assert again.task == tree.task and again.iterations == tree.iterations and again.ended_by == tree.ended_by
     assert to_table(again) == to_table(tree)
+    assert [node.label for node in again.nodes[:3]] == [None, -0.5, None]
     assert [again.state(i) for i in range(len(again.nodes))] == [tree.state(i) for i in range(len(tree.nodes))]
 
 

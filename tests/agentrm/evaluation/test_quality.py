@@ -10,8 +10,17 @@ import pytest
 from agentrm.core.task import Task
 from agentrm.core.tree import Node, Tree
 from agentrm.evaluation.metrics import Settings
-from agentrm.evaluation.quality import ACCURACIES, pairwise_accuracy, quality, spearman
-from agentrm.reports.quality_table import is_judged, rows, verdicts
+from agentrm.evaluation.quality import (
+    ACCURACIES,
+    OF_ACTIONS,
+    auc,
+    brier,
+    calibration_error,
+    pairwise_accuracy,
+    quality,
+    spearman,
+)
+from agentrm.reports.quality_table import is_judged, probabilities, rows, verdicts
 
 SETTINGS = Settings(resamples=200, confidence=0.9, seed=0)
 
@@ -55,6 +64,54 @@ def test_pairwise_accuracy_by_hand() -> None:
     # Matched pairs: (0, 0.5) wrong; (1, 0.52) right.
     assert pairwise_accuracy(labels, predictions, np.array([1, 1, 2, 2])) == 0.5
     assert pairwise_accuracy(labels, predictions, np.arange(4)) is None
+
+
+def test_the_area_under_the_curve_by_hand() -> None:
+    predictions = np.array([0.1, 0.4, 0.4, 0.8])
+    # Two successes, two failures: of four pairs one is wrong and one tied.
+    assert auc(np.array([1.0, 0.0, 1.0, 0.0]), predictions) == pytest.approx(0.5 / 4)
+    assert auc(np.array([0.0, 0.0, 1.0, 1.0]), predictions) == pytest.approx(3.5 / 4)
+    # A state of label 0.5 is half a success and half a failure: 0.5 * (0 + 0.25) + 1 * (1 + 0.5), over 1.5 * 1.5.
+    assert auc(np.array([0.5, 0.0, 1.0]), np.array([1.0, 0.0, 2.0])) == pytest.approx(
+        (0.5 * (1 + 0.25) + 1 * (1 + 0.5)) / (1.5 * 1.5)
+    )
+    assert auc(np.ones(3), np.arange(3.0)) is None and auc(np.zeros(3), np.arange(3.0)) is None
+
+
+def test_errors_of_probabilities_by_hand() -> None:
+    labels, chances = np.array([1.0, 0.0, 0.5]), np.array([0.8, 0.4, 0.1])
+    assert brier(labels, chances) == pytest.approx((0.04 + 0.16 + 0.5 * 0.81 + 0.5 * 0.01) / 3)
+    # Fewer states than tenths: each stands alone.
+    assert calibration_error(labels, chances) == pytest.approx((0.2 + 0.4 + 0.4) / 3)
+    # Twenty states in tenths of two, each of which is right on the mean.
+    twice = np.repeat(np.linspace(0.05, 0.95, 10), 2)
+    assert calibration_error(twice + np.tile([-0.05, 0.05], 10), twice) == pytest.approx(0, abs=1e-12)
+
+
+def test_estimates_and_chances_are_measured_and_values_ordered() -> None:
+    grown = tree("a", [0.5, 1.0, 0.0], [None, 1.0, 0.0])
+    logits, estimates, chances = {0: 0.0, 1: 3.0, 2: -3.0}, {0: 0.5, 1: 0.75, 2: 0.25}, {0: 0.5, 1: 1.0, 2: 0.0}
+    metrics = quality([grown], [logits], SETTINGS, {"toy.a"}, estimates=[estimates], chances=[chances])
+    found = metrics["toy"]
+    assert found["mse"]["value"] == pytest.approx(0.125 / 3) and found["calibration"][0]["predicted"] == 0.25
+    assert found["methods"]["reward model"]["siblings"]["value"] == 1.0
+    # The root's success (0.5) is above the failed child and ties with its own failure; the other is above both.
+    assert found["auc"] == pytest.approx((0.5 * (1 + 0.25) + 1 * 1.5) / 2.25)
+    assert found["brier"] == pytest.approx((0.25 + 0.0625 + 0.0625) / 3)
+    assert found["calibration_error"] == pytest.approx(0.5 / 3)
+    assert found["calibrated"] == {"brier": pytest.approx(0.25 / 3), "calibration_error": 0.0}
+    assert list(probabilities(metrics)) == [
+        "toy: area under the ROC curve 0.944, Brier score 0.125, expected calibration error 0.167; calibrated on other "
+        "tasks Brier score 0.083, expected calibration error 0.000."
+    ]
+
+
+def test_figures_of_actions_stand_beside_those_of_states() -> None:
+    metrics = quality([tree("a", [0.5, 1.0, 0.0], [None, 1.0, 0.0])], [{1: 0.2, 2: 0.1}], SETTINGS, {"toy.a"})
+    both = metrics | {f"{name}{OF_ACTIONS}": group for name, group in metrics.items()}
+    assert [row[0] for row in rows(both)][::4] == ["toy (1)", "toy, actions (1)"]
+    assert [row[0] for row in rows(metrics)][::4] == ["toy (1)"]
+    assert len(verdicts(both)) == 2 * len(verdicts(metrics))
 
 
 def test_trees_of_kinds_that_were_not_learned_stand_apart() -> None:

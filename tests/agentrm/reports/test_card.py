@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import yaml
 
 from agentrm.config.loading import load
-from agentrm.config.schema import RewardKind
+from agentrm.config.schema import Loss, RewardKind
 from agentrm.core.task import Task
 from agentrm.core.tree import Node, Tree
 from agentrm.evaluation.metrics import Settings
@@ -14,6 +15,7 @@ NODES = [Node(-1, 0, "", value=0.5), Node(0, 1, "", "a", value=0.9), Node(0, 1, 
 TREES = [Tree(Task("toy", "kind", "train", index), NODES) for index in range(3)]
 METRICS = {
     "states": 12345,
+    "trees_learned": {"imported.web": 1000, "toy.kind": 7},
     "held_out": quality(TREES, [{0: 0.9, 1: 0.1, 2: 0.7}] * 3, Settings(100, 0.9, 0), {"toy.kind"}),
 }
 
@@ -27,9 +29,10 @@ def test_the_card_holds_data_figures_and_configuration() -> None:
         "pipeline_tag": "text-classification",
         "tags": ["agentrm", "reward-model"],
     }
-    assert "12,345 states" in body and "On 3 trees" in body
-    for each in config.tasks.trees:
-        assert f"- {each.environment}: {', '.join(each.kinds)}, {each.count} tasks" in body
+    assert "12,345 labels of states" in body and "On 3 trees" in body
+    assert "- imported.web: 1,000 trees\n- toy.kind: 7 trees\n" in body
+    assert "on the values of states, the mean outcome" in body
+    assert "No value was learned at the end of the agent's turns" in body
     # By hand: of (a, root), (root, b) and (a, b) only the second is ordered rightly.
     assert "| **toy (3)** | **reward model** | **0.333 [0.333, 0.333]** | **0.000 [0.000, 0.000]** |" in body
     assert "not shown to beat random, length" in body
@@ -37,6 +40,22 @@ def test_the_card_holds_data_figures_and_configuration() -> None:
     settings = yaml.safe_load(body.partition("```yaml\n")[2].partition("```")[0])
     assert settings["learning_rate"] == 0.125
     assert "AutoModelForSequenceClassification" in body
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        (Loss.squared, "A score estimates what was learned, from 0 to 1"),
+        (Loss.cross_entropy, "its sigmoid estimates"),
+        (Loss.bradley_terry, "the sigmoid of the difference of two"),
+    ],
+)
+def test_the_card_says_what_a_value_means_and_where_it_stands(loss: Loss, told: str) -> None:
+    config = load("quickstart", ["train.labels.at=[action,state]", f"train.loss={loss.value}"])
+    text = card(config, METRICS)
+    assert told in text and "numpy.interp(score, values, probabilities)" in text
+    assert "or an action in a state, a conversation that ends with the agent's turn" in text
+    assert "labels of actions and states" in text
 
 
 def test_an_implicit_model_says_how_it_is_loaded() -> None:

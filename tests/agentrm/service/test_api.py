@@ -9,9 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from agentrm.config.schema import Serve
+from agentrm.config.schema import End, Serve
 from agentrm.core.errors import ContextOverflow, ModelError
 from agentrm.core.messages import Conversation
+from agentrm.evaluation.calibration import Calibration
 from agentrm.models.engine import Reading
 from agentrm.models.scorers import Input, Per, Text, Truncated
 from agentrm.service.api import Busy, create_app
@@ -63,6 +64,30 @@ async def test_a_full_queue_is_refused_and_takes_requests_again() -> None:
                 "usage": {"prompt_tokens": 20, "cached_tokens": 8},
             }
         assert (await http.post("/v1/score", json=BODY)).status_code == 200
+
+
+async def test_probabilities_are_those_of_the_end_that_was_learned() -> None:
+    backend = Backend()
+    backend.answer.set()
+    known = {End.state: Calibration([0.0, 2.0], [0.25, 0.75])}
+    app = create_app(backend.score, backend.healthy, Serve(), "a-model", 16, calibrations=known)
+    asked = {"role": "user", "content": "hi"}
+    acted = [asked, {"role": "assistant", "content": "ho"}]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as http:
+
+        async def scores(**body: object) -> object:
+            answer = (await http.post("/v1/score", json=body)).json()
+            return answer.get("scores") or answer["error"]["message"]
+
+        # The second value of two is 1.0, half way from 0 to 2.
+        assert await scores(**BODY, calibrated=True) == [0.25, 0.5]
+        assert await scores(**BODY, calibrated=False) == [0.0, 1.0]
+        assert await scores(**BODY, calibrated=True, per="step") == [[0.25, 0.25], [0.5, 0.5]]
+        assert await scores(token_ids=[[1], [2]], calibrated=True) == [0.25, 0.5]
+        told = "a-model has no calibration of actions: leave calibrated out for raw values"
+        assert await scores(conversations=[[asked], acted], calibrated=True) == told
+        assert await scores(messages=acted) == [0.0]
+        assert await scores(conversations=[acted], calibrated=True, per="step") == [[0.25, 0.25]]
 
 
 async def test_a_request_past_its_deadline_is_504_and_frees_its_place() -> None:

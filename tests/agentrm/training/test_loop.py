@@ -14,7 +14,7 @@ from agentrm.config.schema import Lora, Training
 from agentrm.core.errors import ModelError, UserError
 from agentrm.data.sequences import Sequences
 from agentrm.training.loop import Fitted, Progress, fit
-from agentrm.training.losses import ValueSquaredError
+from agentrm.training.losses import BradleyTerry, ScalarHead, ValueSquaredError
 from agentrm.training.packing import steps_of
 from agentrm.training.schedule import learning_rate
 
@@ -40,15 +40,28 @@ ROWS = [([index, *range(3, 10)], [3, 7], [index / 8, 1 - index / 8]) for index i
 SEQUENCES = Sequences.of(ROWS, np.float32)
 
 
+# Of rows 2k and 2k + 1, which stay together, the second has the better first label; the others are in no pair.
+PAIRED = Sequences.of(
+    ROWS,
+    np.float32,
+    pairs=np.array([[4 * unit + 2, 4 * unit] for unit in range(4)]),
+    units=np.arange(8) // 2,
+)
+
+
 def run(
-    resume: Path | None = None, save: Path | None = None, **changes: Any
-) -> tuple[Fitted, list[Progress], ValueSquaredError]:
+    resume: Path | None = None,
+    save: Path | None = None,
+    sequences: Sequences = SEQUENCES,
+    kind: type[ScalarHead] = ValueSquaredError,
+    **changes: Any,
+) -> tuple[Fitted, list[Progress], ScalarHead]:
     torch.manual_seed(0)
-    objective = ValueSquaredError(LlamaForSequenceClassification(CONFIG))
+    objective = kind(LlamaForSequenceClassification(CONFIG))
     seen: list[Progress] = []
     fitted = fit(
         objective,
-        SEQUENCES,
+        sequences,
         SEQUENCES,
         Training(**vars(TRAINING) | changes),
         seed=0,
@@ -114,6 +127,19 @@ def test_the_fit_learns_and_values_the_held_out_states_with_its_last_weights() -
     alone = [objective.model(torch.tensor([ids[: p + 1]])).logits.item() for ids, ends, _ in ROWS for p in ends]
     assert fitted.values is not None
     assert fitted.values.tolist() == pytest.approx(alone, abs=1e-4)
+
+
+def test_pairs_are_learned_and_the_split_into_micro_batches_changes_nothing() -> None:
+    pairs = {"sequences": PAIRED, "kind": BradleyTerry, "epochs": 10, "tokens_per_batch": 64}
+    fitted, seen, objective = run(**pairs)
+    assert seen[0].loss == pytest.approx(np.log(2), abs=0.3) and seen[-1].loss < seen[0].loss / 2
+    first = [objective.model(torch.tensor([ids[:4]])).logits.item() for ids, _, _ in ROWS]
+    assert all(worse < better for worse, better in zip(first[::2], first[1::2], strict=True))
+    # Two units in each micro-batch, then one; a step holds all.
+    for changes in ({"tokens_per_batch": 32, "accumulate": 2}, {"tokens_per_batch": 8, "accumulate": 4}):
+        again, curve, _ = run(**pairs | changes)
+        assert [each.loss for each in curve] == pytest.approx([each.loss for each in seen], abs=1e-5)
+        assert all(torch.allclose(again.weights[name], each, atol=1e-5) for name, each in fitted.weights.items())
 
 
 def test_the_schedule_and_the_number_of_steps_are_as_configured() -> None:

@@ -1,14 +1,24 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
+from agentrm.config.schema import Model, Scratch
 from agentrm.data.sequences import Sequences, collate
-from agentrm.training.losses import LogRatioError, Objective, TokenCrossEntropy, ValueSquaredError
+from agentrm.models.initial import prepare
+from agentrm.training.losses import (
+    BradleyTerry,
+    LogRatioError,
+    Objective,
+    TokenCrossEntropy,
+    ValueCrossEntropy,
+    ValueSquaredError,
+)
 
 CPU = torch.device("cpu")
 CONFIG = LlamaConfig(
@@ -102,6 +112,107 @@ def test_weights_scale_each_squared_error(reward_model: ValueSquaredError) -> No
     sequences = Sequences.of(rows, np.float32, weights=np.array([2.0, 0.0, 4.0]))
     assert summed(reward_model, sequences, [0, 1]).item() == pytest.approx(0.25 + 2 * 4.0)
     assert summed(reward_model, sequences, [1]).item() == pytest.approx(2 * 4.0)
+
+
+VALUES = [2.0, -1.0, 0.5]
+"""What `valued` gives at the ends of ROWS."""
+
+
+def valued(kind: type[Objective]) -> Objective:
+    """An objective whose outputs at the last tokens of ROWS are VALUES."""
+    torch.manual_seed(0)
+    model = LlamaForSequenceClassification(CONFIG).double()
+    with torch.no_grad():
+        ends = torch.stack([model.base_model(torch.tensor([row])).last_hidden_state[0, -1] for row in ROWS])
+        model.score.weight.copy_(torch.linalg.lstsq(ends, torch.tensor(VALUES).double()[:, None]).solution.T)
+    return kind(model)
+
+
+def test_cross_entropy_computed_by_hand() -> None:
+    objective = valued(ValueCrossEntropy)
+    sequences = Sequences.of(
+        [(row, [len(row) - 1], [label]) for row, label in zip(ROWS, [1.0, 0.0, 0.25], strict=True)], np.float32
+    )
+    # -log sigmoid(2), -log(1 - sigmoid(-1)), and both for a label between.
+    by_hand = [
+        math.log1p(math.exp(-2)),
+        math.log1p(math.exp(-1)),
+        0.25 * math.log1p(math.exp(-0.5)) + 0.75 * math.log1p(math.exp(0.5)),
+    ]
+    assert summed(objective, sequences, [2, 0, 1]).item() == pytest.approx(sum(by_hand), abs=1e-5)
+    weights = np.array([1.0, 2.0, 3.0])
+    weighted = Sequences.of(
+        [(row, [len(row) - 1], [label]) for row, label in zip(ROWS, [1.0, 0.0, 0.25], strict=True)],
+        np.float32,
+        weights=weights,
+    )
+    expected = np.array(by_hand) @ weights / 2
+    assert summed(objective, weighted, [2, 0, 1]).item() == pytest.approx(expected, abs=1e-5)
+
+
+PAIRS = np.array([[0, 1], [0, 2], [1, 2]])
+UNITS = np.zeros(3, np.int64)
+
+
+def test_bradley_terry_computed_by_hand() -> None:
+    objective = valued(BradleyTerry)
+    rows = [(row, [len(row) - 1], [0.0]) for row in ROWS]
+    sequences = Sequences.of(rows, np.float32, pairs=PAIRS, units=UNITS)
+    # Differences 3, 1.5 and -1.5, the last of a pair that is ordered wrongly.
+    by_hand = [math.log1p(math.exp(-difference)) for difference in (3.0, 1.5, -1.5)]
+    for members in ([0, 1, 2], [2, 0, 1]):
+        assert summed(objective, sequences, members).item() == pytest.approx(sum(by_hand), abs=1e-5)
+    weighted = Sequences.of(rows, np.float32, weights=np.array([1.0, 2.0, 3.0]), pairs=PAIRS, units=UNITS)
+    expected = (by_hand[0] + 2 * by_hand[1] + 3 * by_hand[2]) / 2
+    assert summed(objective, weighted, [2, 0, 1]).item() == pytest.approx(expected, abs=1e-5)
+    empty = summed(objective, sequences, [])
+    assert empty.item() == 0
+    empty.backward()
+
+
+def test_pairs_within_one_sequence_and_across_two_find_their_labels() -> None:
+    rows = [(ROWS[0], [2, 5, 9], [0.0] * 3), (ROWS[1], [0, 2], [0.0] * 2), (ROWS[2], [3], [0.0])]
+    # The first pair is of one sequence, the others of two.
+    sequences = Sequences.of(
+        rows, np.float32, pairs=np.array([[1, 2], [3, 0], [5, 4]]), units=np.array([0, 0, 0], np.int64)
+    )
+    assert sequences.term_starts.tolist() == [0, 1, 2, 3]
+    batch = collate(sequences, [1, 2, 0], CPU)
+    # Places: the second sequence's labels are 0 and 1, the third's 2, the first's 3, 4 and 5.
+    assert batch.labels.tolist() == [[0, 3], [2, 1], [4, 5]]
+    width = len(ROWS[0])
+    assert batch.flat.tolist() == [0, 2, width + 3, 2 * width + 2, 2 * width + 5, 2 * width + 9]
+
+
+def test_bradley_terry_is_the_loss_of_trls_reward_trainer(tmp_path: Path) -> None:
+    # Importing it takes seconds, which the other tests need not wait for.
+    from datasets import Dataset
+    from trl import RewardConfig, RewardTrainer
+
+    torch.manual_seed(0)
+    model = LlamaForSequenceClassification(CONFIG)
+    torch.nn.init.normal_(model.score.weight)
+    chosen, rejected = [ROWS[0], ROWS[2], [9, 9, 4]], [ROWS[1], [3, 44, 12, 8], ROWS[0]]
+    base = tmp_path / "base"
+    prepare(Model(source="scratch", scratch=Scratch(vocabulary=300, hidden=64, layers=1, heads=2)), ["a"], 0, base)
+    trainer = RewardTrainer(
+        model,
+        RewardConfig(
+            output_dir=str(tmp_path / "trl"), per_device_train_batch_size=3, report_to=[], use_cpu=True, max_length=None
+        ),
+        train_dataset=Dataset.from_dict({"chosen_ids": chosen, "rejected_ids": rejected}),
+        processing_class=AutoTokenizer.from_pretrained(base),
+    )
+    theirs = trainer.compute_loss(model, next(iter(trainer.get_train_dataloader())))
+    rows = [(row, [len(row) - 1], [0.0]) for pair in zip(chosen, rejected, strict=True) for row in pair]
+    sequences = Sequences.of(
+        rows, np.float32, pairs=np.array([[0, 1], [2, 3], [4, 5]]), units=np.array([0, 0, 1, 1, 2, 2])
+    )
+    ours = summed(BradleyTerry(model), sequences, [4, 5, 0, 1, 2, 3]) / 3
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
+    parameters = list(model.parameters())
+    gradients = (torch.autograd.grad(loss, parameters) for loss in (ours, theirs))
+    assert all(torch.allclose(mine, other, atol=1e-5) for mine, other in zip(*gradients, strict=True))
 
 
 def log_probability(policy: LlamaForCausalLM, ids: list[int], written: list[int]) -> torch.Tensor:

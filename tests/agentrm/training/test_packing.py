@@ -64,3 +64,29 @@ def test_the_micro_batches_that_a_step_accumulates_are_of_unlike_lengths() -> No
 def test_fewer_sequences_than_workers_is_named() -> None:
     with pytest.raises(UserError, match=r"3 training sequences, fewer than workers \* accumulate = 4"):
         plan_epoch(np.array([5, 5, 5]), 100, 2, 2, 0, 0)
+
+
+def test_units_stay_together_within_the_budget() -> None:
+    random = np.random.default_rng(0)
+    lengths, units = random.integers(1, 100, 157), random.integers(0, 60, 157)
+    units = np.unique(units, return_inverse=True)[1]
+
+    def plan(epoch: int) -> list[list[list[int]]]:
+        return plan_epoch(lengths, budget=512, ranks=2, accumulate=2, seed=1, epoch=epoch, units=units)
+
+    steps = plan(0)
+    assert sorted(index for step in steps for batch in step for index in batch) == list(range(157))
+    for batch in (batch for step in steps for batch in step):
+        own = set(units[batch].tolist())
+        assert set(np.flatnonzero(np.isin(units, list(own)))) == set(batch)
+        assert len(own) <= 1 or len(batch) * lengths[batch].max() <= 512
+    # Units of one length differ in rows, and yet every epoch has as many steps.
+    assert len({len(plan(epoch)) for epoch in range(20)}) == 1 and plan(0) != plan(1)
+    assert len({len(plan_epoch(np.full(157, 30), 300, 1, 1, 0, epoch, units)) for epoch in range(20)}) == 1
+
+
+def test_single_units_are_no_units() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 60)
+    assert plan_epoch(lengths, 256, 2, 1, 3, 1, np.arange(60)) == plan_epoch(lengths, 256, 2, 1, 3, 1)
+    with pytest.raises(UserError, match=r"3 training groups of sequences with pairs, fewer than"):
+        plan_epoch(np.full(9, 5), 100, 2, 2, 0, 0, np.arange(9) // 3)
