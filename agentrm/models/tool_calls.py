@@ -15,7 +15,7 @@ from typing import Any
 
 from agentrm.core.actions import ActionFormat, read
 from agentrm.core.errors import InputRefused, ModelError
-from agentrm.core.messages import AGENT, Conversation, Tool, ToolCall, call_id
+from agentrm.core.messages import AGENT, Conversation, Message, Tool, ToolCall, call_id
 from agentrm.core.state import Proposal, State, joined
 from agentrm.environments.calls import text_tool
 from agentrm.environments.registry import environment_class
@@ -26,9 +26,9 @@ AUTO = "auto"
 _FORMS = (
     ("<|tool_call>call:", "gemma4"),
     ("<|channel|>commentary", "openai"),
-    ("<｜DSML｜", "deepseek_v32"),
-    ("<｜tool▁call▁begin｜>function", "deepseek_v3"),
-    ("<｜tool▁call▁begin｜>", "deepseek_v31"),
+    ("<\uff5cDSML\uff5c", "deepseek_v32"),
+    ("<\uff5ctool▁call▁begin\uff5c>function", "deepseek_v3"),
+    ("<\uff5ctool▁call▁begin\uff5c>", "deepseek_v31"),
     ("<|tool_calls_section_begin|>", "kimi_k2"),
     ("<minimax:tool_call>", "minimax_m2"),
     ("<seed:tool_call>", "seed_oss"),
@@ -158,7 +158,10 @@ def _plain(text: str) -> str:
 
 def _written_call(renderer: Renderer) -> list[int]:
     """What a policy writes that makes one call. Raises ModelError where its template shows none."""
-    messages = [{"role": "user", "content": "go"}, {"role": AGENT, "content": None, "tool_calls": [_CALL.message()]}]
+    messages: list[Message] = [
+        {"role": "user", "content": "go"},
+        {"role": AGENT, "content": None, "tool_calls": [_CALL.message()]},
+    ]
     found: list[int] = []
     with suppress(InputRefused):
         rendered = renderer.turns(Conversation(messages, [_TOOL]))[-1]
