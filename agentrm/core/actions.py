@@ -86,15 +86,13 @@ def read(text: str, form: ActionFormat, logprob: float = 0.0, tokens: int = 0) -
 
 
 def parse(text: str, form: ActionFormat) -> tuple[str, str, bool]:
-    """(thought, action, malformed) of a turn: see `read`. What is said beside calls of tools is a thought."""
-    if form is ActionFormat.tools:
-        return text, "", False
+    """(thought, action, malformed) of a turn: see `read`."""
     turn = read(text, form)
     return turn.thought, turn.action, turn.malformed
 
 
 def render(thought: str, action: str, form: ActionFormat) -> str:
-    """The turn that `parse` reads back; `tools`: what is said beside the calls."""
+    """The turn that `parse` reads back; `tools`: what is said beside the calls, which are no text."""
     if form is ActionFormat.tools:
         return thought
     if form is ActionFormat.bare:

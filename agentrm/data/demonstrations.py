@@ -105,11 +105,10 @@ async def collect(
         except EnvironmentFailure:
             return "environment_failure"
         state = opening(task, earlier[0])
-        environment = environment_class(task.environment)
         for thought, action, observation in zip(thoughts, actions, [*earlier[1:], last], strict=True):
             proposal = Proposal(render(thought, action, action_format), action, thought)
             if action_format is ActionFormat.tools:
-                call = replace(environment.call(action), id=call_id(len(state.steps)))
+                call = replace(environment_class(task.environment).call(action), id=call_id(len(state.steps)))
                 proposal = replace(proposal, calls=(call,))
             state = state.extend(proposal, Observation(observation.text))
         return Demonstration(task, state.conversation())

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from agentrm.core.actions import ActionFormat, read
-from agentrm.core.errors import InputRefused, ModelError
+from agentrm.core.errors import ContextOverflow, InputRefused, ModelError
 from agentrm.core.messages import AGENT, Conversation, Message, Tool, ToolCall, call_id
 from agentrm.core.state import Proposal, State, joined
 from agentrm.environments.calls import text_tool
@@ -64,8 +64,8 @@ class Turn:
 class CallReader:
     """Reads the turns of a policy that calls tools as its chat template writes them.
 
-    `parser` names one of vLLM's; `auto` chooses it by what the template writes of a call. Raises ModelError where none
-    reads that.
+    `parser` names one of vLLM's; `auto` chooses it by what the template writes of a call, and it is the one in use
+    then. Raises ModelError where none reads that.
     """
 
     def __init__(self, renderer: Renderer, parser: str = AUTO) -> None:
@@ -80,7 +80,7 @@ class CallReader:
                     f"no parser is known for calls as the chat template of {name} writes them ({_short(text)}): name "
                     "one of vLLM's with model.tool_parser"
                 )
-        self._parser = parser
+        self.parser = parser
         self._class = None if parser == _HARMONY else _vllm_parser(parser)
         self._requests = lru_cache(maxsize=256)(_request)
         found = self.read(ids, [_TOOL]).calls
@@ -163,9 +163,13 @@ def _written_call(renderer: Renderer) -> list[int]:
         {"role": AGENT, "content": None, "tool_calls": [_CALL.message()]},
     ]
     found: list[int] = []
-    with suppress(InputRefused):
+    try:
         rendered = renderer.turns(Conversation(messages, [_TOOL]))[-1]
         found = [token for token, written in zip(rendered.ids, rendered.agent, strict=True) if written]
+    except ContextOverflow:
+        raise
+    except InputRefused:
+        pass
     if _CALL.name not in renderer.tokenizer.decode(found):
         raise ModelError(
             f"the chat template of {renderer.tokenizer.name_or_path} shows no calls of tools: it cannot be used with "

@@ -516,6 +516,8 @@ class Renderer:
         if kept.thoughts and kept.actions:
             return message
         thought, action, _ = parse(text_of(message), self._form)
+        if "tool_calls" in message:
+            thought = text_of(message)
         if not kept.actions:
             message.pop("tool_calls", None)
             message["content"] = thought if kept.thoughts else ""
