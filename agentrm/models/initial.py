@@ -31,11 +31,12 @@ from agentrm.rendering.renderer import settle_template, settle_use
 
 PAD, USER, ASSISTANT, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
 CHAT_TEMPLATE = (
-    "{% if tools %}<|user|>Tools:{% for each in tools %}\n{{ each.function | tojson }}{% endfor %}<|end|>{% endif %}"
+    "{% if tools %}<|user|>Tools:{% for each in tools %}{{ '\n' ~ (each.function | tojson) }}{% endfor %}"
+    "<|end|>{% endif %}"
     "{% for m in messages %}"
     "{% if m.role == 'tool' %}<|user|><tool_response>{{ m.content | trim }}</tool_response>"
     "{% else %}<|{{ m.role }}|>{{ (m.content or '') | trim }}"
-    "{% for call in m.tool_calls or [] %}\n<tool_call>"
+    "{% for call in m.tool_calls or [] %}{{ '\n<tool_call>' }}"
     '{"name": {{ call.function.name | tojson }}, "arguments": {{ call.function.arguments | tojson }}}'
     "</tool_call>{% endfor %}{% endif %}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"

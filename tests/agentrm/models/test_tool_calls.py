@@ -173,7 +173,7 @@ def test_what_is_no_call_of_a_tool_on_offer_goes_to_the_environment_as_text(text
     assert "That is not an action" in observation.text
     extended = state.extend(proposal, observation)
     renderer.prompt(extended.conversation())
-    assert [each["role"] for each in extended.conversation().messages[2:]] == ["tool"] * calls or ["user"]
+    assert [each["role"] for each in extended.conversation().messages[2:]] == (["tool"] * calls or ["user"])
 
 
 def test_half_characters_and_separators_in_arguments_are_replaced() -> None:
