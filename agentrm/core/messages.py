@@ -48,6 +48,11 @@ class ToolCall:
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
 
 
+def call_id(number: int) -> str:
+    """The id of a conversation's call where nobody else gives it one, counted from 0."""
+    return f"call_{number}"
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """A message of the agent and those of others up to its next one."""

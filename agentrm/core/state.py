@@ -105,7 +105,7 @@ def answers(proposal: Proposal, observation: str) -> tuple[Message, ...]:
     if not proposal.calls:
         return ({"role": "user", "content": observation},)
     # Calls behind the one that ended the episode have no answer.
-    texts = observation.split(SEPARATOR)
+    texts = observation.split(SEPARATOR, len(proposal.calls) - 1)
     texts += [""] * (len(proposal.calls) - len(texts))
     return tuple(
         {"role": "tool", "content": text, "tool_call_id": call.id, "name": call.name}
@@ -114,5 +114,10 @@ def answers(proposal: Proposal, observation: str) -> tuple[Message, ...]:
 
 
 def joined(actions: Sequence[str]) -> str:
-    """Several actions, to be taken one after the other, as one."""
-    return SEPARATOR.join(actions)
+    """Several actions, to be taken one after the other, as one; likewise what is observed after them."""
+    return SEPARATOR.join(map(single, actions))
+
+
+def single(action: str) -> str:
+    """An action that is one, whatever its text."""
+    return action.replace(SEPARATOR, " ")

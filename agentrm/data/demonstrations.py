@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 
 from agentrm.core.actions import ActionFormat, render
 from agentrm.core.errors import ContextOverflow, EnvironmentFailure, UserError
-from agentrm.core.messages import Conversation
+from agentrm.core.messages import Conversation, call_id
 from agentrm.core.protocols import Grader, Sessions
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
 from agentrm.data import messages as columns
 from agentrm.data.sequences import Sequences
+from agentrm.environments.registry import environment_class
 from agentrm.rendering.renderer import Renderer
 
 VERSION = "2"
@@ -94,7 +95,7 @@ async def collect(
             if not actions:
                 return "no_oracle"
             thoughts = [""] * len(actions)
-            if action_format is ActionFormat.react:
+            if action_format is not ActionFormat.bare:
                 thoughts = await expert.expert_thoughts(task, actions)
             # The last state first: that executes all steps, and the earlier observations are then read from memory.
             last = await sessions.observe(task, actions)
@@ -105,8 +106,11 @@ async def collect(
             return "environment_failure"
         state = opening(task, earlier[0])
         for thought, action, observation in zip(thoughts, actions, [*earlier[1:], last], strict=True):
-            said = Observation(observation.text)
-            state = state.extend(Proposal(render(thought, action, action_format), action, thought), said)
+            proposal = Proposal(render(thought, action, action_format), action, thought)
+            if action_format is ActionFormat.tools:
+                call = replace(environment_class(task.environment).call(action), id=call_id(len(state.steps)))
+                proposal = replace(proposal, calls=(call,))
+            state = state.extend(proposal, Observation(observation.text))
         return Demonstration(task, state.conversation())
 
     async def one(task: Task) -> Demonstration | str:

@@ -14,12 +14,16 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from agentrm.core.errors import UserError
+from agentrm.core.messages import Tool, ToolCall
 from agentrm.core.task import Grade, Observation, Task
+from agentrm.environments.calls import text_argument, text_tool, write_call
 from agentrm.environments.rewriting import Rewriting
 
 SPLITS = ("train", "valid", "test")
 OFFICIAL = "official"
 """How the identity of official data begins."""
+
+_TEXT = (text_tool("act", "Take one action.", "command", "The action, as the environment writes it."),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ class Environment(ABC):
     kinds: ClassVar[tuple[str, ...]]
     max_steps: ClassVar[int]
     instruction: ClassVar[str]
+    action_form: ClassVar[str] = ""
+    """The part of `instruction` that says how an action is written: left out for an agent that calls `tools`."""
     example: ClassVar[tuple[Turn, ...]] = ()
     """One solved episode in our own words, shown after the instruction; its last action solves it."""
     perturbations: ClassVar[Mapping[str, tuple[Rewriting, ...]]] = MappingProxyType({})
@@ -70,6 +76,31 @@ class Environment(ABC):
         """The task of this index here: an official one, or that of a universe of generated ones."""
         data = cls.data(kind, split)
         return Task(cls.name, kind, split, index, 0 if data else seed, data)
+
+    @classmethod
+    def tools(cls, kind: str) -> tuple[Tool, ...]:
+        """The functions by whose calls an agent can act in a kind: `act(command)`, whose command is any action, unless
+        the environment has typed ones. An environment that has also overrides `action` and `call`.
+        """
+        return _TEXT
+
+    @classmethod
+    def instruction_for_calls(cls) -> str:
+        """The instruction without the `action_form`."""
+        if not cls.action_form:
+            return cls.instruction
+        before, _, after = cls.instruction.partition(cls.action_form)
+        return f"{before.rstrip()} {after.lstrip()}".strip()
+
+    @classmethod
+    def action(cls, name: str, arguments: Mapping[str, Any]) -> str:
+        """The action that a call of one of the `tools` stands for. Raises ValueError where it stands for none."""
+        return text_argument(arguments, "command")
+
+    @classmethod
+    def call(cls, action: str) -> ToolCall:
+        """The call that stands for an action: what an oracle's action is in a demonstration, without an id."""
+        return write_call("act", {"command": action})
 
     @abstractmethod
     def reset(self, task: Task) -> Observation:

@@ -6,12 +6,13 @@ takes it. An environment offers wordings in its attribute `perturbations`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar
 
 from agentrm.core.errors import UserError
+from agentrm.core.messages import Tool, ToolCall
 from agentrm.core.task import Grade, Observation, Task
 from agentrm.environments.base import Environment, Turn
 from agentrm.environments.rewriting import Rewriting
@@ -42,6 +43,18 @@ class Perturbed(Environment):
     @classmethod
     def size_of(cls, task: Task) -> int:
         return cls.base.size_of(task)
+
+    @classmethod
+    def tools(cls, kind: str) -> tuple[Tool, ...]:
+        return cls.base.tools(kind)
+
+    @classmethod
+    def action(cls, name: str, arguments: Mapping[str, Any]) -> str:
+        return cls.base.action(name, arguments)
+
+    @classmethod
+    def call(cls, action: str) -> ToolCall:
+        return cls.base.call(action)
 
     def reset(self, task: Task) -> Observation:
         return self._show(self._inner.reset(replace(task, environment=self.base.name)))
@@ -109,6 +122,7 @@ def perturbed(environment: type[Environment], perturbation: str) -> type[Environ
         max_live = environment.max_live
 
     Wording.instruction = Wording.reword(environment.instruction)
+    Wording.action_form = Wording.reword(environment.action_form)
     Wording.example = tuple(
         Turn(Wording.reword(turn.observation), Wording.reword(turn.thought), Wording.reword(turn.action))
         for turn in environment.example

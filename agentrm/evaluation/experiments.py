@@ -118,7 +118,7 @@ def _test_time_scaling(config: Config) -> Variants:
 
 def _state_ablation(config: Config) -> Variants:
     found: dict[str, list[str]] = {WHOLE: [], "no-actions": ["actions"], "no-observations": ["observations"]}
-    if config.model.action_format is ActionFormat.react:
+    if config.model.action_format is not ActionFormat.bare:
         found |= {"no-thoughts": ["thoughts"], "actions-alone": ["thoughts", "observations"]}
     return {name: [_GUIDED, *_representation(left_out)] for name, left_out in found.items()}
 

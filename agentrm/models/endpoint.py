@@ -13,7 +13,7 @@ from math import inf, isfinite, nan
 from typing import Any
 
 from agentrm.core.errors import ContextOverflow, InputRefused, ModelError, ModelUnavailable
-from agentrm.core.messages import Message
+from agentrm.core.messages import Message, ToolCall, text_of
 
 Options = Mapping[str, Any]
 """Fields of a request beside the model and the messages."""
@@ -27,9 +27,14 @@ _GREETING: Sequence[Message] = [{"role": "user", "content": "Hello"}]
 _EMPTY = "(empty)"
 """Sent for a turn without text, which many endpoints refuse although they may have answered with it themselves."""
 
+_THOUGHTS = "reasoning_content"
+_ASKED_FOR = {
+    "tools": "tools, which model.action_format=tools needs",
+    "extra_body": "settings of its chat template, which model.template_kwargs are",
+}
 _INSTEAD = {"max_tokens": "max_completion_tokens"}
 # How a refusal names a field, where not by the field's own name; a single letter must stand alone.
-_NAMED = {"logprobs": r"(?i)log[ _]?prob", "n": r"(?<![\w\\])n(?!\w)"}
+_NAMED = {"logprobs": r"(?i)log[ _]?prob", "n": r"(?<![\w\\])n(?!\w)", "extra_body": "chat_template_kwargs"}
 
 _ABOUT_FIELDS = (400, 404, 422, 501)
 _PASSING = (408, 409, 425, 429)
@@ -52,7 +57,7 @@ _WORDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One answer: its text, and the reasoning that came apart from it.
+    """One answer: its text, the reasoning that came apart from it, and the calls of tools, in their order.
 
     `logprob` sums the natural-log probabilities of its `tokens` tokens; 0 without log-probabilities of all of them, as
     are `tokens` where the endpoint does not count.
@@ -62,6 +67,7 @@ class Choice:
     reasoning: str = ""
     logprob: float = 0.0
     tokens: int = 0
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,9 @@ class ChatEndpoint:
     """Asks `model` at `url` (".../v1"), `concurrency` requests at a time, each try at most `timeout_s` long.
 
     Failed requests and answers without a choice are tried again `retries` times with growing waits. A field that the
-    endpoint refuses or ignores is left out, or replaced by its successor, from then on.
+    endpoint refuses or ignores is left out, or replaced by its successor, from then on; so are thoughts in messages,
+    which are sent by the name by which they come. What is asked for by name in the configuration, tools and settings of
+    the chat template, is never left out: ModelUnavailable says that the endpoint does not take it.
 
     Raises ContextOverflow for messages that the model's context does not hold, InputRefused for what it refuses
     otherwise, ModelError when this request was not answered, and ModelUnavailable when not even a greeting is.
@@ -110,6 +118,7 @@ class ChatEndpoint:
         self._url = url
         self._retries = retries
         self._answered = -inf
+        self._thoughts = _THOUGHTS
         self._taken: set[tuple[str, Any]] = set()
         self._refused: set[tuple[str, Any]] = set()
         self.model = model
@@ -126,10 +135,11 @@ class ChatEndpoint:
 
     async def chat(self, messages: Sequence[Message], **options: Any) -> list[Choice]:
         """The choices of one request, at least one; `options` are the API's."""
-        sent = [{**message, "content": _plain(message["content"]).strip() or _EMPTY} for message in messages]
+        thoughts = any("reasoning_content" in message for message in messages)
         try:
             async with self._lanes:
-                return await self._settled(sent, self._left(options))
+                asked = {**options, _THOUGHTS: True} if thoughts else options
+                return await self._settled(messages, self._left(asked))
         except _Refusal as refusal:
             error = InputRefused(f"{self.model} refused a request: {refusal}")
             await self._greet(options, error)
@@ -148,8 +158,10 @@ class ChatEndpoint:
         except (_Refusal, ModelError) as failure:
             raise ModelUnavailable(str(error)) from failure
 
-    def _refuse(self, name: str, value: Any) -> None:
+    def _refuse(self, name: str, value: Any, words: str = "") -> None:
         """The endpoint answers without this field. Who gives one choice at a time need not be asked for one."""
+        if name in _ASKED_FOR:
+            raise ModelUnavailable(f"{self.model} at {self._url} takes no {_ASKED_FOR[name]}: {words}")
         self._refused |= {_key(name, value)} | ({_key("n", 1)} if name == "n" else set())
 
     def _left(self, options: Options) -> Options:
@@ -168,25 +180,25 @@ class ChatEndpoint:
                 if _key(name, value) not in self._taken:
                     with suppress(_Refusal):
                         choices = await self._named(messages, _without(options, name))
-                        self._refuse(name, value)
+                        self._refuse(name, value, refusal.told.words)
                         return choices
             raise
 
     async def _named(self, messages: Sequence[Message], options: Options) -> list[Choice]:
         """The choices, without the fields that the endpoint's refusals name, one after the other."""
-        refused: list[tuple[str, Any]] = []
+        refused: list[tuple[str, Any, str]] = []
         while True:
             try:
                 choices = await self._ask(messages, options)
             except _Refusal as refusal:
                 name = _blamed(refusal.told, options)
-                if name is None:
+                if name is None or (name in _ASKED_FOR and _key(name, options[name]) in self._taken):
                     raise
-                refused.append((name, options[name]))
+                refused.append((name, options[name], refusal.told.words))
                 options = _without(options, name)
             else:
-                for name, value in refused:
-                    self._refuse(name, value)
+                for each in refused:
+                    self._refuse(*each)
                 self._taken |= {_key(name, value) for name, value in options.items()}
                 return choices
 
@@ -194,7 +206,8 @@ class ChatEndpoint:
         """The choices of one request as it is. Raises _Refusal, ContextOverflow, and ModelError without an answer."""
         from openai import APIConnectionError, APIStatusError, OpenAIError
 
-        sent: Any = messages
+        sent: Any = [self._sent(message, _THOUGHTS in options) for message in messages]
+        options = {name: value for name, value in options.items() if name != _THOUGHTS}
         for attempt in range(self._retries + 1):
             if attempt:
                 await asyncio.sleep(min(_FIRST_WAIT_S * 2 ** (attempt - 1), _LONGEST_WAIT_S))
@@ -211,6 +224,8 @@ class ChatEndpoint:
                 raise ModelError(f"{self.model} did not answer: {error}") from error
             choices = _choices(answer.http_response.text)
             if choices:
+                if '"reasoning"' in answer.http_response.text:
+                    self._thoughts = "reasoning"
                 self._answered = time.monotonic()
                 return choices
             told = _told(answer.http_response.text)
@@ -218,6 +233,13 @@ class ChatEndpoint:
             if isinstance(failure, _Refusal | ContextOverflow):
                 raise failure
         raise ModelError(f"{self.model} answered without a choice: {told.words}")
+
+    def _sent(self, message: Message, thoughts: bool) -> dict[str, Any]:
+        """A message as endpoints take it: its content as text, never empty but beside calls."""
+        text = _plain(text_of(message)).strip()
+        sent = {**message, "content": text or (None if "tool_calls" in message else _EMPTY)}
+        reasoning = sent.pop(_THOUGHTS, None)
+        return sent | {self._thoughts: reasoning} if reasoning and thoughts else sent
 
     def _failure(self, status: int, told: _Told) -> _Refusal | ModelError:
         if status == _TOO_LARGE or (status not in _PASSING and _overflows(told)):
@@ -315,8 +337,24 @@ def _choice(choice: Mapping[str, Any], message: Mapping[str, Any], counted: int)
     known = [found for each in tokens if isfinite(found := _get(each, "logprob", (float, int), nan))]
     logprob = sum(known) if len(known) == len(tokens) else 0.0
     return Choice(
-        _plain(text or _get(message, "refusal", str) or ""), _plain(reasoning), logprob, len(tokens) or counted
+        _plain(text or _get(message, "refusal", str) or ""),
+        _plain(reasoning),
+        logprob,
+        len(tokens) or counted,
+        _calls(message),
     )
+
+
+def _calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    """The calls of a message; their arguments come as text, and from some endpoints as an object."""
+    found = []
+    for each in _get(message, "tool_calls", list) or ():
+        function = _get(each, "function", dict)
+        if name := _get(function, "name", str):
+            arguments = function.get("arguments")
+            text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
+            found.append(ToolCall(_plain(name), _plain(text) or "{}", _plain(_get(each, "id", str) or "")))
+    return tuple(found)
 
 
 def _get(value: Any, name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:

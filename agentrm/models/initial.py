@@ -31,9 +31,17 @@ from agentrm.rendering.renderer import settle_template, settle_use
 
 PAD, USER, ASSISTANT, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
 CHAT_TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}<|end|>{% endfor %}"
+    "{% if tools %}<|user|>Tools:{% for each in tools %}{{ '\n' ~ (each.function | tojson) }}{% endfor %}"
+    "<|end|>{% endif %}"
+    "{% for m in messages %}"
+    "{% if m.role == 'tool' %}<|user|><tool_response>{{ m.content | trim }}</tool_response>"
+    "{% else %}<|{{ m.role }}|>{{ (m.content or '') | trim }}"
+    "{% for call in m.tool_calls or [] %}{{ '\n<tool_call>' }}"
+    '{"name": {{ call.function.name | tojson }}, "arguments": {{ call.function.arguments | tojson }}}'
+    "</tool_call>{% endfor %}{% endif %}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+"""Tools are offered in a turn of the user and answer in such turns; calls are written as Hermes writes them."""
 
 # Words and single digits up to the next punctuation mark, as what may become one token (SuperBPE, Liu et al., 2025).
 _PHRASES = r" ?(?:\p{L}+|\p{N})(?: (?:\p{L}+|\p{N}))*| ?[^\s\p{L}\p{N}]+|\s+"

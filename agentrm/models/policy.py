@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from agentrm.config.schema import Engine, Sampling
 from agentrm.core.actions import ActionFormat, read
 from agentrm.core.state import Proposal, State
+from agentrm.models import tool_calls
 from agentrm.models.engine import EngineLoop
 from agentrm.rendering.renderer import Renderer
 
@@ -92,13 +93,23 @@ class GenerationEngine:
 
 
 class LanguageModelPolicy:
-    """The `Policy` over any `Generator`."""
+    """The `Policy` over any `Generator`. Where it calls tools, `tool_parser` reads the calls; raises ModelError where
+    none can (see `CallReader`).
+    """
 
-    def __init__(self, generator: Generator, renderer: Renderer, form: ActionFormat, seed: int = 0) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        renderer: Renderer,
+        form: ActionFormat,
+        seed: int = 0,
+        tool_parser: str = tool_calls.AUTO,
+    ) -> None:
         self._generator = generator
         self._renderer = renderer
         self._form = form
         self._seed = seed
+        self._calls = tool_calls.CallReader(renderer, tool_parser) if form is ActionFormat.tools else None
 
     async def propose(self, state: State, n: int, *, seed: int = 0, greedy: bool = False) -> list[Proposal]:
         """`n` sampled turns. Raises ContextOverflow when the state does not fit."""
@@ -106,7 +117,12 @@ class LanguageModelPolicy:
         key = f"{self._seed}|{seed}|{state.task.id}|{state.actions}"
         drawn = int.from_bytes(blake2b(key.encode(), digest_size=4).digest(), "big")
         completions = await self._generator.generate(prompt, n, greedy, drawn)
-        return [self._proposal(each) for each in completions]
+        return [self._proposal(state, each) for each in completions]
 
-    def _proposal(self, completion: Completion) -> Proposal:
-        return read(self._renderer.decode(completion.ids), self._form, completion.logprob, completion.tokens)
+    def _proposal(self, state: State, completion: Completion) -> Proposal:
+        ids, logprob, tokens = completion.ids, completion.logprob, completion.tokens
+        if self._calls is not None:
+            return tool_calls.propose(state, self._calls.read(ids, state.tools), logprob, tokens)
+        said, thoughts = self._renderer.said(ids)
+        turn = read(said, self._form, logprob, tokens)
+        return replace(turn, thought=turn.thought or thoughts, reasoning=thoughts)

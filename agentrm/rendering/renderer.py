@@ -24,7 +24,7 @@ from agentrm.core.messages import AGENT, Conversation, Message, Tool, runs, text
 from agentrm.model_directory import settings, write_settings
 from agentrm.rendering.steps import Piece, Shape, Steps, key_of
 from agentrm.rendering.template import ChatTemplate, fixed_day
-from agentrm.rendering.tokens import Stretch, Tokens, common
+from agentrm.rendering.tokens import Stretch, Tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -266,14 +266,23 @@ class Renderer:
 
     def said(self, ids: Sequence[int]) -> tuple[str, str]:
         """The text of a sampled turn, and the thoughts that stand before it as the template has them."""
+        written, thoughts = self.parted(ids)
+        if thoughts is None:
+            return self.tokenizer.decode(ids, skip_special_tokens=True).strip(), ""
+        return self.bare(written), self.bare(thoughts).replace(_OPEN, "").strip()
+
+    def parted(self, ids: Sequence[int]) -> tuple[str, str | None]:
+        """A sampled turn behind its thoughts, and these where it has any: both as written, special tokens and all."""
         written = self.tokenizer.decode(ids, skip_special_tokens=False)
-        thoughts = ""
         lead = next((text for text in (self._lead, _CLOSED) if text and text in written), None)
         if lead is None:
-            return self.tokenizer.decode(ids, skip_special_tokens=True).strip(), ""
+            return written, None
         thoughts, _, written = written.rpartition(lead)
-        thoughts = thoughts.removesuffix(self._asks)
-        return self._tokens.bare(written).strip(), self._tokens.bare(thoughts).replace(_OPEN, "").strip()
+        return written, thoughts.removesuffix(self._asks)
+
+    def bare(self, text: str) -> str:
+        """Text that was written without the special tokens in it."""
+        return self._tokens.bare(text).strip()
 
     @property
     def stop_ids(self) -> list[int]:
@@ -480,7 +489,7 @@ class Renderer:
         state = _beginning(conversation, number)
         asked = self._text(state, opened=True)
         whole = self._text(Conversation(conversation.messages[: len(state.messages) + 1], state.tools))
-        turn = whole[common(whole, asked) :]
+        turn = whole[self._tokens.common(whole, asked) :]
         if not whole.startswith(asked) and asked.rfind(_OPEN) > asked.rfind(_CLOSED):
             turn = f"\n{_CLOSED}\n\n{turn}"
         return asked, turn[: self._tokens.last_special(turn, 0, len(turn)) or len(turn)]
@@ -507,6 +516,8 @@ class Renderer:
         if kept.thoughts and kept.actions:
             return message
         thought, action, _ = parse(text_of(message), self._form)
+        if "tool_calls" in message:
+            thought = text_of(message)
         if not kept.actions:
             message.pop("tool_calls", None)
             message["content"] = thought if kept.thoughts else ""

@@ -23,6 +23,7 @@ from agentrm.core.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_LONGEST_NAME = 32
 _OF_THOUGHTS = re.compile(r"think|thought|reason", re.IGNORECASE)
 
 
@@ -92,6 +93,12 @@ class Tokens:
         """A text in parts whose ids are those of the whole: a new one begins wherever a parting token stands."""
         cuts = [0, *(found.start() for found in self._parting.finditer(text) if found.start()), len(text)]
         return [self.encode(text[start:end]) for start, end in pairwise(cuts)]
+
+    def common(self, one: str, other: str) -> int:
+        """The length of the beginning that two texts share, with special tokens in it as a whole only."""
+        end = common(one, other)
+        cut = (found for found in self._special.finditer(one, max(0, end - _LONGEST_NAME)) if found.end() > end)
+        return min(end, next((found.start() for found in cut), end))
 
     def next_special(self, text: str, start: int) -> int:
         """Where the first special token from a character on ends; that character where there is none."""

@@ -15,6 +15,9 @@ from agentrm.environments.registry import environment_class
 class Opening:
     """Writes what stands before the agent's first turn: the environment's instruction and example, where asked for, and
     the observation, in one turn of the user.
+
+    An agent that calls tools is offered the environment's. It is told neither how an action is written nor the example,
+    whose calls would stand there as text, in a form that is not the one of its chat template.
     """
 
     instructions: bool
@@ -22,12 +25,19 @@ class Opening:
 
     def __call__(self, task: Task, first: Observation) -> State:
         """The state before the first action."""
-        return State.begin(task, self._text(task, first.text), done=first.done)
+        tools = environment_class(task.environment).tools(task.kind) if self._calls else ()
+        return State.begin(task, self._text(task, first.text), done=first.done, tools=tools)
+
+    @property
+    def _calls(self) -> bool:
+        return self.action_format is ActionFormat.tools
 
     def _text(self, task: Task, observation: str) -> str:
         if not self.instructions:
             return observation
         environment = environment_class(task.environment)
+        if self._calls:
+            return f"{environment.instruction_for_calls()}\n\n{observation}"
         parts = [environment.instruction]
         if environment.example:
             turns = [

@@ -98,7 +98,7 @@ async def _search(
     """Seconds and counts of all episodes, once the engines of policy, reward model and environments have started."""
     sessions = RemoteSessions(hosts)
     renderer = Renderer.from_pretrained(storage.fetch(policy), config.model.context)
-    model = LanguageModelPolicy(generator, renderer, config.model.action_format, config.seed)
+    model = LanguageModelPolicy(generator, renderer, config.model.action_format, config.seed, config.model.tool_parser)
     beam = Beam(config.evaluate.width, config.evaluate.branches)
     opening = Opening(config.model.instructions, config.model.action_format)
     await warm(generator)

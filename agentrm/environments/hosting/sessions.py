@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from agentrm.core.errors import EnvironmentFailure, UserError
+from agentrm.core.state import SEPARATOR, joined
 from agentrm.core.task import Grade, Observation, Task
 from agentrm.environments.base import Environment
 from agentrm.environments.registry import environment_class
@@ -57,10 +58,11 @@ class Session:
 class SessionPool:
     """All environments of one process; synchronous, and bounded in live engines, snapshots and remembered texts.
 
-    The step limit is the caller's. Failures of an engine are raised as EnvironmentFailure and cost only that engine.
-    `counters`: `steps` that engines executed, of them `replayed` (known before), so that steps - replayed is the number
-    of distinct tree edges; `resets`, `restores` of snapshots, `live_hits` (an engine stood there or one step before)
-    and `memory_hits` (no engine was needed).
+    An action may be several (see `joined`): they are taken one after the other, up to the one that ends the episode,
+    and what is observed is as many texts joined. The step limit is the caller's. Failures of an engine are raised as
+    EnvironmentFailure and cost only that engine. `counters`: `steps` that engines executed, of them `replayed` (known
+    before), so that steps - replayed is the number of distinct actions; `resets`, `restores` of snapshots, `live_hits`
+    (an engine stood there or one step before) and `memory_hits` (no engine was needed).
     """
 
     def __init__(self, max_sessions: int = 256, max_snapshots: int = 4096, max_memories: int = 20_000) -> None:
@@ -201,10 +203,19 @@ class SessionPool:
                 ended = f"the episode ended after {count - 1} of {len(actions)} actions"
                 raise UserError(f"{ended}: {describe_request(task, actions[: count - 1])}")
             place = task, actions[:count]
-            self.counters["replayed"] += place in self._observations
-            session.observation = environment.step(actions[count - 1])
+            known = place in self._observations
+            # A turn that calls several tools takes several actions.
+            taken, texts = actions[count - 1].split(SEPARATOR), []
+            for action in taken:
+                session.observation = environment.step(action)
+                texts.append(session.observation.text)
+                self.counters["steps"] += 1
+                self.counters["replayed"] += known
+                if session.observation.done:
+                    break
+            if len(taken) > 1:
+                session.observation = Observation(joined(texts), session.observation.done)
             session.place = place
-            self.counters["steps"] += 1
             self._remember(session)
 
     def _remember(self, session: Session) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+from agentrm.core.messages import Tool, ToolCall
 from agentrm.core.task import Observation, Task
 from agentrm.environments.base import Environment
 from agentrm.environments.support import GENERATED_SIZES, check_kind
-from agentrm.environments.tools.toolkit import ToolError, Toolkit, write_result
+from agentrm.environments.tools.toolkit import ACTION_FORM, ToolError, Toolkit, read_call, write_action, write_result
 
 
 class Drawn(Protocol):
@@ -38,6 +40,7 @@ class ToolEnvironment(Environment, Generic[Episode, Kit]):
 
     kinds: ClassVar[tuple[str, ...]]
     max_steps: ClassVar[int] = 20
+    action_form: ClassVar[str] = f"An action calls one tool: {ACTION_FORM}."
     snapshots: ClassVar[bool] = True
 
     def __init__(self) -> None:
@@ -49,6 +52,18 @@ class ToolEnvironment(Environment, Generic[Episode, Kit]):
     def size(cls, kind: str, split: str) -> int:
         check_kind(cls.name, cls.kinds, kind, split)
         return GENERATED_SIZES[split]
+
+    @classmethod
+    def tools(cls, kind: str) -> tuple[Tool, ...]:
+        return cls.toolkit(kind).schemas()
+
+    @classmethod
+    def action(cls, name: str, arguments: Mapping[str, Any]) -> str:
+        return write_action(name, arguments)
+
+    @classmethod
+    def call(cls, action: str) -> ToolCall:
+        return read_call(action)
 
     def reset(self, task: Task) -> Observation:
         self.check(task)
@@ -75,6 +90,11 @@ class ToolEnvironment(Environment, Generic[Episode, Kit]):
 
     def admissible_actions(self) -> list[str]:
         return self._toolkit.calls()
+
+    @classmethod
+    @abstractmethod
+    def toolkit(cls, kind: str) -> type[Toolkit]:
+        """The tools of a kind."""
 
     @abstractmethod
     def _draw(self, task: Task) -> Episode:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic.json_schema import GenerateJsonSchema
+
+from agentrm.core import messages
+from agentrm.core.messages import ToolCall
 
 ACTION_FORM = "tool_name with Action Input: {json arguments}"
 _ACTION = re.compile(r"\s*(\S+)\s+with\s+Action\s+Input:\s*(.*)", re.DOTALL)
@@ -29,6 +34,13 @@ def tool(function: Function) -> Function:
     """Make a method a tool: its annotations are the types of the arguments, its docstring is what the agent reads."""
     _tools.add(function)
     return function
+
+
+class _Untitled(GenerateJsonSchema):
+    """Schemas whose fields have no titles, which only repeat their names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,14 @@ class Tool:
         signature = f"{function.__name__}({', '.join(texts)})"
         return cls(function.__name__, signature, inspect.getdoc(function) or "", model)
 
+    @property
+    def schema(self) -> messages.Tool:
+        """The tool as a function on offer."""
+        parameters = self.arguments.model_json_schema(schema_generator=_Untitled)
+        parameters.pop("title")
+        function = {"name": self.name, "description": self.meaning, "parameters": parameters}
+        return {"type": "function", "function": function}
+
     def parse(self, text: str) -> dict[str, Any]:
         """The validated arguments in a JSON text. Raises ToolError."""
         try:
@@ -77,6 +97,12 @@ class Toolkit:
     def check_valid_actions(self) -> list[str]:
         """the names of all tools"""
         return list(self.tools)
+
+    @classmethod
+    @cache
+    def schemas(cls) -> tuple[messages.Tool, ...]:
+        """All tools as functions on offer."""
+        return tuple(each.schema for each in cls.tools.values())
 
     @classmethod
     def manual(cls) -> str:
@@ -114,9 +140,16 @@ class Toolkit:
         return found
 
 
-def write_action(name: str, arguments: dict[str, Any]) -> str:
+def write_action(name: str, arguments: Mapping[str, Any]) -> str:
     """The action that calls a tool."""
-    return f"{name} with Action Input: {json.dumps(arguments, ensure_ascii=False)}"
+    return f"{name} with Action Input: {json.dumps(dict(arguments), ensure_ascii=False)}"
+
+
+def read_call(action: str) -> ToolCall:
+    """The call that `write_action` wrote."""
+    match = _ACTION.fullmatch(action)
+    assert match is not None
+    return ToolCall(*match.groups())
 
 
 def write_result(result: Any) -> str:

@@ -16,7 +16,7 @@ from agentrm.environments.tools.operation import Facts, OperationToolkit, distan
 from agentrm.environments.tools.reference import Answer, Reference, Unfit, same_answer
 from agentrm.environments.tools.todo import Todo, draw_todo
 from agentrm.environments.tools.todo_tasks import TEMPLATES as TODO_TEMPLATES
-from agentrm.environments.tools.toolkit import write_action
+from agentrm.environments.tools.toolkit import Toolkit, write_action
 
 DRAWS_KEPT = 256
 
@@ -51,7 +51,7 @@ class ToolOperation(ToolEnvironment[Operation, OperationToolkit]):
     kinds: ClassVar[tuple[str, ...]] = ("sheet", "todo")
     instruction: ClassVar[str] = (
         "You edit a workbook or a to-do list with tools, until it is as the goal asks and nothing else has changed. "
-        "An action calls one tool: tool_name with Action Input: {json arguments}. Dates are written YYYY-MM-DD, cells "
+        f"{ToolEnvironment.action_form} Dates are written YYYY-MM-DD, cells "
         "like B2; rows and columns count from 1. In a workbook open the sheet first, and freeze its header before you "
         "sort. The task ends when all is done; if the goal asks a question, hand in the answer with finish at the end."
     )
@@ -97,6 +97,14 @@ class ToolOperation(ToolEnvironment[Operation, OperationToolkit]):
         self._reached = 0
         self._answered = False
         self._right = False
+
+    @classmethod
+    def toolkit(cls, kind: str) -> type[Toolkit]:
+        if kind == "todo":
+            return Todo
+        with engine_import("ToolOperation", "tooloperation"):
+            from agentrm.environments.tools.sheet import Sheet
+        return Sheet
 
     def grade(self) -> Grade:
         share = self._share()

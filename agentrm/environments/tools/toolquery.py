@@ -16,18 +16,18 @@ from agentrm.environments.tools.academia import Academia, draw_academia
 from agentrm.environments.tools.academia_questions import TEMPLATES as ACADEMIA_TEMPLATES
 from agentrm.environments.tools.database import Database
 from agentrm.environments.tools.environment import ToolEnvironment, first_text
-from agentrm.environments.tools.movie import draw_movies
+from agentrm.environments.tools.movie import Movie, draw_movies
 from agentrm.environments.tools.movie_questions import TEMPLATES as MOVIE_TEMPLATES
 from agentrm.environments.tools.query import QueryToolkit
 from agentrm.environments.tools.reference import Answer, Reference, Template, Unfit, same_answer
-from agentrm.environments.tools.toolkit import write_action, write_result
-from agentrm.environments.tools.weather import draw_weather
+from agentrm.environments.tools.toolkit import Toolkit, write_action, write_result
+from agentrm.environments.tools.weather import Weather, draw_weather
 from agentrm.environments.tools.weather_questions import TEMPLATES as WEATHER_TEMPLATES
 
-KINDS: dict[str, tuple[Callable[[Random], QueryToolkit], tuple[Template, ...]]] = {
-    "weather": (draw_weather, WEATHER_TEMPLATES),
-    "movie": (draw_movies, MOVIE_TEMPLATES),
-    "academia": (draw_academia, ACADEMIA_TEMPLATES),
+KINDS: dict[str, tuple[type[QueryToolkit], Callable[[Random], QueryToolkit], tuple[Template, ...]]] = {
+    "weather": (Weather, draw_weather, WEATHER_TEMPLATES),
+    "movie": (Movie, draw_movies, MOVIE_TEMPLATES),
+    "academia": (Academia, draw_academia, ACADEMIA_TEMPLATES),
 }
 DRAWS_PER_WORLD, DRAWS_KEPT = 8, 256
 
@@ -58,10 +58,10 @@ class ToolQuery(ToolEnvironment[Question, QueryToolkit]):
     licence: ClassVar[str] = "Apache-2.0"
     kinds: ClassVar[tuple[str, ...]] = tuple(KINDS)
     instruction: ClassVar[str] = (
-        "You answer a question with the help of tools. An action calls one tool: "
-        "tool_name with Action Input: {json arguments}. Dates are written YYYY-MM-DD. What you need must come from "
-        "the tools, also today's date and where the user is. When you know the answer, hand it in with finish: a "
-        "number without unit (rounded to two decimals), a text exactly as the tools write it, or a list."
+        f"You answer a question with the help of tools. {ToolEnvironment.action_form} Dates are written "
+        "YYYY-MM-DD. What you need must come from the tools, also today's date and where the user is. When you know "
+        "the answer, hand it in with finish: a number without unit (rounded to two decimals), a text exactly as the "
+        "tools write it, or a list."
     )
     example: ClassVar[tuple[Turn, ...]] = (
         Turn(
@@ -102,6 +102,10 @@ class ToolQuery(ToolEnvironment[Question, QueryToolkit]):
         self._seen: frozenset[int] = frozenset()
         self._answered = False
         self._right = False
+
+    @classmethod
+    def toolkit(cls, kind: str) -> type[Toolkit]:
+        return KINDS[kind][0]
 
     def grade(self) -> Grade:
         reached, parts = len(self._seen) + self._right, len(self._drawn.results) + 1
@@ -145,7 +149,7 @@ class ToolQuery(ToolEnvironment[Question, QueryToolkit]):
 @lru_cache(maxsize=DRAWS_KEPT)
 def draw_question(task: Task) -> Question:
     """The question of a task: the first draw whose wording belongs to the task's split."""
-    draw_world, templates = KINDS[task.kind]
+    _, draw_world, templates = KINDS[task.kind]
     for number in count():
         random = Random(derive_seed(task.seed, task.environment, task.kind, task.split, task.index, number))
         toolkit = draw_world(random)

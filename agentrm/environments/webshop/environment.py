@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from agentrm.core.messages import Tool, ToolCall
 from agentrm.core.task import Grade, Observation, Task
 from agentrm.environments.base import Turn
+from agentrm.environments.calls import text_argument, text_tool, write_call
 from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
 from agentrm.environments.support import digest, engine_import
 from agentrm.environments.webshop import DATA_VARIABLE
@@ -15,6 +18,13 @@ if TYPE_CHECKING:
     from agentrm.environments.webshop.catalogue import Catalogue
     from agentrm.environments.webshop.goals import Goal
     from agentrm.environments.webshop.pages import Session
+
+_ACTION_FORM = "Actions: search[<keywords>] and click[<button>]."
+_TOOLS = (
+    text_tool("search", "Search the shop, from any page.", "keywords", "What the product's page should say."),
+    text_tool("click", "Click a button of the page.", "element", "The button's text, as the page has it."),
+)
+_ARGUMENTS = {"search": "keywords", "click": "element"}
 
 CATEGORIES = ("beauty", "electronics", "fashion", "garden", "grocery")
 
@@ -47,11 +57,12 @@ class WebShop(OfficialEnvironment):
     official: ClassVar[OfficialData] = OfficialData(DATA_VARIABLE, lambda *_: True, _published)
     snapshots: ClassVar[bool] = True
     instruction: ClassVar[str] = (
-        "You are in a web shop and have to buy what the instruction asks for. Actions: search[<keywords>] and "
-        "click[<button>]. A button is anything on the page that can be clicked, by the text it has there: a product's "
-        "number, the value of an option, Description, Features, Reviews, < Prev, Next >, Back to Search, Buy Now. "
+        f"You are in a web shop and have to buy what the instruction asks for. {_ACTION_FORM} A button is anything on "
+        "the page that can be clicked, by the text it has there: a product's number, the value of an option, "
+        "Description, Features, Reviews, < Prev, Next >, Back to Search, Buy Now. "
         "Choose the options that are asked for before you click Buy Now: it ends the task."
     )
+    action_form: ClassVar[str] = _ACTION_FORM
     example: ClassVar[tuple[Turn, ...]] = (
         Turn(
             "WebShop [SEP] Instruction: [SEP] i need a fast charging phone charger with a wall plug in white, and "
@@ -99,6 +110,19 @@ class WebShop(OfficialEnvironment):
         self._goal: Goal | None = None
         self._session: Session = webshop_pages.Session()
         self._milestones = 0
+
+    @classmethod
+    def tools(cls, kind: str) -> tuple[Tool, ...]:
+        return _TOOLS
+
+    @classmethod
+    def action(cls, name: str, arguments: Mapping[str, Any]) -> str:
+        return f"{name}[{text_argument(arguments, _ARGUMENTS[name])}]"
+
+    @classmethod
+    def call(cls, action: str) -> ToolCall:
+        name, _, argument = action.removesuffix("]").partition("[")
+        return write_call(name, {_ARGUMENTS[name]: argument})
 
     def reset(self, task: Task) -> Observation:
         self.check(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,11 +12,15 @@ import pytest
 from agentrm.config.schema import Model, Scratch
 from agentrm.core.actions import ActionFormat
 from agentrm.core.errors import EnvironmentFailure, UserError
+from agentrm.core.messages import runs
 from agentrm.core.state import State
 from agentrm.core.task import Grade, Observation, Task
 from agentrm.data.demonstrations import Collection, agent_turns, collect, read, write
-from agentrm.models.initial import prepare
+from agentrm.environments.hosting.sessions import SessionPool
+from agentrm.environments.registry import environment_class
+from agentrm.models.initial import prepare, train_tokenizer
 from agentrm.rendering.renderer import Renderer
+from agentrm.search.episode import Opening
 
 TASKS = [Task("toy", "count", "train", index) for index in range(5)]
 
@@ -76,6 +81,61 @@ async def test_react_turns_hold_the_oracles_thoughts_where_it_has_any() -> None:
         for each in collection.demonstrations
     ]
     assert turns == [["Action: up"], ["Thought: 2 to go.\nAction: up", "Thought: 1 to go.\nAction: up"]]
+
+
+class Pool:
+    """A pool of real environments."""
+
+    def __init__(self) -> None:
+        self._pool = SessionPool()
+
+    async def expert_actions(self, task: Task) -> list[str]:
+        return self._pool.expert_actions(task)
+
+    async def expert_thoughts(self, task: Task, actions: tuple[str, ...]) -> list[str]:
+        return self._pool.expert_thoughts(task, actions)
+
+    async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
+        return self._pool.observe(task, actions)
+
+    async def grade(self, task: Task, actions: tuple[str, ...]) -> Grade:
+        return self._pool.grade(task, actions)
+
+
+async def test_demonstrations_call_tools(tmp_path: Path) -> None:
+    """Thoughts beside them, in real environments; they are stored, and learned in the form of the chat template."""
+    world, tasks = Pool(), [Task("maze", "perfect_tiny", "train", 0), Task("toolquery", "academia", "train", 3)]
+    opening = Opening(instructions=True, action_format=ActionFormat.tools)
+    collection = await collect(
+        tasks, world, world, world, opening, ActionFormat.tools, concurrency=2, advance=lambda: None
+    )
+    assert [each.task for each in collection.demonstrations] == tasks
+    renderer = Renderer(train_tokenizer(["go"], 300, phrases=False), 65536)
+    for demonstration in collection.demonstrations:
+        task, conversation = demonstration.task, demonstration.conversation
+        environment, actions = environment_class(task.environment), await world.expert_actions(task)
+        assert conversation.tools == environment.tools(task.kind)
+        thoughts = await world.expert_thoughts(task, tuple(actions))
+        opening_messages, steps = runs(conversation.messages)
+        assert len(opening_messages) == 1
+        calls = [replace(environment.call(action), id=f"call_{t}") for t, action in enumerate(actions)]
+        assert [step.agent for step in steps] == [
+            {"role": "assistant", "content": thought or None, "tool_calls": [call.message()]}
+            for thought, call in zip(thoughts, calls, strict=True)
+        ]
+        assert [[each["role"] for each in step.answers] for step in steps] == [["tool"]] * len(calls)
+        (row,) = renderer.turns(conversation)
+        learned = renderer.tokenizer.decode([id for id, own in zip(row.ids, row.agent, strict=True) if own])
+        assert learned.count("<tool_call>") == len(calls)
+    assert collection.demonstrations[0].conversation.messages[1]["content"].startswith("Row ")
+    write(collection.demonstrations, tmp_path / "demonstrations.parquet")
+    stored = read(tmp_path)
+    assert [(each.task, each.conversation.messages) for each in stored] == [
+        (each.task, each.conversation.messages) for each in collection.demonstrations
+    ]
+    assert [list(each.conversation.tools) for each in stored] == [
+        list(each.conversation.tools) for each in collection.demonstrations
+    ]
 
 
 async def test_parquet_round_trip(tmp_path: Path) -> None:

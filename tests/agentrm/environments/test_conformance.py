@@ -1,11 +1,14 @@
 """What every environment must do, whatever its engine."""
 
+import json
 import random
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
+import jsonschema
 import psutil
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 
 from agentrm.core.actions import ActionFormat, parse, read, render
 from agentrm.core.errors import UserError
+from agentrm.core.messages import checked_tools
 from agentrm.core.task import SPLITS, Task
 from agentrm.environments.base import Environment
 from agentrm.environments.registry import environment_class, make, names
@@ -199,9 +203,39 @@ def test_nothing_is_taken_off_an_action(
     environment, _ = pair
     oracle = {action for _, actions in solved for action in actions}
     for action in oracle | set(fresh_admissible(environment, tasks(environment)[0])):
-        for form in ActionFormat:
+        for form in (ActionFormat.bare, ActionFormat.react):
             turn = read(render("I see.", action, form), form)
             assert (turn.action, turn.malformed, turn.removed) == (action, False, "")
+
+
+def test_an_action_is_a_call_and_back(
+    pair: tuple[Environment, Environment], solved: list[tuple[Task, list[str]]]
+) -> None:
+    """Word for word; the call is of a tool on offer, and its arguments are what the tool's schema asks for."""
+    environment, _ = pair
+    walked = dict(solved) | {task: fresh_admissible(environment, task) for task in tasks(environment)}
+    for task, actions in walked.items():
+        tools = environment.tools(task.kind)
+        assert tools is environment.tools(task.kind), "renderers remember them"
+        assert checked_tools(json.loads(json.dumps(tools))) == list(tools)
+        schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
+        for schema in schemas.values():
+            jsonschema.Draft202012Validator.check_schema(schema)
+        for action in {*actions, *dict(solved).get(task, [])}:
+            call = environment.call(action)
+            arguments = json.loads(call.arguments)
+            jsonschema.validate(arguments, schemas[call.name])
+            assert environment.action(call.name, arguments) == action
+
+
+def test_a_call_that_is_no_action_is_refused_or_answered(pair: tuple[Environment, Environment]) -> None:
+    environment, _ = pair
+    for task in tasks(environment):
+        environment.reset(task)
+        for tool in environment.tools(task.kind):
+            for arguments in ({}, {"command": 1, "keywords": None}, {"element": ["a"], "x": {}}):
+                with suppress(ValueError):
+                    assert environment.step(environment.action(tool["function"]["name"], arguments)).text.strip()
 
 
 @FUZZ

@@ -27,6 +27,16 @@ def test_instruction_and_example_are_complete(name: str) -> None:
     assert len({turn.observation for turn in environment.example}) == len(environment.example)
 
 
+@pytest.mark.parametrize("name", names())
+def test_who_calls_tools_is_not_told_how_to_write_an_action(name: str) -> None:
+    environment = environment_class(name)
+    told = environment.instruction_for_calls()
+    assert environment.action_form in environment.instruction
+    assert not any(form in told for form in ("Action Input", "search[", "click["))
+    left = len(environment.instruction.split()) - len(environment.action_form.split())
+    assert len(told.split()) == left and "  " not in told
+
+
 @pytest.mark.parametrize("name", sorted(PLAYED))
 def test_the_example_is_an_episode_of_the_engine(name: str) -> None:
     """Word for word, so that an example cannot teach what the engine no longer says."""

@@ -16,11 +16,13 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from agentrm.config.schema import Sampling
+from agentrm.config.schema import Sampling, Thinking
 from agentrm.core.actions import ActionFormat
 from agentrm.core.errors import ContextOverflow, InputRefused, ModelError, ModelUnavailable
-from agentrm.core.state import Proposal, State
+from agentrm.core.messages import ToolCall
+from agentrm.core.state import Proposal, State, joined
 from agentrm.core.task import Observation, Task
+from agentrm.environments.registry import environment_class
 from agentrm.models.endpoint import ChatEndpoint, Choice
 from agentrm.models.judge import EndpointCompleter
 from agentrm.models.openai_policy import EndpointPolicy
@@ -287,7 +289,7 @@ def test_a_history_that_the_endpoint_caused_is_accepted_by_it_again(server: Serv
 def test_reasoning_that_came_apart_is_the_thought(server: Server) -> None:
     message = {"content": "Action: look", "reasoning_content": "I see nothing.\n"}
     server.respond = lambda body: {"choices": [{"message": message}]}
-    assert server.propose() == [Proposal("Action: look", "look", "I see nothing.")]
+    assert server.propose() == [Proposal("Action: look", "look", "I see nothing.", reasoning="I see nothing.")]
 
 
 OVERFLOWS = [
@@ -411,3 +413,112 @@ def test_a_time_out_is_one_requests_error(server: Server) -> None:
     with pytest.raises(ModelError, match="timed out") as told:
         asyncio.run(ask())
     assert not isinstance(told.value, ModelUnavailable)
+
+
+TOOLS = tuple(environment_class("maze").tools("double_t"))
+ASKED = State.begin(Task("maze", "double_t", "train", 0), "go", tools=TOOLS)
+
+
+def calling(*calls: Any, **more: Any) -> Body:
+    """A completion that calls tools: of each call a name and arguments, and an id where one is given."""
+    made = [{"type": "function", "function": dict(zip(("name", "arguments"), each[:2], strict=True))} for each in calls]
+    for call, each in zip(made, calls, strict=True):
+        call |= {"id": each[2]} if len(each) > 2 else {}
+    return {"choices": [{"message": {"role": "assistant", "content": None, "tool_calls": made, **more}}]}
+
+
+def call_tools(server: Server, state: State = ASKED, **more: Any) -> Proposal:
+    sampling = Sampling(temperature=0.8, top_p=0.9, max_tokens=8)
+
+    async def ask(endpoint: ChatEndpoint) -> list[Proposal]:
+        return await EndpointPolicy(endpoint, sampling, ActionFormat.tools, **more).propose(state, 1)
+
+    return server(ask)[0]
+
+
+def test_tools_are_sent_and_several_calls_are_read_in_order(server: Server) -> None:
+    server.respond = lambda body: calling(
+        ("act", '{"command": "move up"}', "a1"), ("act", {"command": "move left"}), reasoning_content="Up.\n"
+    )
+    proposal = call_tools(server)
+    assert server.requests[-1]["tools"] == list(TOOLS)
+    assert proposal == Proposal(
+        "",
+        joined(["move up", "move left"]),
+        "Up.",
+        reasoning="Up.",
+        calls=(ToolCall("act", '{"command": "move up"}', "a1"), ToolCall("act", '{"command": "move left"}', "call_1")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("calls", "action", "kept"),
+    [
+        ([("act", '{"command": "move')], 'act({"command": "move)', 0),
+        ([("act", None)], "act({})", 1),
+        ([("act", "")], "act({})", 1),
+        ([("act", "[]"), ("act", '{"command": "move up"}')], 'act([])\nact({"command": "move up"})', 0),
+        ([("fly", "{}", "x")], "fly({})", 1),
+        ([], "(a refusal)", 0),
+        ([(None, "{}")], "(a refusal)", 0),
+    ],
+)
+def test_calls_that_are_none_are_malformed(server: Server, calls: list[Any], action: str, kept: int) -> None:
+    server.respond = lambda body: calling(*calls, refusal=None if kept or "(a" not in action else "(a refusal)")
+    proposal = call_tools(server)
+    assert (proposal.action, len(proposal.calls), proposal.malformed) == (action, kept, True)
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+@pytest.mark.parametrize("thinking", list(Thinking))
+def test_what_a_turn_held_goes_back_as_it_came(server: Server, name: str, thinking: Thinking) -> None:
+    server.respond = lambda body: calling(("act", '{"command": "move up"}', "a1"), **{name: "Up."})
+
+    async def twice(endpoint: ChatEndpoint) -> None:
+        policy = EndpointPolicy(endpoint, Sampling(), ActionFormat.tools, thinking=thinking)
+        (proposal,) = await policy.propose(ASKED, 1)
+        await policy.propose(ASKED.extend(proposal, Observation("a wall")), 1)
+
+    server(twice)
+    _, turn, answer = server.requests[-1]["messages"]
+    call = {"id": "a1", "type": "function", "function": {"name": "act", "arguments": '{"command": "move up"}'}}
+    thoughts = {} if thinking is Thinking.drop else {name: "Up."}
+    assert turn == {"role": "assistant", "content": None, "tool_calls": [call], **thoughts}
+    assert answer == {"role": "tool", "content": "a wall", "tool_call_id": "a1", "name": "act"}
+
+
+def test_thoughts_are_left_out_where_they_are_refused(server: Server) -> None:
+    def respond(body: Body) -> Any:
+        if any("reasoning_content" in message for message in body["messages"]):
+            return refusal("Unknown parameter: 'messages[1].reasoning_content'.")
+        return calling(("act", '{"command": "move up"}', "a1"))
+
+    server.respond = respond
+    turn = Proposal("", "move up", reasoning="Up.", calls=(ToolCall("act", '{"command": "move up"}', "a1"),))
+    assert call_tools(server, ASKED.extend(turn, Observation("a wall"))).action == "move up"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "tools is not supported by this model",
+        '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
+    ],
+)
+def test_an_endpoint_without_tools_is_told_with_the_key(server: Server, words: str) -> None:
+    server.respond = lambda body: refusal(words) if "tools" in body else answer("look")
+    with pytest.raises(ModelUnavailable, match=r"takes no tools, which model\.action_format=tools needs: .*tool"):
+        call_tools(server)
+
+
+def test_settings_of_the_template_are_sent_and_never_left_out(server: Server) -> None:
+    server.respond = lambda body: calling(("act", '{"command": "move up"}'))
+    call_tools(server, settings={"enable_thinking": False})
+    assert server.requests[-1]["chat_template_kwargs"] == {"enable_thinking": False}
+    server.respond = lambda body: (
+        refusal("Unrecognized request argument supplied: chat_template_kwargs")
+        if "chat_template_kwargs" in body
+        else answer("look")
+    )
+    with pytest.raises(ModelUnavailable, match=r"model\.template_kwargs are: Unrecognized"):
+        call_tools(server, settings={"enable_thinking": False})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agentrm.config.schema import Model, Scratch
 from agentrm.core.errors import UserError
+from agentrm.core.messages import Conversation, ToolCall
+from agentrm.environments.registry import environment_class
 from agentrm.models import initial
 from agentrm.models.explicit import build
 from agentrm.models.initial import ASSISTANT, END, PAD, USER, prepare, train_tokenizer
+from agentrm.models.tool_calls import CallReader
 from agentrm.rendering.renderer import Renderer
 from tests.names import NASTIEST
 
@@ -73,6 +77,45 @@ def test_the_template_is_what_the_renderer_renders(base: Path) -> None:
     text = "<|user|>see a box<|end|><|assistant|>go<|end|><|user|>done<|end|>"
     assert renderer.tokenizer.apply_chat_template(messages, tokenize=False) == text
     assert renderer.tokenizer.decode(renderer.ids(messages)) == text
+
+
+def test_tools_change_nothing_where_there_are_none(base: Path) -> None:
+    """Token for token what the template wrote before it knew tools, of every other conversation."""
+    before = (
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    for contents in (["go"], [" a \n", "", "0", "None"], ["{{ m }}", "<tool_call>{}", "é 🙂"]):
+        messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents)]
+        messages.append({"role": "system", "content": "good", "reasoning_content": "hm", "tool_calls": []})
+        for opened in (False, True):
+            texts = [
+                tokenizer.apply_chat_template(
+                    messages, chat_template=template, tools=None, tokenize=False, add_generation_prompt=opened
+                )
+                for template in (before, tokenizer.chat_template)
+            ]
+            assert texts[0] == texts[1]
+
+
+def test_tools_calls_and_answers_are_shown(base: Path) -> None:
+    tools = environment_class("maze").tools("double_t")
+    calls = [ToolCall("act", '{"command": "go \\"é\\""}', "a").message(), ToolCall("act", "{}", "b").message()]
+    messages = [
+        {"role": "user", "content": "see"},
+        {"role": "assistant", "content": "hm", "tool_calls": calls},
+        {"role": "tool", "content": " a wall ", "tool_call_id": "a", "name": "act"},
+    ]
+    renderer = Renderer.from_pretrained(base, 2048)
+    assert renderer.tokenizer.decode(renderer.ids(Conversation(messages, tools))) == (
+        f"<|user|>Tools:\n{json.dumps(tools[0]['function'])}<|end|><|user|>see<|end|><|assistant|>hm\n"
+        '<tool_call>{"name": "act", "arguments": {"command": "go \\"é\\""}}</tool_call>\n'
+        '<tool_call>{"name": "act", "arguments": {}}</tool_call><|end|>'
+        "<|user|><tool_response>a wall</tool_response><|end|>"
+    )
+    assert len(renderer.cover(Conversation(messages, tools))) == 1, "the template appends"
+    assert CallReader(renderer).parser == "hermes"
 
 
 def test_attention_heads_share_key_value_heads(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_a_directory_that_names_an_endpoint_is_a_policy(server: Server, tmp_path
 
     assert len(asyncio.run(run())) == 2
     with pytest.raises(ModelError, match=r"endpoint\.json"):
-        openai_policy.connect(tmp_path, SAMPLING, ActionFormat.bare, 0)
+        openai_policy.connect(tmp_path, config.model, SAMPLING, 0)
 
 
 def test_an_endpoint_needs_a_name() -> None:

@@ -33,6 +33,18 @@ def test_the_example_is_written_in_the_policy_s_own_format(form: ActionFormat, f
     assert all(turn.observation in text for turn in environment.example)
 
 
+@pytest.mark.parametrize("task", [TASK, Task("toolquery", "movie", "train", 0), Task("webshop", "beauty", "test", 1)])
+def test_who_calls_tools_is_offered_them_and_not_told_how_to_write_an_action(task: Task) -> None:
+    environment = environment_class(task.environment)
+    state = Opening(instructions=True, action_format=ActionFormat.tools)(task, Observation("the goal is near"))
+    assert state.tools == environment.tools(task.kind) == tuple(state.conversation().tools)
+    (message,) = state.opening
+    assert message["content"] == f"{environment.instruction_for_calls()}\n\nthe goal is near"
+    bare = Opening(instructions=False, action_format=ActionFormat.tools)(task, Observation("the goal is near"))
+    assert bare.tools == state.tools
+    assert bare.opening == ({"role": "user", "content": "the goal is near"},)
+
+
 def test_an_episode_is_cut_at_the_lower_of_both_limits() -> None:
     assert step_limit(TASK, 7) == 7
     assert step_limit(TASK, 1000) == environment_class("maze").max_steps

@@ -3,6 +3,7 @@ import random
 import pytest
 
 from agentrm.core.errors import EnvironmentFailure, UserError
+from agentrm.core.state import joined
 from agentrm.core.task import Task
 from agentrm.environments.hosting.sessions import LRU, SessionPool
 from agentrm.environments.registry import make
@@ -142,6 +143,24 @@ def test_an_ended_episode_takes_no_more_actions() -> None:
     with pytest.raises(UserError, match=r"ended after 3 of 4 actions: task tricky.count.train.1.0, action 'add'"):
         pool.observe(TASK, ("add",) * 4)
     assert pool.grade(TASK, ("add",) * 3).success
+
+
+def test_a_turn_of_several_actions_takes_them_in_order_up_to_the_end() -> None:
+    pool = SessionPool()
+    both = joined(["add", "wait", "add"])
+    assert pool.observe(TASK, (both,)).text == joined(["1", "1", "2"])
+    assert pool.counters["steps"] == 3
+    assert pool.fingerprint(TASK, (both,)) == pool.fingerprint(TASK, ("add", "add", "wait"))
+    last = pool.observe(TASK, (both, joined(["add", "add"])))
+    assert (last.text, last.done) == ("3", True), "what would follow the end is not taken"
+    assert pool.grade(TASK, (both, joined(["add", "add"]))).success
+
+
+def test_a_turn_of_several_actions_counts_as_many() -> None:
+    pool, both = SessionPool(), joined(["add", "wait", "wait"])
+    for actions in ((both,), (both, "wait"), (both, "add")):
+        pool.observe(TASK, actions)
+    assert (pool.counters["steps"], pool.counters["replayed"]) == (8, 3), "the last had to start again"
 
 
 def test_a_failing_engine_is_replaced() -> None:
