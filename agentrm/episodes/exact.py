@@ -50,6 +50,9 @@ def described(tree: Tree, path: Sequence[int]) -> dict[str, Any]:
         row = {"index": index} | {name: getattr(node, name) for name in _NODE}
         if node.observation != _observed(node.proposal, node.messages(), node.parent < 0)[0]:
             row["observation"] = node.observation
+        if any(isinstance(message["content"], list) for message in node.messages()):
+            # The exported messages have the parts as one text.
+            row["answers"] = list(node.messages())
         if node.origins:
             row["origins"] = [asdict(origin) for origin in node.origins]
         nodes.append(row)
@@ -82,9 +85,9 @@ def restored(task: Task, episodes: Sequence[tuple[Sequence[Message], Sequence[To
             raise InputRefused(
                 f"agentrm.nodes holds {len(nodes)} nodes, but the messages {len(steps)} turns of the agent"
             )
-        rows.setdefault(nodes[0]["index"], (-1, nodes[0], None, opening))
+        rows.setdefault(nodes[0]["index"], (-1, nodes[0], None, nodes[0].get("answers", opening)))
         for (before, row), run in zip(pairwise(nodes), steps, strict=True):
-            rows.setdefault(row["index"], (before["index"], row, run.agent, run.answers))
+            rows.setdefault(row["index"], (before["index"], row, run.agent, row.get("answers", run.answers)))
     numbers = {index: number for number, index in enumerate(sorted(rows))}
     tree = Tree(task, [], **episodes[0][2]["tree"], tools=tuple(episodes[0][1]))
     for index in sorted(rows):

@@ -42,7 +42,14 @@ def _rows(stream: BinaryIO) -> Iterator[Numbered]:
     numbers = count(1)
     with pq.ParquetFile(stream, pre_buffer=False) as file:
         for batch in file.iter_batches(_ROWS):
-            yield from ((next(numbers), row) for row in batch.to_pylist())
+            yield from ((next(numbers), _without_nulls(row)) for row in batch.to_pylist())
+
+
+def _without_nulls(value: Any) -> Any:
+    """A value without the fields that only other rows have: a column has one type, and so every struct all fields."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
 
 
 def _lines(stream: BinaryIO) -> Iterator[Numbered]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agentrm.core.messages import Message
+from agentrm.core.messages import Message, text_of
 from agentrm.core.tree import Node, Tree
 
 
@@ -37,14 +38,23 @@ class Ended:
         return next((origin.model for origin in self.tree.nodes[self.path[-1]].origins if origin.model), "")
 
     def messages(self, first: int = 0, end: int | None = None) -> list[Message]:
-        """The messages of the nodes from number `first` of the path to `end`: each its turn and the answers to it."""
+        """The messages of the nodes from number `first` of the path to `end`: each its turn and the answers to it. All
+        content is text: readers of tables take no parts.
+        """
         found: list[Message] = []
         for index in self.path[first:end]:
             node = self.tree.nodes[index]
             if node.parent >= 0:
                 found.append(node.proposal.message())
-            found += node.messages()
+            found += [message | {"content": text_of(message)} for message in node.messages()]
         return found
+
+
+def tools_text(tree: Tree) -> str:
+    """The tools of a tree as JSON text, which readers of rows take: as columns, the schemas of arguments have no common
+    type.
+    """
+    return json.dumps(list(tree.tools), ensure_ascii=False)
 
 
 def episodes(tree: Tree) -> Iterator[Ended]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import takewhile
 from typing import Any
@@ -10,7 +9,17 @@ from typing import Any
 from agentrm.core.messages import Message
 from agentrm.core.tree import Tree
 from agentrm.episodes.episode import SIDES
-from agentrm.episodes.export.episodes import Ended
+from agentrm.episodes.export.card import MESSAGES, Feature
+from agentrm.episodes.export.episodes import Ended, tools_text
+
+COLUMNS: dict[str, Feature] = {
+    "prompt": MESSAGES,
+    "chosen": MESSAGES,
+    "rejected": MESSAGES,
+    "tools": "string",
+    "task": "string",
+    "pair": "string",
+}
 
 
 def rows(trees: list[Tree]) -> Iterator[dict[str, Any]]:
@@ -46,8 +55,11 @@ def _siblings(tree: Tree) -> Iterator[dict[str, Any]]:
 def _row(tree: Tree, chosen: list[Message], rejected: list[Message], pair: str) -> dict[str, Any]:
     alike = takewhile(lambda both: both[0] == both[1], zip(chosen[:-1], rejected[:-1], strict=False))
     shared = sum(1 for _ in alike)
-    row: dict[str, Any] = {"prompt": chosen[:shared], "chosen": chosen[shared:], "rejected": rejected[shared:]}
-    if tree.tools:
-        # As text, which TRL takes too: schemas of arguments have no common type.
-        row["tools"] = json.dumps(list(tree.tools), ensure_ascii=False)
-    return row | {"task": tree.task.id, "pair": pair}
+    return {
+        "prompt": chosen[:shared],
+        "chosen": chosen[shared:],
+        "rejected": rejected[shared:],
+        "tools": tools_text(tree),
+        "task": tree.task.id,
+        "pair": pair,
+    }

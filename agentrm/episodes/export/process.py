@@ -5,13 +5,32 @@ Over an episode they sum to the last state's value less the first one's.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 from agentrm.core.tree import Tree
-from agentrm.episodes.export.episodes import Ended, episodes
+from agentrm.episodes.export.card import MESSAGES, Feature
+from agentrm.episodes.export.episodes import Ended, episodes, tools_text
+
+VERL: dict[str, Feature] = {
+    "data_source": "string",
+    "prompt": MESSAGES,
+    "response": MESSAGES,
+    "ability": "string",
+    "reward_model": {"style": "string", "ground_truth": "string"},
+    "extra_info": {"index": "string", "split": "string", "turn_scores": ["float64"]},
+    "outcome": "float64",
+    "tools": "string",
+}
+SKYRL: dict[str, Feature] = {
+    "prompt": MESSAGES,
+    "response": MESSAGES,
+    "rewards": "float64",
+    "is_last_step": "bool",
+    "trajectory_id": {"instance_id": "string", "repetition_id": "int64"},
+    "tools": "string",
+}
 
 
 def verl(trees: list[Tree]) -> Iterator[dict[str, Any]]:
@@ -26,7 +45,7 @@ def verl(trees: list[Tree]) -> Iterator[dict[str, Any]]:
                 "reward_model": {"style": "model", "ground_truth": ""},
                 "extra_info": {"index": each.id, "split": tree.task.split, "turn_scores": _rewards(each)},
                 "outcome": each.outcome,
-                **_tools(tree),
+                "tools": tools_text(tree),
             }
 
 
@@ -43,7 +62,7 @@ def skyrl(trees: list[Tree]) -> Iterator[dict[str, Any]]:
                     "rewards": reward,
                     "is_last_step": step == len(rewards),
                     "trajectory_id": {"instance_id": tree.task.id, "repetition_id": number},
-                    **_tools(tree),
+                    "tools": tools_text(tree),
                 }
             number += 1
 
@@ -51,7 +70,3 @@ def skyrl(trees: list[Tree]) -> Iterator[dict[str, Any]]:
 def _rewards(each: Ended) -> list[float]:
     values = [node.value for node in each.nodes]
     return [after - before for before, after in pairwise(values)]
-
-
-def _tools(tree: Tree) -> dict[str, str]:
-    return {"tools": json.dumps(list(tree.tools), ensure_ascii=False)} if tree.tools else {}

@@ -7,10 +7,22 @@ from typing import Any
 
 from agentrm.core.messages import text_of
 from agentrm.core.tree import Node, Tree
+from agentrm.episodes.export.card import Feature
 from agentrm.episodes.export.episodes import episodes
 
 GOOD = 0.5
 """The value from which on a step is a good one, unless the data has labels of its own."""
+
+
+COLUMNS: dict[str, Feature] = {
+    "prompt": "string",
+    "completions": ["string"],
+    "labels": ["bool"],
+    "values": ["float64"],
+    "outcome": "float64",
+    "task": "string",
+    "id": "string",
+}
 
 
 def rows(trees: list[Tree]) -> Iterator[dict[str, Any]]:

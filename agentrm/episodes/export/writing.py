@@ -14,16 +14,17 @@ from agentrm import storage
 from agentrm.core.errors import UserError
 from agentrm.core.tree import Tree
 from agentrm.episodes.export import atif, openai, pairs, process, stepwise
+from agentrm.episodes.export.card import Feature, card
 
 Rows = Callable[[list[Tree]], Iterator[dict[str, Any]]]
 """The rows of all trees of a task."""
 
-ROWS: dict[str, Rows] = {
-    "openai": openai.rows,
-    "pairs": pairs.rows,
-    "stepwise": stepwise.rows,
-    "verl": process.verl,
-    "skyrl": process.skyrl,
+ROWS: dict[str, tuple[Rows, dict[str, Feature]]] = {
+    "openai": (openai.rows, openai.COLUMNS),
+    "pairs": (pairs.rows, pairs.COLUMNS),
+    "stepwise": (stepwise.rows, stepwise.COLUMNS),
+    "verl": (process.verl, process.VERL),
+    "skyrl": (process.skyrl, process.SKYRL),
 }
 FORMS = ("atif", *ROWS)
 
@@ -37,20 +38,23 @@ def write(trees: Iterable[Tree], form: str, directory: storage.Location) -> Coun
         raise UserError(f"there is no form {form!r} to export as: name one of {', '.join(FORMS)}")
     if storage.names(directory):
         raise UserError(f"{directory} is there already: name another directory")
+    rows, columns = ROWS.get(form, (None, {}))
     counts = Counter[str]()
     tasks = ((task, list(some)) for task, some in groupby(trees, key=lambda tree: tree.task))
     with storage.writing(directory) as output, ExitStack() as stack:
         opened: dict[str, TextIO] = {}
         for task, some in tasks:
-            if form == "atif":
+            if rows is None:
                 counts[task.split] += _write_documents(output / task.split, some)
                 continue
-            for row in ROWS[form](some):
+            for row in rows(some):
                 if task.split not in opened:
                     path = output / f"{task.split}.jsonl"
                     opened[task.split] = stack.enter_context(path.open("w", encoding="utf-8"))
                 opened[task.split].write(json.dumps(row, ensure_ascii=False) + "\n")
                 counts[task.split] += 1
+        if rows is not None:
+            (output / "README.md").write_text(card(columns))
         if not counts.total():
             raise UserError(
                 f"the trees hold nothing to write as {form}: pairs need states with turns of several values"
