@@ -97,7 +97,7 @@ def trees(
 
 @app.command("import", rich_help_panel="Stages")
 def import_episodes(
-    arguments: Annotated[
+    sources: Annotated[
         list[str],
         typer.Argument(
             metavar="SOURCE... [KEY=VALUE]...",
@@ -111,8 +111,8 @@ def import_episodes(
     """Make trees of stored episodes, from any agent and without an environment."""
     from jobs.importing import told_apart
 
-    sources, overrides = told_apart(arguments)
-    _job("importing", preset, overrides, sources=sources, check=check)
+    files, overrides = told_apart(sources)
+    _job("importing", preset, overrides, sources=files, check=check)
 
 
 @app.command(rich_help_panel="Stages")

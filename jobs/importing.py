@@ -87,7 +87,7 @@ def run(config: Config, sources: Sequence[str], check: bool = False) -> dict[str
 def _check(files: Sequence[File], settings: Episodes) -> dict[str, Any]:
     """Read all and keep nothing: counts by data source, and the problems."""
     total: Counter[str] = Counter()
-    sources: Counter[str] = Counter()
+    sources: Counter[tuple[str, str]] = Counter()
     shown: list[str] = []
     ids, tasks = set[int](), set[int]()
     for each in read(files, settings):
@@ -98,18 +98,18 @@ def _check(files: Sequence[File], settings: Episodes) -> dict[str, Any]:
             continue
         total["episodes"] += 1
         total["with tools"] += bool(each.tools)
-        sources[each.source] += 1
+        sources[each.source, each.form] += 1
         tasks.add(hash((each.source, each.task)))
         if each.id:
             total["duplicates"] += (identity := hash((each.source, each.task, each.id))) in ids
             ids.add(identity)
-    for source, count in sorted(sources.items()):
-        print(f"{source}: {count} episodes")
+    for (source, form), count in sorted(sources.items()):
+        print(f"{source}: {count} episodes of {form}")
     print(f"{total['episodes']} episodes of {len(tasks)} tasks in {len(files)} files")
     if total["duplicates"]:
         print(f"{total['duplicates']} have an id that was there before: they would be left out", file=sys.stderr)
     _tell(total, shown)
-    return {**total, "tasks": len(tasks), "sources": dict(sources), "shown": shown}
+    return {**total, "tasks": len(tasks), "shown": shown}
 
 
 def _tell(total: Counter[str], shown: Sequence[str]) -> None:

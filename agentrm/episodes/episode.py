@@ -18,7 +18,8 @@ class Episode:
 
     `outcome` in [0, 1], None where it is unknown. `rewards` and `labels` (-1, 0 or 1) are of the agent's turns in their
     order, empty where the data has none; `task` is the data's own id of the task, or what stands for it; `source` says
-    which data it is of. `pair` and `side` are of a preference. `exact` is what `agentrm export` adds: see `exact`.
+    which data it is of, `form` how it was stored. `pair` and `side` are of a preference. `exact` is what `agentrm
+    export` adds: see `exact`.
     """
 
     messages: Sequence[Message]
@@ -32,6 +33,7 @@ class Episode:
     pair: str = ""
     side: str = ""
     source: str = ""
+    form: str = ""
     file: str = ""
     line: int = 0
     exact: Mapping[str, Any] | None = None

@@ -55,7 +55,7 @@ def _content(content: Content, form: Form | None, columns: Columns, source: str)
             for episode in form.read(record, columns):
                 pair = episode.pair or (f"{content.name}:{line}" if episode.side else "")
                 its_source = episode.source or source
-                yield replace(episode, file=content.name, line=line, pair=pair, source=its_source)
+                yield replace(episode, file=content.name, line=line, pair=pair, source=its_source, form=form.name)
         except InputRefused as error:
             yield Problem(content.name, line, str(error))
         except (TypeError, KeyError, AttributeError, ValueError) as error:
