@@ -12,7 +12,8 @@ from typing import Any
 from agentrm.config.schema import Episodes
 from agentrm.core.errors import InputRefused
 from agentrm.core.messages import Message, Tool, checked, checked_tools
-from agentrm.episodes.conversation import linked
+from agentrm.episodes import exact
+from agentrm.episodes.conversation import linked, text
 from agentrm.episodes.episode import Episode
 
 OUTCOMES = ("outcome", "reward", "score", "success", "resolved", "label", "final_label")
@@ -44,10 +45,11 @@ class Columns:
         taken = linked(checked(decoded(messages, told), told), told)
         if not any(message["role"] == "assistant" for message in taken):
             raise InputRefused(f"{told} holds no turn of the agent" if taken else f"{told} is empty")
-        offered = checked_tools(decoded(tools, "tools"))
+        offered = checked_tools(framed(decoded(tools, "tools")))
         if record.get("agentrm") is not None:
             # What an exported episode is worth stands there, of the tree's own scale.
-            fields["exact"], fields["outcome"] = decoded(record["agentrm"], "agentrm"), record.get("outcome")
+            fields["exact"] = exact.checked(decoded(record["agentrm"], "agentrm"), taken)
+            fields["outcome"] = None if record.get("outcome") is None else number(record["outcome"], "outcome")
         else:
             fields["outcome"] = self.outcome(record, fields.get("outcome"))
         fields["task"] = self.task(record, fields.get("task")) or opening_id(taken, offered)
@@ -102,20 +104,23 @@ class Columns:
         return text(str(known), "the task's id") if known not in (None, "") else name(record, TASKS)
 
 
+def framed(tools: Any) -> Any:
+    """Tools of which those that are a function's description alone have its frame."""
+    if not isinstance(tools, list):
+        return tools
+    return [_framed(tool) if isinstance(tool, Mapping) and "name" in tool else tool for tool in tools]
+
+
+def _framed(tool: Mapping[str, Any]) -> dict[str, Any]:
+    function = {key: value for key, value in tool.items() if key not in ("type", "strict")}
+    return {"type": tool.get("type", "function"), "function": function}
+
+
 def number(value: Any, where: str) -> float:
     """A finite number. Raises InputRefused."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise InputRefused(f"{where} is {str(value)[:40]!r}, no number")
     return float(value)
-
-
-def text(value: str, where: str) -> str:
-    """Text that can be stored. Raises InputRefused."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InputRefused(f"{where} holds half of a surrogate pair, which is no character") from None
-    return value
 
 
 def name(record: Record, names: Sequence[str]) -> str:
@@ -134,6 +139,23 @@ def lookup(record: Record, column: str) -> Any:
     first, dot, rest = column.partition(".")
     inner = record.get(first) if dot else None
     return lookup(inner, rest) if isinstance(inner, Mapping) else None
+
+
+def object_of(value: Any, where: str) -> Record:
+    """An object, empty where there is none. Raises InputRefused."""
+    if value is not None and not isinstance(value, Mapping):
+        raise InputRefused(f"{where} must be an object")
+    return value or {}
+
+
+def objects_of(value: Any, where: str) -> list[Record]:
+    """A list of objects, empty where there is none. Raises InputRefused."""
+    if value is not None and not isinstance(value, list):
+        raise InputRefused(f"{where} must be a list")
+    for index, each in enumerate(value or ()):
+        if not isinstance(each, Mapping):
+            raise InputRefused(f"{where}[{index}] must be an object")
+    return value or []
 
 
 def decoded(value: Any, where: str) -> Any:

@@ -33,3 +33,12 @@ def linked(messages: Sequence[Message], where: str = "messages") -> list[Message
                 message = message | {"tool_call_id": answered}
         found.append(message)
     return found
+
+
+def text(value: str, where: str) -> str:
+    """Text that can be stored. Raises InputRefused."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InputRefused(f"{where} holds half of a surrogate pair, which is no character") from None
+    return value

@@ -3,43 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
-from itertools import pairwise
+from dataclasses import asdict
+from types import NoneType
 from typing import Any
 
 from agentrm.core.errors import InputRefused
 from agentrm.core.messages import Message, Tool, ToolCall, runs, text_of
+from agentrm.core.messages import checked as checked_messages
 from agentrm.core.state import Proposal, observed
 from agentrm.core.task import Task
 from agentrm.core.tree import Node, Origin, Tree
+from agentrm.episodes.conversation import text
 
-_NODE = (
-    "action",
-    "thought",
-    "logprob",
-    "tokens",
-    "malformed",
-    "removed",
-    "visits",
-    "value",
-    "outcome",
-    "progress",
-    "estimate",
-    "terminal",
-    "merged",
-    "label",
-    "reward",
-)
-_TREE = (
-    "number",
-    "iterations",
-    "ended_by",
-    "policy_tokens",
-    "environment_steps",
-    "environment_errors",
-    "engine_errors",
-    "seconds",
-)
+_NUMBER = (int, float)
+_KNOWN = (int, float, NoneType)
+_NODE: dict[str, tuple[type, ...]] = {
+    "action": (str,),
+    "thought": (str,),
+    "logprob": _NUMBER,
+    "tokens": (int,),
+    "malformed": (bool,),
+    "removed": (str,),
+    "visits": (int,),
+    "value": _NUMBER,
+    "outcome": _KNOWN,
+    "progress": _KNOWN,
+    "estimate": _KNOWN,
+    "terminal": (bool,),
+    "merged": (int,),
+    "label": _KNOWN,
+    "reward": _KNOWN,
+}
+_TREE: dict[str, tuple[type, ...]] = {
+    "number": (int,),
+    "iterations": (int,),
+    "ended_by": (str,),
+    "policy_tokens": (int,),
+    "environment_steps": (int,),
+    "environment_errors": (int,),
+    "engine_errors": (int,),
+    "seconds": _NUMBER,
+}
+_TASK: dict[str, tuple[type, ...]] = {
+    "environment": (str,),
+    "kind": (str,),
+    "split": (str,),
+    "index": (int,),
+    "seed": (int,),
+    "data": (str,),
+}
+_ORIGIN: dict[str, tuple[type, ...]] = {
+    "file": (str,),
+    "line": (int,),
+    "id": (str,),
+    "model": (str,),
+    "outcome": _KNOWN,
+    "pair": (str,),
+    "side": (str,),
+}
+_LARGEST = 2**31 - 1
+
+_Row = tuple[int, Mapping[str, Any], Message | None, Sequence[Message]]
+"""Of a node: its parent, what was described of it, the agent's turn (at the root None) and what follows."""
 
 
 def described(tree: Tree, path: Sequence[int]) -> dict[str, Any]:
@@ -59,37 +84,66 @@ def described(tree: Tree, path: Sequence[int]) -> dict[str, Any]:
     return {"task": asdict(tree.task), "tree": {name: getattr(tree, name) for name in _TREE}, "nodes": nodes}
 
 
-def task_of(exact: Mapping[str, Any]) -> Task:
-    """The task that an episode was exported with. Raises InputRefused."""
-    try:
-        task = Task(**exact["task"])
-    except (KeyError, TypeError) as error:
-        raise InputRefused(f"agentrm.task is no task: {error}") from None
-    kinds = (str, str, str, int, int, str)
-    if any(type(getattr(task, each.name)) is not kind for each, kind in zip(fields(Task), kinds, strict=True)):
-        raise InputRefused("agentrm.task is no task: its fields are of other types")
-    if set(task.id) & set("/\\\t\n\0"):
-        raise InputRefused(f"agentrm.task is no task: {task.id!r} cannot stand in a path")
-    return task
+def checked(given: Any, messages: Sequence[Message]) -> Mapping[str, Any]:
+    """What `described` gave, for a conversation of these messages. Raises InputRefused for anything else."""
+    exact = _object(given, "agentrm", {})
+    _object(exact.get("tree"), "agentrm.tree", _TREE)
+    task = _object(exact.get("task"), "agentrm.task", _TASK)
+    if not set("".join(str(each) for each in task.values())).isdisjoint("/\\\t\n\0@"):
+        raise InputRefused("agentrm.task cannot stand in a path")
+    nodes, turns = exact.get("nodes"), runs(messages)[1]
+    if not isinstance(nodes, list) or len(nodes) != len(turns) + 1:
+        raise InputRefused(f"agentrm.nodes must be a list of {len(turns) + 1}: one for each turn, and the root")
+    before = -1
+    if nodes and _object(nodes[0], "agentrm.nodes[0]", {}).get("index") != 0:
+        raise InputRefused("agentrm.nodes[0].index must be 0: the root's")
+    for number, node in enumerate(nodes):
+        where = f"agentrm.nodes[{number}]"
+        row = _object(node, where, _NODE | {"index": (int,)})
+        if row["index"] <= before:
+            raise InputRefused(f"{where}.index is {row['index']}: it must be above its parent's")
+        before = row["index"]
+        if not isinstance(row.get("observation", ""), str):
+            raise InputRefused(f"{where}.observation must be text")
+        if "answers" in row:
+            checked_messages(row["answers"], f"{where}.answers")
+        origins = row.get("origins", [])
+        if not isinstance(origins, list):
+            raise InputRefused(f"{where}.origins must be a list")
+        for place, origin in enumerate(origins):
+            _object(origin, f"{where}.origins[{place}]", _ORIGIN)
+    return exact
+
+
+def _object(given: Any, where: str, fields: Mapping[str, tuple[type, ...]]) -> Mapping[str, Any]:
+    """An object whose `fields` are of these types, with numbers and text that can be stored."""
+    if not isinstance(given, Mapping):
+        raise InputRefused(f"{where} must be an object")
+    for name, kinds in fields.items():
+        value = given.get(name)
+        if type(value) not in kinds or (isinstance(value, int) and abs(value) > _LARGEST):
+            raise InputRefused(f"{where}.{name} is {str(value)[:40]!r}, which `agentrm export` does not write")
+        if isinstance(value, str):
+            text(value, f"{where}.{name}")
+    return given
 
 
 def restored(task: Task, episodes: Sequence[tuple[Sequence[Message], Sequence[Tool], Mapping[str, Any]]]) -> Tree:
-    """The tree whose paths some episodes are: messages, tools, and what `described` gave with them. Raises InputRefused
-    where they do not fit together.
+    """The tree whose paths some episodes are: messages, tools, and what `checked` gave for them. Raises InputRefused
+    where they contradict each other.
     """
-    rows: dict[int, tuple[int, Mapping[str, Any], Message | None, Sequence[Message]]] = {}
+    rows: dict[int, _Row] = {}
     for messages, _, exact in episodes:
         opening, steps = runs(messages)
-        nodes = exact["nodes"]
-        if len(nodes) != len(steps) + 1:
-            raise InputRefused(
-                f"agentrm.nodes holds {len(nodes)} nodes, but the messages {len(steps)} turns of the agent"
-            )
-        rows.setdefault(nodes[0]["index"], (-1, nodes[0], None, nodes[0].get("answers", opening)))
-        for (before, row), run in zip(pairwise(nodes), steps, strict=True):
-            rows.setdefault(row["index"], (before["index"], row, run.agent, row.get("answers", run.answers)))
+        root, *nodes = exact["nodes"]
+        found: list[tuple[int, _Row]] = [(0, (-1, root, None, root.get("answers", opening)))]
+        for before, row, run in zip(exact["nodes"], nodes, steps, strict=False):
+            found.append((row["index"], (before["index"], row, run.agent, row.get("answers", run.answers))))
+        for index, given in found:
+            if rows.setdefault(index, given) != given:
+                raise InputRefused(f"agentrm says two things of node {index} of a tree")
     numbers = {index: number for number, index in enumerate(sorted(rows))}
-    tree = Tree(task, [], **episodes[0][2]["tree"], tools=tuple(episodes[0][1]))
+    tree = Tree(task, [], **{name: episodes[0][2]["tree"][name] for name in _TREE}, tools=tuple(episodes[0][1]))
     for index in sorted(rows):
         parent, row, message, following = rows[index]
         number = numbers[index]
@@ -123,7 +177,7 @@ def _node(parent: int, row: Mapping[str, Any], message: Message | None, followin
         reasoning=proposal.reasoning,
         calls=proposal.calls,
         answers=answers,
-        origins=tuple(Origin(**each) for each in row.get("origins", ())),
+        origins=tuple(Origin(**{name: each[name] for name in _ORIGIN}) for each in row.get("origins", ())),
         **known,
     )
 

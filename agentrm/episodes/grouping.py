@@ -6,6 +6,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from hashlib import blake2b
 
 from agentrm.core.errors import InputRefused
@@ -14,18 +15,16 @@ from agentrm.core.state import State, observed
 from agentrm.core.task import Task
 from agentrm.core.tree import Node, Origin, Tree
 from agentrm.episodes.episode import Episode, Problem
-from agentrm.episodes.exact import proposal_of, restored, task_of
+from agentrm.episodes.exact import proposal_of, restored
 
 SPLITS = (("train", 0.8), ("valid", 0.9), ("test", 1.0))
 """The share of all tasks below which a task is of a split."""
 
 
 def task(episode: Episode, environment: str) -> Task:
-    """The task of an episode: its id alone decides the split and the index. One that was exported keeps its own. Raises
-    InputRefused.
-    """
+    """The task of an episode: its id alone decides the split and the index. One that was exported keeps its own."""
     if episode.exact is not None:
-        return task_of(episode.exact)
+        return Task(**{each.name: episode.exact["task"][each.name] for each in fields(Task)})
     kind = re.sub(r"[^A-Za-z0-9_-]+", "_", episode.source)
     share = _hash(episode.task) / 2**64
     split = next(name for name, end in SPLITS if share < end)
@@ -50,8 +49,8 @@ def trees(task: Task, episodes: Sequence[Episode]) -> tuple[list[Tree], list[Pro
     for _, same in sorted(exported.items()):
         try:
             found.append(restored(task, [(each.messages, each.tools, each.exact or {}) for each in same]))
-        except (InputRefused, KeyError, TypeError) as error:
-            problems += [Problem(each.file, each.line, f"agentrm does not fit its messages: {error}") for each in same]
+        except InputRefused as error:
+            problems += [Problem(each.file, each.line, str(error)) for each in same]
     first = max((tree.number for tree in found), default=-1) + 1
     found += [_grown(task, first + number, begun[key]) for number, key in enumerate(sorted(begun))]
     return found, problems

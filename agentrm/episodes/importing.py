@@ -21,7 +21,7 @@ import pyarrow.fs as fs
 
 from agentrm import storage
 from agentrm.config.schema import Episodes
-from agentrm.core.errors import InputRefused, UserError
+from agentrm.core.errors import UserError
 from agentrm.core.task import Task
 from agentrm.core.tree import Tree
 from agentrm.data.trees import TreeStore, part
@@ -95,11 +95,11 @@ def spool(batch: Batch, settings: Episodes, folder: storage.Location) -> dict[st
     counts = {"episodes": 0, "problems": 0, "shown": []}
     with storage.writing(target) as output, ExitStack() as stack:
         opened: dict[Part, BinaryIO] = {}
-        for found in _with_tasks(batch, settings):
-            if isinstance(found, Problem):
-                _note(counts, found, settings.strict)
+        for episode in read(batch.files, settings):
+            if isinstance(episode, Problem):
+                _note(counts, episode, settings.strict)
                 continue
-            its_task, episode = found
+            its_task = task(episode, settings.environment)
             where = Part(its_task.environment, its_task.split, part(its_task.id, batch.parts))
             if where not in opened:
                 path = output / where.path
@@ -162,17 +162,6 @@ def _trees(streams: Sequence[io.BufferedReader], counts: dict[str, Any]) -> Iter
         counts["states"] += sum(len(tree.nodes) for tree in made)
         counts["episodes"] += len(spooled) - len(problems)
         yield from made
-
-
-def _with_tasks(batch: Batch, settings: Episodes) -> Iterator[tuple[Task, Episode] | Problem]:
-    for found in read(batch.files, settings):
-        if isinstance(found, Problem):
-            yield found
-            continue
-        try:
-            yield task(found, settings.environment), found
-        except InputRefused as error:
-            yield Problem(found.file, found.line, str(error))
 
 
 def _note(counts: dict[str, Any], problem: Problem, strict: bool) -> None:

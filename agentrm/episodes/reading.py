@@ -58,6 +58,3 @@ def _content(content: Content, form: Form | None, columns: Columns, source: str)
                 yield replace(episode, file=content.name, line=line, pair=pair, source=its_source, form=form.name)
         except InputRefused as error:
             yield Problem(content.name, line, str(error))
-        except (TypeError, KeyError, AttributeError, ValueError) as error:
-            # Fields of other types than their form has.
-            yield Problem(content.name, line, f"not as its form has it: {type(error).__name__} {error}")

@@ -17,7 +17,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
@@ -79,12 +79,12 @@ def contents(file: File) -> Iterator[Content | Problem]:
     """What a file holds: itself without its compression, or the members of an archive. Raises one of DAMAGED."""
     files, path = storage.filesystem(file.location)
     lower = path.lower()
-    with closing(files.open_input_file(path)) as opened:
-        raw = cast(BinaryIO, opened)
+    if lower.endswith(ARCHIVES) and not lower.endswith(".zip"):
+        yield from _tarred(files, path, file)
+        return
+    with _opened(files, path) as raw:
         if lower.endswith(".zip"):
             yield from _zipped(raw, file)
-        elif lower.endswith(ARCHIVES):
-            yield from _tarred(raw, file)
         else:
             yield Content(file.location, _plain(raw, lower), _trial(files, path))
 
@@ -131,6 +131,12 @@ def _source_name(location: str) -> str:
         name = name.removesuffix(ending)
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", _SHARD.sub("", name)).strip("_")
     return name or "episodes"
+
+
+@contextmanager
+def _opened(files: fs.FileSystem, path: str) -> Iterator[BinaryIO]:
+    with closing(files.open_input_file(path)) as stream:
+        yield cast(BinaryIO, stream)
 
 
 def _plain(stream: BinaryIO, name: str) -> BinaryIO:
@@ -187,15 +193,13 @@ def _zipped(raw: BinaryIO, file: File) -> Iterator[Content | Problem]:
         yield from _members(members(), _results(members()), file)
 
 
-def _tarred(raw: BinaryIO, file: File) -> Iterator[Content | Problem]:
-    lower = file.location.lower()
+def _tarred(files: fs.FileSystem, path: str, file: File) -> Iterator[Content | Problem]:
     endings = {".tgz": ".gz", ".tbz2": ".bz2", ".txz": ".xz"}
-    name = next((end for short, end in endings.items() if lower.endswith(short)), lower)
+    name = next((end for short, end in endings.items() if path.lower().endswith(short)), path.lower())
 
     def members() -> Iterator[_Member]:
-        raw.seek(0)
-        # As a stream, so that no member is decompressed twice.
-        with tarfile.open(fileobj=_plain(raw, name), mode="r|") as archive:
+        # As a stream: going back in a compressed file means to begin again.
+        with _opened(files, path) as raw, tarfile.open(fileobj=_plain(raw, name), mode="r|") as archive:
             for info in archive:
                 if info.isdir():
                     continue

@@ -12,7 +12,7 @@ from typing import Any
 
 from agentrm.core.errors import InputRefused
 from agentrm.core.messages import AGENT
-from agentrm.episodes.columns import Columns, Record, lookup, name
+from agentrm.episodes.columns import Columns, Record, lookup, name, number, object_of, objects_of
 from agentrm.episodes.episode import Episode
 from agentrm.episodes.forms.form import Form
 
@@ -31,19 +31,15 @@ def read(record: Record, columns: Columns) -> Iterator[Episode]:
         raise InputRefused(f"{told}: ATIF-v1.8 is the newest that can be read")
     if record.get("continued_trajectory_ref"):
         raise InputRefused("continued_trajectory_ref: the episode goes on in another file; join them first")
-    steps = record.get("steps")
-    if not isinstance(steps, list):
-        raise InputRefused("steps must be a list")
     messages: list[dict[str, Any]] = []
     rewards: list[Any] = []
-    for index, step in enumerate(steps):
-        if not isinstance(step, Mapping):
-            raise InputRefused(f"steps[{index}] must be an object")
+    for index, step in enumerate(objects_of(record.get("steps"), "steps")):
         messages += _messages(step, f"steps[{index}]")
         if step.get("source") == "agent":
-            rewards.append(lookup(step, "extra.reward"))
-    agent = record.get("agent") or {}
-    extra, trial = record.get("extra") or {}, record.get(TRIAL) or {}
+            reward = lookup(step, "extra.reward")
+            rewards.append(None if reward is None else number(reward, f"steps[{index}].extra.reward"))
+    agent, extra = object_of(record.get("agent"), "agent"), object_of(record.get("extra"), "extra")
+    trial = object_of(record.get(TRIAL), "result.json")
     given = [each for each in rewards if each is not None]
     known = _verified(trial)
     if known is None:
@@ -76,13 +72,13 @@ def _messages(step: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
     source, said = step.get("source"), step.get("message")
     if source not in ("system", "user", "agent"):
         raise InputRefused(f"{where}.source is {str(source)[:40]!r}: it must be system, user or agent")
-    calls = [_call(each, f"{where}.tool_calls[{index}]") for index, each in enumerate(step.get("tool_calls") or ())]
+    calls = [_call(each) for each in objects_of(step.get("tool_calls"), f"{where}.tool_calls")]
     if source == "agent":
         reasoning = step.get("reasoning_content")
         yield {"role": AGENT, "content": said, "reasoning_content": reasoning, "tool_calls": calls}
     else:
         yield {"role": lookup(step, "extra.role") or source, "content": said, "name": lookup(step, "extra.name")}
-    for result in lookup(step, "observation.results") or ():
+    for result in objects_of(lookup(step, "observation.results"), f"{where}.observation.results"):
         text, call = result.get("content") or "", result.get("source_call_id")
         if call is None:
             yield {"role": "user", "content": text}
@@ -90,9 +86,7 @@ def _messages(step: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
             yield {"role": "tool", "content": text, "tool_call_id": call, "name": lookup(result, "extra.name")}
 
 
-def _call(call: Any, where: str) -> dict[str, Any]:
-    if not isinstance(call, Mapping):
-        raise InputRefused(f"{where} must be an object")
+def _call(call: Record) -> dict[str, Any]:
     written = lookup(call, "extra.arguments")
     function = {"name": call.get("function_name"), "arguments": call.get("arguments") if written is None else written}
     return {"id": call.get("tool_call_id"), "type": "function", "function": function}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agentrm.core.errors import InputRefused
 from agentrm.core.messages import AGENT
-from agentrm.episodes.columns import Columns, Record, name
+from agentrm.episodes.columns import Columns, Record, name, objects_of
 from agentrm.episodes.episode import Episode
 from agentrm.episodes.forms.form import Form, holds
 
@@ -16,16 +16,19 @@ def read(record: Record, columns: Columns) -> Iterator[Episode]:
     """The episode of a rollout."""
     asked, answered = record["responses_create_params"], record["response"]
     given = asked.get("input")
-    items = [{"role": "user", "content": given}] if isinstance(given, str) else list(given or ())
+    before: list[Record] = []
     if asked.get("instructions"):
-        items.insert(0, {"role": "system", "content": asked["instructions"]})
-    items += answered.get("output") or ()
-    tools = [{key: each[key] for key in ("name", "description", "parameters") if key in each} for each in _tools(asked)]
+        before.append({"role": "system", "content": asked["instructions"]})
+    if isinstance(given, str):
+        before.append({"role": "user", "content": given})
+    else:
+        before += objects_of(given, "responses_create_params.input")
+    items = [*before, *objects_of(answered.get("output"), "response.output")]
     task = record.get("_ng_task_index")
     yield columns.episode(
         record,
         messages_of_items(items, "response.output"),
-        tools,
+        asked.get("tools"),
         where="response.output",
         task=task,
         id=name(answered, ("id",)),
@@ -33,18 +36,11 @@ def read(record: Record, columns: Columns) -> Iterator[Episode]:
     )
 
 
-def _tools(asked: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    tools = asked.get("tools") or []
-    return [each for each in tools if isinstance(each, Mapping) and each.get("type", "function") == "function"]
-
-
-def messages_of_items(items: list[Any], where: str) -> list[dict[str, Any]]:
+def messages_of_items(items: Sequence[Record], where: str) -> list[dict[str, Any]]:
     """Items as messages: what the agent thinks, says and calls one after the other is one turn. Raises InputRefused."""
     found: list[dict[str, Any]] = []
     goes_on = False
     for index, item in enumerate(items):
-        if not isinstance(item, Mapping):
-            raise InputRefused(f"{where}[{index}] must be an object")
         kind = item.get("type", "message")
         if kind == "function_call_output":
             found.append({"role": "tool", "content": _text(item.get("output")), "tool_call_id": item.get("call_id")})
@@ -76,7 +72,7 @@ def _add(turn: dict[str, Any], item: Mapping[str, Any], kind: str) -> None:
 def _text(content: Any) -> str:
     if isinstance(content, list):
         return "\n".join(str(part.get("text") or "") if isinstance(part, Mapping) else str(part) for part in content)
-    return content or ""
+    return str(content or "")
 
 
 FORM = Form(

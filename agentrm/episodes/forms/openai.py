@@ -9,7 +9,7 @@ from typing import Any
 
 from agentrm.core.errors import InputRefused
 from agentrm.core.messages import AGENT
-from agentrm.episodes.columns import Columns, Record, decoded
+from agentrm.episodes.columns import Columns, Record, decoded, objects_of
 from agentrm.episodes.episode import Episode
 from agentrm.episodes.forms.form import Form, holds
 
@@ -27,7 +27,8 @@ def _labels(given: Any, messages: Any) -> list[Any]:
     labels = decoded(given, "step_labels")
     if not isinstance(labels, Mapping):
         raise InputRefused("step_labels must be an object: the label by the message's index")
-    agents = [index for index, each in enumerate(messages) if isinstance(each, Mapping) and each.get("role") == AGENT]
+    turns = enumerate(objects_of(messages, "messages"))
+    agents = [index for index, each in turns if each.get("role") == AGENT]
     unknown = set(labels) - {str(index) for index in agents}
     if unknown:
         raise InputRefused(f"step_labels names message {min(unknown)}, which is no turn of the agent")

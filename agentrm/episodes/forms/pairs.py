@@ -12,7 +12,7 @@ from typing import Any
 
 from agentrm.core.errors import InputRefused
 from agentrm.core.messages import AGENT
-from agentrm.episodes.columns import Columns, Record, decoded, name, opening_id
+from agentrm.episodes.columns import Columns, Record, decoded, name, objects_of, opening_id
 from agentrm.episodes.episode import SIDES, Episode
 from agentrm.episodes.forms.form import Form, holds, messages_of
 
@@ -48,8 +48,8 @@ def with_calls(given: list[Any], where: str) -> list[Any]:
     """
     found: list[Any] = []
     count = 0
-    for index, message in enumerate(given):
-        role = message.get("role") if isinstance(message, Mapping) else None
+    for index, message in enumerate(objects_of(given, where)):
+        role = message.get("role")
         if role == "tool_call":
             call = _call(message.get("content"), f"{where}[{index}].content")
             count += 1

@@ -7,15 +7,21 @@ import io
 import json
 import tarfile
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from agentrm.config.schema import Episodes
 from agentrm.core.errors import UserError
+from agentrm.data.trees import to_table
 from agentrm.episodes import records as reading_records
-from agentrm.episodes.episode import Problem
+from agentrm.episodes.episode import Episode, Problem
+from agentrm.episodes.export import openai
+from agentrm.episodes.grouping import task, trees
 from agentrm.episodes.reading import read
 from agentrm.episodes.sources import found
 from tests.agentrm.episodes import records
@@ -24,9 +30,9 @@ GOOD = json.dumps(records.OPENAI)
 CALLED = records.MESSAGES[1]
 
 
-def outcome_of(path: Path, **settings: Any) -> tuple[int, list[str]]:
+def outcome_of(path: Path, **keys: Any) -> tuple[int, list[str]]:
     """How many episodes there are, and the problems in words, each of one line."""
-    read_all = list(read(found([str(path)]), Episodes(**settings)))
+    read_all = list(read(found([str(path)]), Episodes(**keys)))
     problems = [str(each) for each in read_all if isinstance(each, Problem)]
     assert all(len(each.splitlines()) == 1 and str(path) in each for each in problems)
     return len(read_all) - len(problems), problems
@@ -64,7 +70,7 @@ def row(**changes: Any) -> str:
         (row(messages=[{"role": "robot", "content": "x"}]), "messages[0].role is 'robot'"),
         (row(messages=[{"role": "user", "content": [{"type": "image_url"}]}]), "messages[0].content[0].type"),
         (row(messages="{"), "messages is text, but no JSON"),
-        (row(tools=[{"type": "mcp"}]), "tools[0].type is 'mcp'"),
+        (row(tools=[{"type": "mcp", "name": "x"}]), "tools[0].type is 'mcp'"),
         (json.dumps(records.SHAREGPT), "not of the form openai, as the file is"),
     ],
 )
@@ -175,3 +181,55 @@ def test_sources_that_are_not_there_or_hold_nothing(tmp_path: Path) -> None:
             found([str(source)])
     with pytest.raises(UserError, match="no form 'json'"):
         list(read(found([__file__]), Episodes(form="json")))
+
+
+EVERY = {
+    name: value
+    for name, value in vars(records).items()
+    if name.isupper() and isinstance(value, dict) and name not in ("SEARCH", "CALL")
+}
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=3)
+    | st.sampled_from(["7", "assistant", "\ud800"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["role", "content", "x"]), inner, max_size=3)
+    ),
+    max_leaves=4,
+)
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every field and item within a value, as what holds it and its key."""
+    keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    return [(value, key) for key in keys] + [place for key in keys for place in places(value[key])]
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_stands_in_a_field_is_an_episode_or_a_problem(data: st.DataObject, tmp_path: Path) -> None:
+    record = json.loads(json.dumps(EVERY | {"EXPORTED": exported()}))[data.draw(st.sampled_from([*EVERY, "EXPORTED"]))]
+    inner = "agentrm" in record
+    if inner:
+        record["agentrm"] = json.loads(record["agentrm"])
+    for _ in range(data.draw(st.integers(1, 2))):
+        holder, key = data.draw(st.sampled_from(range(len(places(record)))).map(places(record).__getitem__))
+        holder[key] = data.draw(JSON)
+    (tmp_path / "log.jsonl").write_text(json.dumps(record) + "\n")
+    for found_one in read(found([str(tmp_path / "log.jsonl")]), Episodes()):
+        if isinstance(found_one, Problem):
+            assert found_one.line == 1 and len(str(found_one).splitlines()) == 1
+        else:
+            made, problems = trees(task(found_one, "imported"), [found_one])
+            assert made and not problems and [to_table(tree) for tree in made]
+
+
+@cache
+def exported() -> dict[str, Any]:
+    """A row of `agentrm export --as openai`."""
+    episode = Episode(records.MESSAGES, records.TOOLS, 1.0, "7", source="log", file="log", line=1)
+    (tree,), _ = trees(task(episode, "imported"), [episode])
+    return next(openai.rows([tree]))

@@ -95,7 +95,11 @@ def test_harbors_trial_directories(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "job.zip", "w") as archive:
         for path in sorted((tmp_path / "job").rglob("*.json")):
             archive.write(path, str(path.relative_to(tmp_path)))
-    for name in ("job.tar.xz", "job.zip"):
+    for ending, mode in (("tar", "w"), ("tgz", "w:gz")):
+        with tarfile.open(tmp_path / f"job.{ending}", mode) as archive:
+            archive.add(tmp_path / "job", "job")
+    (tmp_path / "job.tar.zst").write_bytes(zstd((tmp_path / "job.tar").read_bytes()))
+    for name in ("job.tar.xz", "job.zip", "job.tar", "job.tgz", "job.tar.zst"):
         in_archive = sorted(episodes(tmp_path / name), key=lambda each: each.file)
         assert [(each.task, each.outcome) for each in in_archive] == [
             (each.task, each.outcome) for each in (first, second)
