@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,3 +45,22 @@ def test_files_are_read_at_once_and_a_problem_that_ends_the_import_loses_none(
 
 def interrupted(*arguments: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_killed_import_leaves_no_trees_and_goes_on(tmp_path: Path) -> None:
+    rows = [records.OPENAI | {"task_id": number // 4, "id": str(number)} for number in range(20_000)]
+    (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    directory = tmp_path / "run"
+    command = [sys.executable, "-c", "from jobs.cli import main; main()", "import", str(tmp_path / "log.jsonl")]
+    for pattern in ("spool/*.writing/*/*/*", "trees/*/*/.*.writing"):
+        process = subprocess.Popen([*command, f"run={directory}"])
+        while not list((directory / "work" / "import").glob(pattern)):
+            assert process.poll() is None, "it was done before it could be killed"
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        assert not (directory / "trees").exists()
+    assert run(load("imported", [f"run={directory}"]), [str(tmp_path / "log.jsonl")])["episodes"] == 20_000
+    store = TreeStore(directory / "trees")
+    assert len(store.finished()) == 5000 and {tree.nodes[0].visits for tree in store.trees()} == {4}
+    assert len(store.parts()) == 3
