@@ -32,6 +32,7 @@ _FREE = (
     "evaluate.",
     "evaluate.concurrency",  # free where `evaluate.` is not
     "intervals.",
+    "episodes.strict",
     "trees.concurrency",
     "trees.builders",
     "trees.max_builders",
@@ -58,7 +59,7 @@ STAGES = (
         ("seed", "tasks.seed", "tasks.demonstrations", "model.instructions", "model.action_format"),
     ),
     Stage("policy", "clone", ("model.", "clone.")),
-    Stage("trees", "trees", ("tasks.trees", "sampling.", "trees.")),
+    Stage("trees", "trees", ("tasks.trees", "sampling.", "trees.", "episodes.")),
     Stage("reward_model", "train", ("train.",)),
 )
 """Those before the evaluation, which depends on all keys."""

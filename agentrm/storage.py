@@ -118,17 +118,31 @@ def writing(location: Location) -> Iterator[Path]:
     if is_uri(location):
         with tempfile.TemporaryDirectory(prefix="agentrm-") as temporary:
             yield Path(temporary)
-            delete(location)
-            write_text(f"{location}/{_WRITING}", "")
-            copy(temporary, location)
-            files, path = filesystem(f"{location}/{_WRITING}")
-            files.delete_file(path)
+            _copy_whole(temporary, location)
         return
     folder = Path(f"{location}{_WRITING}")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     yield folder
     folder.rename(location)
+
+
+def move(source: Location, target: Location) -> None:
+    """Make a folder another one beside it, which is there whole or not at all."""
+    if is_uri(target):
+        _copy_whole(source, target)
+        delete(source)
+    else:
+        Path(source).rename(target)
+
+
+def _copy_whole(source: Location, target: Location) -> None:
+    """Copy a folder to a URI, where it counts once it is whole."""
+    delete(target)
+    write_text(f"{target}/{_WRITING}", "")
+    copy(source, target)
+    files, path = filesystem(f"{target}/{_WRITING}")
+    files.delete_file(path)
 
 
 def finished(location: Location) -> bool:

@@ -95,6 +95,38 @@ def trees(
     _job("tree_statistics" if stats else "trees", preset, overrides)
 
 
+@app.command("import", rich_help_panel="Stages")
+def import_episodes(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE... [KEY=VALUE]...",
+            help="Files, directories, patterns or archives of episodes; then form=, outcome=, task=, scale=, "
+            "environment=, strict= and other changes to the preset, such as run=runs/mine.",
+        ),
+    ],
+    preset: Preset = "imported",
+    check: Annotated[bool, typer.Option("--check", help="Only look: forms, counts, the first problems.")] = False,
+) -> None:
+    """Make trees of stored episodes, from any agent and without an environment."""
+    from jobs.importing import told_apart
+
+    files, overrides = told_apart(sources)
+    _job("importing", preset, overrides, sources=files, check=check)
+
+
+@app.command(rich_help_panel="Stages")
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory with trees; or its URI.")],
+    form: Annotated[str, typer.Option("--as", metavar="FORM", help="atif, openai, pairs, stepwise, verl or skyrl.")],
+    to: Annotated[str, typer.Option(metavar="DIRECTORY", help="Where to write; it must not be there yet.")],
+) -> None:
+    """Write the trees of a run in a form that other tools read."""
+    from jobs.export import run as export_run
+
+    typer.echo(export_run(run, form, to))
+
+
 @app.command(rich_help_panel="Stages")
 def train(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
     """Train the reward model on the trees' values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from importlib.util import find_spec
@@ -575,6 +576,30 @@ class Serve:
 
 
 @dataclass
+class Episodes:
+    """How `agentrm import` reads episodes. `form` names theirs (empty: recognised from the first record); `outcome` and
+    `task` the columns of the outcome and of the task's id, with dots for one within another (empty: those that the form
+    has). `outcome` may be a number as well, which all episodes have then. `scale` is from where to where outcomes go;
+    they become 0 to 1. Imported tasks are of `environment`. With `strict` the first broken record ends the import.
+    """
+
+    form: str = ""
+    outcome: str = ""
+    task: str = ""
+    scale: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    environment: str = "imported"
+    strict: bool = False
+
+    def check(self, key: str) -> None:
+        """Raise UserError for a scale that is none, and for an environment's name that cannot stand in a path."""
+        if len(self.scale) != 2 or not self.scale[0] < self.scale[1]:
+            raise UserError(f"the key {key}.scale is {self.scale}: write [low,high], such as [-1,1]")
+        if not re.fullmatch(r"[A-Za-z0-9_+-]+", self.environment):
+            told = f"the key {key}.environment is {self.environment!r}"
+            raise UserError(f"{told}: write letters, digits, _, + and - alone")
+
+
+@dataclass
 class Cluster:
     """`address` of a running Ray cluster, or empty to start a local one with `cpus` logical CPUs.
 
@@ -604,6 +629,7 @@ class Config:
     sampling: Sampling = field(default_factory=Sampling)
     clone: Clone = field(default_factory=Clone)
     trees: Trees = field(default_factory=Trees)
+    episodes: Episodes = field(default_factory=Episodes)
     train: Train = field(default_factory=Train)
     policy_engine: Engine = field(default_factory=Engine)
     reward_engine: Engine = field(default_factory=Engine)

@@ -113,6 +113,17 @@ def answers(proposal: Proposal, observation: str) -> tuple[Message, ...]:
     )
 
 
+def observed(proposal: Proposal, messages: Sequence[Message]) -> tuple[str, tuple[Message, ...] | None]:
+    """What an environment said in messages, and these where `answers` does not make them of its words, else None."""
+    texts = [text_of(message) for message in messages]
+    words = (SEPARATOR if proposal.calls else "\n").join(texts)
+    # More answers than calls are none that `answers` could make.
+    divided = words.count(SEPARATOR) >= len(proposal.calls) > 0
+    if not divided and tuple(messages) == answers(proposal, words):
+        return words, None
+    return "\n".join(texts), tuple(messages)
+
+
 def joined(actions: Sequence[str]) -> str:
     """Several actions, to be taken one after the other, as one; likewise what is observed after them."""
     return SEPARATOR.join(map(single, actions))

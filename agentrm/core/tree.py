@@ -10,6 +10,21 @@ from agentrm.core.state import Proposal, State, Step, answers
 from agentrm.core.task import Observation, Task
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """An imported episode that ended at a node: the `file`, `line` (from 1) and `id` that it had there, whose `model`
+    played it, its `outcome` in [0, 1], and of a preference the `pair` and its `side`: `chosen` or `rejected`.
+    """
+
+    file: str
+    line: int
+    id: str = ""
+    model: str = ""
+    outcome: float | None = None
+    pair: str = ""
+    side: str = ""
+
+
 @dataclass(slots=True)
 class Node:
     """One state s_t of a tree.
@@ -21,8 +36,11 @@ class Node:
     through the node. `outcome`, `progress`: the true reward, where an episode ended here, else None. `estimate`: the
     reward model's value, where a rollout was cut here, or what a test-time search compared (raw), else None.
     `terminal`: the environment ended the episode.
-    `merged`: how many sampled turns led to this state. `label`: what somebody said of the turn that led here, from -1
-    (it harms) to 1 (it helps), else None.
+    `merged`: how many sampled turns led to this state.
+
+    Of imported episodes alone: `label`, what somebody said of the turn that led here, from -1 (it harms) to 1 (it
+    helps), and its `reward`, as the data had them (of several episodes the mean), and `origins`, the episodes that
+    ended here.
 
     The rest serves the search and is not stored. `busy` simulations stand at the node, `virtual` of them pass through
     it. An `expanded` node has the children that are selected among; at a `sealed` one no more actions are sampled, and
@@ -51,6 +69,8 @@ class Node:
     terminal: bool = False
     merged: int = 1
     label: float | None = None
+    reward: float | None = None
+    origins: tuple[Origin, ...] = ()
     children: list[int] = field(default_factory=list)
     expanded: bool = False
     sealed: bool = False

@@ -26,6 +26,7 @@ import agentrm
 from agentrm.config.loading import flatten, load
 from agentrm.config.schema import Config
 from jobs.cli import app
+from jobs.importing import told_apart
 from jobs.submit import checked
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,7 @@ NEEDS = {
     "needs a cluster",
     "needs Kubernetes",
     "needs your package",
+    "needs your episodes",
 }
 """Why a block of commands is not run here, as its title says."""
 FENCE = re.compile(r'^```(?:\{ \.)?(\w+)(?: title="([^"]*)")?(?: \})?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
@@ -130,7 +132,9 @@ def test_the_command_line_takes_it(command: str, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     found, rest = subcommand(shlex.split(command)[1:])
     given = found.make_context(found.name, rest).params
-    if "arguments" in given:
+    if "sources" in given:
+        load(given["preset"], told_apart(given["sources"])[1])
+    elif "arguments" in given:
         checked(given.get("job") or given["name"], given["preset"], given["arguments"] or [])
     elif "preset" in given:
         load(given["preset"], given["overrides"] or [])

@@ -13,8 +13,8 @@ import pytest
 
 from agentrm.config.schema import Trees
 from agentrm.core.errors import UserError
-from agentrm.core.tree import Node, Tree
-from agentrm.data.trees import VERSION, TreeStore, to_table
+from agentrm.core.tree import Node, Origin, Tree
+from agentrm.data.trees import VERSION, TreeStore, part, to_table
 from agentrm.search.mcts import TreeSearch
 from tests.agentrm.search.toy import BARE, TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
 
@@ -70,6 +70,41 @@ def test_one_tree_is_read_by_its_id(tmp_path: Path, tree: Tree):
     for absent in (f"{tree.id}@2", f"../{tree.id}", f"{TASK.environment}/{TASK.split}/{tree.id}"):
         with pytest.raises(UserError, match="there is no tree"):
             store.table(absent)
+
+
+def test_a_part_holds_many_trees_and_each_is_found(tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("agentrm.data.trees._ROWS", 3 * len(tree.nodes))
+    some = [replace(tree, task=replace(TASK, index=index), number=index % 2) for index in range(10)]
+    numbers = [part(each.task.id, 2) for each in some]
+    assert set(numbers) == {0, 1}
+    store = TreeStore(tmp_path)
+    for number in (0, 1):
+        its = (each for each, where in zip(some, numbers, strict=True) if where == number)
+        store.write_part(its, TASK.environment, TASK.split, number, 2)
+    store.write(tree := replace(tree, task=replace(TASK, index=99)))
+    assert store.finished() == {each.id for each in (*some, tree)} and len(list(store.trees())) == 11
+    assert len(store.parts()) == 2 and all(
+        f"{TASK.environment}/{TASK.split}/part-0000" in name for name in store.parts()
+    )
+    for each in (*some, tree):
+        assert store.table(each.id) == to_table(each)
+        assert store.table(each.id, ["visits"]).column_names == ["visits"]
+    tables = {table["tree"][0].as_py(): table for table in store.tables(["tree", "value"])}
+    assert all(tables[each.id].num_rows == len(each.nodes) for each in some)
+    with pytest.raises(UserError, match="there is no tree"):
+        store.table(f"{TASK.id}@7")
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_where_imported_episodes_were_is_kept(tmp_path: Path, tree: Tree):
+    tree.nodes[-1].origins = (Origin("log", 3, "e", "m", 0.5, "log:3", "chosen"), Origin("log", 4))
+    tree.nodes[-1].label, tree.nodes[-1].reward = -1.0, 0.25
+    store = TreeStore(tmp_path)
+    store.write(tree)
+    (again,) = store.trees()
+    assert [(node.origins, node.label, node.reward) for node in again.nodes] == [
+        (node.origins, node.label, node.reward) for node in tree.nodes
+    ]
 
 
 def test_an_estimate_is_kept(tmp_path: Path):

@@ -1,0 +1,1 @@
+"""Episodes of others: their forms, read into trees and written from them."""

@@ -1,0 +1,248 @@
+"""What the user names, as files: files, directories, patterns, archives and compressed files, here or at a URI.
+
+Nothing is unpacked to disk. Links and paths that lead out of an archive are refused.
+"""
+
+from __future__ import annotations
+
+import bz2
+import fnmatch
+import gzip
+import io
+import json
+import lzma
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.fs as fs
+
+from agentrm import storage
+from agentrm.core.errors import UserError
+from agentrm.episodes.episode import Problem
+
+RECORDS = (".jsonl", ".ndjson", ".json", ".parquet")
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", *(f".tar{each}" for each in COMPRESSED))
+
+DAMAGED = (EOFError, OSError, zlib.error, zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, pa.ArrowException)
+"""What reading a damaged file raises, a file cut short among them."""
+
+_TRAJECTORY = "agent/trajectory.json"
+_RESULT = "result.json"
+_SHARD = re.compile(r"[-_.]?\d+-of-\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that was found: its `path` in the filesystem of the `location`, the `source` that it belongs to by name,
+    and what tells it from one that lay there before.
+    """
+
+    location: str
+    path: str
+    source: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Readable bytes under the `name` that messages show. `trial` is Harbor's `result.json` that belongs to them."""
+
+    name: str
+    stream: BinaryIO
+    trial: Mapping[str, Any] | None = field(default=None)
+
+
+def found(sources: Sequence[str]) -> list[File]:
+    """The files of all sources, in their order. Raises UserError for a source that is not there or holds nothing."""
+    files: list[File] = []
+    for source in sources:
+        some = _files(source)
+        if not some:
+            endings = ", ".join(RECORDS + ARCHIVES)
+            raise UserError(f"{source} holds no episodes: their files end in {endings}, also compressed")
+        files += some
+    return list({file.location: file for file in files}.values())
+
+
+def contents(file: File) -> Iterator[Content | Problem]:
+    """What a file holds: itself without its compression, or the members of an archive. Raises one of DAMAGED."""
+    files, path = storage.filesystem(file.location)
+    lower = path.lower()
+    if lower.endswith(ARCHIVES) and not lower.endswith(".zip"):
+        yield from _tarred(files, path, file)
+        return
+    with _opened(files, path) as raw:
+        if lower.endswith(".zip"):
+            yield from _zipped(raw, file)
+        else:
+            yield Content(file.location, _plain(raw, lower), _trial(files, path))
+
+
+def _files(source: str) -> list[File]:
+    files, path = storage.filesystem(source)
+    with storage.reaching(source):
+        info = files.get_file_info(path)
+        if info.type == fs.FileType.File:
+            return [_file(source, info, _source_name(source))]
+        pattern = None
+        if info.type == fs.FileType.NotFound:
+            if not re.search(r"[*?\[]", path):
+                raise UserError(f"there is no {source}: name files or directories that hold episodes")
+            pattern, path = path, re.split(r"/[^/]*[*?\[]", path, maxsplit=1)[0]
+        listed = files.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
+    name = _source_name(path)
+    chosen = [each for each in listed if each.type == fs.FileType.File and _readable(each.path)]
+    if pattern is not None:
+        chosen = [each for each in chosen if fnmatch.fnmatchcase(each.path, pattern)]
+    elif trials := [each for each in chosen if each.path.endswith(f"/{_TRAJECTORY}")]:
+        # What else lies in Harbor's directories are configurations and logs.
+        chosen = trials
+    # A URI keeps its scheme and host.
+    head = source[: len(source) - len(storage.filesystem(source)[1])] if storage.is_uri(source) else ""
+    return [_file(f"{head}{each.path}", each, name) for each in sorted(chosen, key=lambda each: each.path)]
+
+
+def _file(location: str, info: fs.FileInfo, source: str) -> File:
+    return File(location, info.path, source, info.size or 0, info.mtime_ns or 0)
+
+
+def _readable(path: str) -> bool:
+    name = path.rpartition("/")[2].lower()
+    for ending in COMPRESSED:
+        name = name.removesuffix(ending)
+    return not name.startswith(".") and name.endswith((*RECORDS, *ARCHIVES))
+
+
+def _source_name(location: str) -> str:
+    """What a source is called: its name without endings and the numbers of shards."""
+    name = storage.name(location)
+    for ending in (*COMPRESSED, *ARCHIVES, *RECORDS):
+        name = name.removesuffix(ending)
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", _SHARD.sub("", name)).strip("_")
+    return name or "episodes"
+
+
+@contextmanager
+def _opened(files: fs.FileSystem, path: str) -> Iterator[BinaryIO]:
+    with closing(files.open_input_file(path)) as stream:
+        yield cast(BinaryIO, stream)
+
+
+def _plain(stream: BinaryIO, name: str) -> BinaryIO:
+    """A stream without the compression that its name ends in."""
+    if name.endswith(".gz"):
+        return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
+    if name.endswith(".bz2"):
+        return cast(BinaryIO, bz2.BZ2File(stream))
+    if name.endswith(".xz"):
+        return cast(BinaryIO, lzma.LZMAFile(stream))
+    if name.endswith(".zst"):
+        stream = cast(BinaryIO, pa.CompressedInputStream(stream, "zstd"))
+    return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream)))
+
+
+def _trial(files: fs.FileSystem, path: str) -> Mapping[str, Any] | None:
+    """The result of the trial that a trajectory is of."""
+    if not path.endswith(f"/{_TRAJECTORY}"):
+        return None
+    try:
+        with files.open_input_stream(f"{path.removesuffix(_TRAJECTORY)}{_RESULT}") as stream:
+            return _object(stream.read())
+    except FileNotFoundError:
+        return None
+
+
+def _object(given: bytes) -> Mapping[str, Any] | None:
+    try:
+        result = json.loads(given)
+    except ValueError:
+        return None
+    return result if isinstance(result, Mapping) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A member of an archive: `refused` says why it is not read."""
+
+    name: str
+    stream: BinaryIO | None
+    refused: str = ""
+
+
+def _zipped(raw: BinaryIO, file: File) -> Iterator[Content | Problem]:
+    with zipfile.ZipFile(raw) as archive:
+
+        def members() -> Iterator[_Member]:
+            for info in archive.infolist():
+                if info.is_dir():
+                    continue
+                refused = _refused(info.filename, stat.S_ISLNK(info.external_attr >> 16))
+                yield _Member(info.filename, None if refused else cast(BinaryIO, archive.open(info)), refused)
+
+        yield from _members(members(), _results(members()), file)
+
+
+def _tarred(files: fs.FileSystem, path: str, file: File) -> Iterator[Content | Problem]:
+    endings = {".tgz": ".gz", ".tbz2": ".bz2", ".txz": ".xz"}
+    name = next((end for short, end in endings.items() if path.lower().endswith(short)), path.lower())
+
+    def members() -> Iterator[_Member]:
+        # As a stream: going back in a compressed file means to begin again.
+        with _opened(files, path) as raw, tarfile.open(fileobj=_plain(raw, name), mode="r|") as archive:
+            for info in archive:
+                if info.isdir():
+                    continue
+                refused = _refused(info.name, not info.isreg())
+                yield _Member(info.name, None if refused else cast(BinaryIO, archive.extractfile(info)), refused)
+
+    yield from _members(members(), _results(members()), file)
+
+
+def _results(members: Iterable[_Member]) -> dict[str, Mapping[str, Any]]:
+    """The results of Harbor's trials in an archive, by their directory."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for member in members:
+        folder, _, name = member.name.rpartition("/")
+        if name == _RESULT and member.stream and (result := _object(member.stream.read())):
+            kept = ("task_name", "trial_name", "verifier_result")
+            found[folder] = {key: result[key] for key in kept if key in result}
+    return found
+
+
+def _members(
+    members: Iterable[_Member], results: Mapping[str, Mapping[str, Any]], file: File
+) -> Iterator[Content | Problem]:
+    trials = False
+    for member in members:
+        name = f"{file.location}/{member.name}"
+        if member.refused:
+            yield Problem(name, 0, member.refused)
+            continue
+        trial = member.name.endswith(_TRAJECTORY)
+        trials = trials or trial
+        if member.stream is None or not _readable(member.name) or (results and not trial):
+            continue
+        if member.name.lower().endswith((*ARCHIVES, ".parquet")):
+            yield Problem(name, 0, "archives and Parquet within an archive are not read: unpack it")
+            continue
+        folder = member.name.removesuffix(_TRAJECTORY).rstrip("/")
+        yield Content(name, _plain(member.stream, member.name.lower()), results.get(folder) if trial else None)
+
+
+def _refused(name: str, other: bool) -> str:
+    """Why a member of an archive is not read, "" where it is."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        return "its path leads out of the archive, so it is not read"
+    return "it is a link or no plain file, so it is not read" if other else ""
