@@ -92,8 +92,9 @@ def kind_of_base(base: Path) -> ModelKind:
     """What the directory holds that `train.base` names. Raises UserError when no fit can start from it."""
     try:
         held = kind(base)
-        if held is ModelKind.explicit:
-            reward_label(base)
-        return held
+        several = held is ModelKind.explicit and len(labels(base)) > 1
     except ModelError as error:
         raise UserError(f"train.base is {base}, which no fit can start from: {error}") from error
+    if several:
+        raise UserError(f"train.base is {base}, a classifier of several labels, which no fit can start from")
+    return held

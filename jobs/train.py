@@ -9,6 +9,7 @@ measured on them. No environment is asked for anything, so that trees may come f
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -66,6 +67,13 @@ def run(config: Config) -> dict[str, Any]:
         budget=settings.tokens_per_batch,
     )
     _check_learned(config, kinds, training)
+    if training.rewritten:
+        print(
+            f"the chat template of {source or config.model.source} changes earlier turns: {training.rewritten} of "
+            f"{len(training.sequences)} sequences hold a state that the next one writes otherwise; "
+            "train.template=append_only reads each token once",
+            file=sys.stderr,
+        )
     sequences = training.sequences
     testing = samples(trees, renderer, Labels(at=settings.labels.at), implicit=is_implicit)
     if not is_implicit:
@@ -103,6 +111,7 @@ def run(config: Config) -> dict[str, Any]:
             "export_difference": max(differences),
             "trees_learned": dict(sorted(kinds.items())),
             "states": len(training.owners),
+            "rewritten": training.rewritten,
             "over_context": training.overflows + testing.overflows,
             "tokens_per_epoch": len(sequences.ids),
             "seconds": round(time.monotonic() - started, 1),
@@ -188,7 +197,7 @@ def _build(config: Config, source: str, store: TreeStore, target: Path) -> None:
         return
     settings, base = config.train, storage.fetch(source)
     if settings.kind is RewardKind.explicit:
-        explicit.build(base, target, settings.representation, config.model.action_format)
+        explicit.build(base, target, settings.representation, config.model.action_format, settings.template)
         said = {"at": [end.value for end in settings.labels.at], "of": settings.labels.of.value}
         described = model_directory.settings(target) | {model_directory.VALUES: said | {"loss": settings.loss.value}}
         model_directory.write_settings(target, described)

@@ -291,6 +291,15 @@ class Ensemble:
     penalty: float = not_negative(1.0)
 
 
+class Template(str, Enum):
+    """The chat template of a reward model: its `base`'s, or `append_only`, one that knows all roles, tools and thoughts
+    and never changes what is there.
+    """
+
+    base = "base"
+    append_only = "append_only"
+
+
 @dataclass
 class Train(Training):
     """The reward model's fit on trees; `base` is `policy`, `model` (what `model.source` names, untrained) or a Hugging
@@ -303,6 +312,7 @@ class Train(Training):
     loss: Loss = Loss.squared
     labels: Labels = field(default_factory=Labels)
     representation: Representation = field(default_factory=Representation)
+    template: Template = Template.base
     kind: RewardKind = RewardKind.explicit
     beta: float = positive(0.05)
     ensemble: Ensemble = field(default_factory=Ensemble)
@@ -320,6 +330,8 @@ class Train(Training):
         kind = f"{key}.kind={self.kind.value}"
         if self.loss is not Loss.squared:
             raise UserError(f"{key}.loss={self.loss.value} is for {key}.kind=explicit: {kind} names its loss itself")
+        if self.template is not Template.base:
+            raise UserError(f"{key}.template is for {key}.kind=explicit: {kind} writes as its reference does")
         if self.labels.of is not Target.values:
             raise UserError(f"{key}.labels.of={self.labels.of.value} is for {key}.kind=explicit: {kind} learns values")
         if self.labels.at != [End.state]:

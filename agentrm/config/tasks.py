@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from agentrm.config.schema import Config, Tasks, TaskSet
 from agentrm.core.errors import UserError
-from agentrm.core.task import IMPORTED, Task
+from agentrm.core.task import Task
 from agentrm.environments.registry import base_name, environment_class
 
 
@@ -58,7 +58,7 @@ def check(config: Config) -> None:
     known = {name for each in trees for name in kind_names(each)} | {each.environment for each in trees}
     for name in config.train.labels.environments:
         # What was imported is of no environment here; its trees are looked at when they are read.
-        if chosen.trees and name not in known and name.partition(".")[0] != IMPORTED:
+        if chosen.trees and name not in known and name.partition(".")[0] != config.episodes.environment:
             raise UserError(
                 f"train.labels.environments holds {name}: tasks.trees has {', '.join(sorted(known))} to learn from"
             )

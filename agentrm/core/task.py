@@ -6,9 +6,6 @@ from dataclasses import dataclass, field
 
 SPLITS = ("train", "valid", "test")
 
-IMPORTED = "imported"
-"""The environment of tasks whose episodes come from elsewhere: it cannot be played."""
-
 
 @dataclass(frozen=True, order=True, slots=True)
 class Task:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -34,13 +34,15 @@ class Owner(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class StateSamples:
     """`sequences` with float32 labels; `owners[p]` is whose value label p is; `overflows` counts states that exceed the
-    model's context, `apart` the pairs that no micro-batch has room for.
+    model's context, `apart` the pairs that no micro-batch has room for, `rewritten` the sequences that there are more
+    than paths, since the chat template changes what is there.
     """
 
     sequences: Sequences
     owners: list[Owner]
     overflows: int
     apart: int = 0
+    rewritten: int = 0
 
 
 class _Label(NamedTuple):
@@ -97,7 +99,7 @@ def samples(
     """
     labels = labels or Labels()
     rows: list[_Row] = []
-    overflows = 0
+    overflows = rewritten = 0
     for number, tree in enumerate(trees):
         known = dict(_targets(tree, labels, loss))
         seen: set[int] = set()
@@ -114,6 +116,7 @@ def samples(
             seen.update(path)
             if not fresh:
                 continue
+            rewritten += len(covering) - 1
             depths = {tree.nodes[index].depth: index for index in fresh}
             for rendered in covering:
                 ends = {End.state: rendered.states, End.action: [None, *rendered.actions]}
@@ -128,8 +131,9 @@ def samples(
                 if found:
                     rows.append(_Row(rendered.ids, rendered.agent, sorted(found)))
     if loss is Loss.bradley_terry:
-        return _paired(rows, labels, budget, overflows)
-    return StateSamples(_sequences(rows, labels, implicit=implicit), _owners(rows), overflows)
+        return replace(_paired(rows, labels, budget, overflows), rewritten=rewritten)
+    sequences = _sequences(rows, labels, implicit=implicit)
+    return StateSamples(sequences, _owners(rows), overflows, rewritten=rewritten)
 
 
 def _targets(tree: Tree, labels: Labels, loss: Loss) -> Iterator[tuple[int, float]]:

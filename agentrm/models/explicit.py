@@ -21,11 +21,12 @@ from transformers import (
 )
 
 from agentrm import model_directory
-from agentrm.config.schema import Representation
+from agentrm.config.schema import Representation, Template
 from agentrm.core.actions import ActionFormat
 from agentrm.core.errors import ModelError, UserError
 from agentrm.model_directory import ModelKind
 from agentrm.models import ensemble, padding
+from agentrm.rendering.append_only import append_only
 from agentrm.rendering.renderer import REPRESENTATION, settle_template
 
 # bfloat16 keeps 8 bits of a value, and a CPU and a GPU round at different places.
@@ -37,6 +38,7 @@ def build(
     directory: Path,
     representation: Representation | None = None,
     form: ActionFormat = ActionFormat.react,
+    template: Template = Template.base,
 ) -> None:
     """Write the reward model that a fit starts from: of a causal LM's directory the backbone, and a head that answers
     0; of a reward model's the backbone and the trained head (an ensemble's first member's).
@@ -44,8 +46,8 @@ def build(
     `representation` (default: the whole state) goes into its config.json, so that every `Renderer` of the directory
     shows the model what it was trained on; `form` is how the turns to be cut are written. Its chat template shows a
     fixed date for today's, and counts the actions where the representation does, for libraries that know nothing of
-    AgentRM. Its padding token is one that no state holds, see `padding`. Raises UserError when `base` holds no such
-    model.
+    AgentRM; `template` may name another than the base's. Its padding token is one that no state holds, see `padding`.
+    Raises UserError when `base` holds no such model.
     """
     held = model_directory.kind_of_base(base)
     if held is ModelKind.implicit:
@@ -67,6 +69,8 @@ def build(
         torch.nn.init.zeros_(head.weight)
     # A reward model's own representation gives way to the one that is asked for.
     vars(model.config).pop(REPRESENTATION, None)
+    if template is Template.append_only:
+        tokenizer.chat_template = append_only(tokenizer)
     settle_template(tokenizer)
     _pad(model, padding.choose(tokenizer))
     if representation is not None and representation != Representation():

@@ -21,7 +21,7 @@ from agentrm.config.schema import Model, Representation, Thinking
 from agentrm.core.actions import ActionFormat, parse, render
 from agentrm.core.errors import ContextOverflow, InputRefused, ModelError
 from agentrm.core.messages import AGENT, Conversation, Message, Tool, runs, text_of
-from agentrm.model_directory import settings, write_settings
+from agentrm.model_directory import VALUES, settings, write_settings
 from agentrm.rendering.steps import Piece, Shape, Steps, key_of
 from agentrm.rendering.template import ChatTemplate, fixed_day
 from agentrm.rendering.tokens import Stretch, Tokens
@@ -137,7 +137,8 @@ class Renderer:
     """Renders conversations as the tokenizer's chat template does, which gets `settings` beside them.
 
     `kept` says which parts of them (default: all), in turns written in `form`, and whether the actions are counted;
-    what stands before the agent's first turn is always whole. `thinking`: what becomes of the agent's thoughts. Raises
+    what stands before the agent's first turn is always whole. `thinking`: what becomes of the agent's thoughts.
+    `actions`: values of actions are read at the end of the agent's turn, where templates may write more. Raises
     ModelError when the tokenizer has no chat template.
     """
 
@@ -149,6 +150,7 @@ class Renderer:
         form: ActionFormat = ActionFormat.react,
         settings: Mapping[str, Any] | None = None,
         thinking: Thinking = Thinking.template,
+        actions: bool = False,
     ) -> None:
         if not tokenizer.chat_template:
             raise ModelError(f"the tokenizer of {tokenizer.name_or_path} has no chat template: save one with it")
@@ -157,6 +159,7 @@ class Renderer:
         self._kept = kept or Representation()
         self._form = form
         self._thinking = thinking
+        self._actions = actions
         template = tokenizer.get_chat_template()
         if self._kept.action_count:
             template = template.removeprefix(COUNTING)
@@ -191,7 +194,8 @@ class Renderer:
         form = ActionFormat(parts.pop("action_format", ActionFormat.react))
         given = stored.get(TEMPLATE, {})
         thinking = Thinking(given.get("thinking", Thinking.template))
-        return cls(tokenizer, context, Representation(**parts), form, given.get("settings"), thinking)
+        actions = "action" in stored.get(VALUES, {}).get("at", ())
+        return cls(tokenizer, context, Representation(**parts), form, given.get("settings"), thinking, actions)
 
     def render(self, given: Conversation | Sequence[Message]) -> Rendered:
         """A whole conversation. Raises ContextOverflow, and InputRefused where the template does not take it."""
@@ -236,6 +240,10 @@ class Renderer:
     def ids(self, given: Conversation | Sequence[Message]) -> list[int]:
         """The token ids of a conversation: what a reward model reads, its value at the last one. Raises as `render`."""
         conversation = self._shown(given)
+        if self._actions and conversation.messages[-1]["role"] == AGENT:
+            rendered = self._render(conversation)
+            end = rendered.actions[-1]
+            return rendered.ids if end is None else rendered.ids[: end + 1]
         walk = self._walk(conversation)
         ids = self._encoded(self._text(conversation)) if walk is None else [*walk.rendered.ids, *walk.tail.ids]
         self._fits(len(ids))

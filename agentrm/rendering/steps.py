@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from agentrm.core.errors import InputRefused
 from agentrm.core.messages import AGENT, Message, Tool, text_of
 from agentrm.rendering.template import ChatTemplate
-from agentrm.rendering.tokens import Tokens, common
+from agentrm.rendering.tokens import Tokens
 
 Key = tuple[Any, ...]
 """Messages as a key of a cache."""
@@ -182,7 +182,7 @@ class Steps:
         if not whole.startswith(base.text):
             return None
         text = whole[len(base.text) :]
-        begin = common(text, base.opening)
+        begin = self._tokens.common(text, base.opening)
         return Piece(text, begin, self._end_of_turn(text, begin, base, step))
 
     def _end_of_turn(self, text: str, begin: int, base: _Base, step: Sequence[Message]) -> int:
@@ -193,7 +193,7 @@ class Steps:
         if len(step[0]) > 2:
             # Calls and thoughts have special tokens of their own: the turn goes on as far as it does without answers.
             alone = self._template.text([*base.messages, step[0]], base.tools)
-            shared = common(text, alone[len(base.text) :])
+            shared = self._tokens.common(text, alone[len(base.text) :])
             if shared > after and (inside := self._tokens.last_special(text, after, shared)):
                 return inside
         return self._tokens.next_special(text, after)

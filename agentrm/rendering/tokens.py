@@ -10,7 +10,7 @@ import json
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from secrets import token_hex
@@ -96,7 +96,8 @@ class Tokens:
 
     def common(self, one: str, other: str) -> int:
         """The length of the beginning that two texts share, with special tokens in it as a whole only."""
-        end = common(one, other)
+        shortest = min(len(one), len(other))
+        end = next((i for i in range(shortest) if one[i] != other[i]), shortest)
         cut = (found for found in self._special.finditer(one, max(0, end - _LONGEST_NAME)) if found.end() > end)
         return min(end, next((found.start() for found in cut), end))
 
@@ -144,9 +145,3 @@ def _replacing(texts: Mapping[str, str]) -> Callable[[str], str]:
     """What replaces each key in a text by its value."""
     pattern = _any_of(texts)
     return lambda text: pattern.sub(lambda found: texts[found[0]], text)
-
-
-def common(one: Sequence[object], other: Sequence[object]) -> int:
-    """The length of the beginning that two sequences share."""
-    shortest = min(len(one), len(other))
-    return next((i for i in range(shortest) if one[i] != other[i]), shortest)

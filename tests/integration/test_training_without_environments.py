@@ -13,7 +13,7 @@ from agentrm.config.loading import load
 from agentrm.config.schema import End
 from agentrm.core.errors import UserError
 from agentrm.core.messages import ToolCall
-from agentrm.core.task import IMPORTED, Task
+from agentrm.core.task import Task
 from agentrm.core.tree import Node, Tree
 from agentrm.data.states import held_out, samples
 from agentrm.data.trees import TreeStore
@@ -55,7 +55,7 @@ def tree(kind: str, index: int) -> Tree:
                 )
             )
             parent = len(nodes) - 1
-    return Tree(Task(IMPORTED, kind, "train", index), nodes, tools=(LOOK_UP,))
+    return Tree(Task("imported", kind, "train", index), nodes, tools=(LOOK_UP,))
 
 
 def trained(root: Path, *overrides: str) -> tuple[Path, dict]:

@@ -365,3 +365,15 @@ def test_threads_do_not_mix_up_their_texts() -> None:
     alone = [*map(Renderer(words, 4096).ids, conversations)]
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(Renderer(words, 4096).ids, conversations)) == alone
+
+
+def test_the_value_of_an_action_is_read_where_the_agents_turn_ends() -> None:
+    words = tokenizer(*CHATML)
+    renderer = Renderer(words, 100, actions=True)
+    messages = conversation("go", "left", "a wall")
+    rendered = renderer.render(messages)
+    (end,) = rendered.actions
+    assert end is not None
+    assert words.convert_ids_to_tokens(rendered.ids[end]) == "<|im_end|>"
+    assert renderer.ids(messages[:2]) == rendered.ids[: end + 1] != Renderer(words, 100).ids(messages[:2])
+    assert renderer.ids(messages) == rendered.ids
