@@ -128,6 +128,33 @@ def export(
 
 
 @app.command(rich_help_panel="Stages")
+def score(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE... [KEY=VALUE]...",
+            help="Episodes as for `agentrm import`; then form=, outcome=, task=, scale= and other changes to the "
+            "configuration, such as reward_engine.replicas=2.",
+        ),
+    ],
+    model: Annotated[str, typer.Option(metavar="RUN", help="A run, or the directory of any reward model.")] = "",
+    url: Annotated[str, typer.Option(metavar="URL", help="A scoring service, in place of --model.")] = "",
+    api_key: Annotated[str, typer.Option(metavar="KEY", help="The service's key.")] = "",
+    to: Annotated[Path, typer.Option(metavar="FILE", help="Where values go, .parquet or .jsonl.")] = Path(
+        "values.parquet"
+    ),
+    preset: Preset = "imported",
+) -> None:
+    """Value every step of stored episodes, and say what the best of N of them would have been."""
+    from jobs.importing import told_apart
+    from jobs.score import Source
+    from jobs.score import run as score_episodes
+
+    files, overrides = told_apart(sources)
+    score_episodes(files, Source(model, url, api_key, preset, overrides), to)
+
+
+@app.command(rich_help_panel="Stages")
 def train(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
     """Train the reward model on the trees' values."""
     _job("train", preset, overrides)
