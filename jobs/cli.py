@@ -418,6 +418,25 @@ def benchmark_score(
     _job("benchmarks.score", preset, overrides, trees=count, clients=clients, seconds=seconds, as_json=as_json)
 
 
+@benchmark.command("rewards")
+def benchmark_rewards(
+    data: Annotated[Path, typer.Option(metavar="DIRECTORY", help="Where your copies of the benchmarks lie.")],
+    overrides: Overrides = None,
+    model: Annotated[str, typer.Option(metavar="RUN", help="A run, or the directory of any reward model.")] = "",
+    url: Annotated[str, typer.Option(metavar="URL", help="A scoring service, in place of --model.")] = "",
+    api_key: Annotated[str, typer.Option(metavar="KEY", help="The service's key.")] = "",
+    preset: Preset = "imported",
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """A reward model on the benchmarks of others, beside what needs no model."""
+    from agentrm.evaluation.metrics import Settings
+    from jobs.benchmarks.rewards import run as measure
+    from jobs.score import Source
+
+    source = Source(model, url, api_key, preset, overrides or []) if model or url else None
+    measure(data, source, Settings.of(source.config if source else load(preset, overrides or [])), as_json)
+
+
 def _measured(run: str) -> dict[str, Any]:
     """What `agentrm train` measured of a run's reward model."""
     from agentrm.run import RunDirectory
