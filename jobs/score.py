@@ -10,10 +10,11 @@ import asyncio
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 from rich import box
 from rich.table import Table
@@ -40,6 +41,8 @@ _SHOWN = 10
 _PART = 512
 _PART_S = 60.0
 _READ = 64
+
+T = TypeVar("T")
 
 
 class ServiceScoring:
@@ -81,30 +84,33 @@ class Source:
             self.config, self._model = changed(run.config, overrides), run.require("reward_model", "train")
 
     @property
+    def _replicas(self) -> int:
+        engine = self.config.reward_engine
+        return max(engine.replicas, engine.max_replicas or 1)
+
+    @property
     def lanes(self) -> int:
         """How many conversations are under way at once, so that no engine waits for more."""
-        engine = self.config.reward_engine
-        return 2 * engine.max_num_seqs * max(engine.replicas, engine.max_replicas or 1)
+        return 2 * self.config.reward_engine.max_num_seqs * self._replicas
 
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[Scoring]:
-        """The scoring itself. Raises ModelError for a directory that holds no reward model."""
+    def run(self, work: Callable[[Scoring], Coroutine[Any, Any, T]]) -> T:
+        """What `work` returns, which gets the scoring. Raises ModelError for a directory that holds no reward model."""
         config = self.config
         if self._url:
-            timeout = config.serve.deadline_s + 10
-            async with AsyncScoringClient(self._url, self._api_key, timeout_s=timeout) as client:
-                yield ServiceScoring(client)
-        elif config.reward_engine.replicas > 1:
+            return asyncio.run(self._over_http(work))
+        if self._replicas > 1:
             from actors.serving import deployed
 
             with cluster(config), deployed(config, self._model, http=False) as replicas:
-                yield EngineScoring(replicas)
-        else:
-            directory = storage.fetch(self._model)
-            with closing(
-                open_scorer(directory, config.reward_engine, config.model.context, config.serve.label)
-            ) as scorer:
-                yield EngineScoring(scorer)
+                return asyncio.run(work(EngineScoring(replicas)))
+        opened = open_scorer(storage.fetch(self._model), config.reward_engine, config.model.context, config.serve.label)
+        with closing(opened) as scorer:
+            return asyncio.run(work(EngineScoring(scorer)))
+
+    async def _over_http(self, work: Callable[[Scoring], Coroutine[Any, Any, T]]) -> T:
+        timeout = self.config.serve.deadline_s + 10
+        async with AsyncScoringClient(self._url, self._api_key, timeout_s=timeout) as client:
+            return await work(ServiceScoring(client))
 
 
 def run(sources: Sequence[str], source: Source, to: Path) -> list[Row]:
@@ -148,28 +154,25 @@ def _scored(files: Sequence[File], source: Source, table: ValueTable) -> tuple[C
                     yield each
             bar.advance(episodes=counts["episodes"])
 
-    async def score(bar: Bar) -> None:
-        episodes = missing(bar)
-        # An engine takes half a minute to start: not for nothing.
-        first = await asyncio.to_thread(lambda: list(islice(episodes, _READ)))
-        if not first:
-            return
-        async with source.open() as scoring:
-            writer = _Parts(table, source.name)
-            try:
-                async for episode, values in _in_order(first, episodes, scoring, source.lanes):
-                    if all(value is None for value in values.steps):
-                        seen.discard(key(episode))
-                        _tell(counts, str(Problem(episode.file, episode.line, values.refused)))
-                        continue
-                    counts["scored"] += 1
-                    counts["cut"] += bool(values.refused)
-                    writer.add(episode, values)
-            finally:
-                writer.flush()
+    async def score(scoring: Scoring) -> None:
+        writer = _Parts(table, source.name)
+        try:
+            async for episode, values in _in_order(first, episodes, scoring, source.lanes):
+                if all(value is None for value in values.steps):
+                    seen.discard(key(episode))
+                    _tell(counts, str(Problem(episode.file, episode.line, values.refused)))
+                    continue
+                counts["scored"] += 1
+                counts["cut"] += bool(values.refused)
+                writer.add(episode, values)
+        finally:
+            writer.flush()
 
     with progress("files", len(files)) as bar:
-        asyncio.run(score(bar))
+        episodes = missing(bar)
+        # An engine takes half a minute to start: not for nothing.
+        if first := list(islice(episodes, _READ)):
+            source.run(score)
     if counts["problems"] > _SHOWN:
         print(f"{counts['problems']} records were left out", file=sys.stderr)
     return counts, seen, names

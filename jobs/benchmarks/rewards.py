@@ -22,7 +22,7 @@ from agentrm.evaluation.rewards.benchmark import Candidate, Case, Measure, Score
 from agentrm.evaluation.rewards.suite import find, measured
 from agentrm.evaluation.rewards.values import Scoring, step_values, whole_value
 from jobs.score import Source
-from jobs.terminal.progress import Bar, progress
+from jobs.terminal.progress import progress
 from jobs.terminal.tables import console
 
 _SHOWN = 10
@@ -42,7 +42,7 @@ def run(directory: Path, source: Source | None, settings: Settings, as_json: boo
         print(f"left out: {problem}", file=sys.stderr)
     if found.problems:
         print(f"{len(found.problems)} records were left out", file=sys.stderr)
-    scores = asyncio.run(_scores(found.cases, source)) if source else {}
+    scores = _scores(found.cases, source) if source else {}
     figures = {name: measured(name, cases, scores.get(name), settings) for name, cases in found.cases.items()}
     if as_json:
         print(json.dumps(_plain(figures), indent=2))
@@ -51,30 +51,30 @@ def run(directory: Path, source: Source | None, settings: Settings, as_json: boo
     return figures
 
 
-async def _scores(cases: dict[str, list[Case]], source: Source) -> dict[str, list[Scores]]:
+def _scores(cases: dict[str, list[Case]], source: Source) -> dict[str, list[Scores]]:
     """A model's values of all candidates."""
-    lanes = asyncio.Semaphore(source.lanes)
     unread = 0
-
-    async def one(candidate: Candidate, scoring: Scoring, bar: Bar) -> list[float]:
-        nonlocal unread
-        async with lanes:
-            stepwise = len(candidate.lengths) > 1
-            values = await (step_values if stepwise else whole_value)(scoring, candidate.conversation)
-        unread += bool(values.refused)
-        bar.advance()
-        return [-inf if value is None else value for value in values.steps]
-
-    async def all_of(case: Case, scoring: Scoring, bar: Bar) -> Scores:
-        return await asyncio.gather(*(one(each, scoring, bar) for each in case.candidates))
-
     total = sum(len(case.candidates) for own in cases.values() for case in own)
+
+    async def score(scoring: Scoring) -> dict[str, list[Scores]]:
+        lanes = asyncio.Semaphore(source.lanes)
+
+        async def one(candidate: Candidate) -> list[float]:
+            nonlocal unread
+            async with lanes:
+                stepwise = len(candidate.lengths) > 1
+                values = await (step_values if stepwise else whole_value)(scoring, candidate.conversation)
+            unread += bool(values.refused)
+            bar.advance()
+            return [-inf if value is None else value for value in values.steps]
+
+        async def all_of(case: Case) -> Scores:
+            return await asyncio.gather(*map(one, case.candidates))
+
+        return {name: list(await asyncio.gather(*map(all_of, own))) for name, own in cases.items()}
+
     with progress("conversations", total) as bar:
-        async with source.open() as scoring:
-            found = {
-                name: list(await asyncio.gather(*(all_of(case, scoring, bar) for case in own)))
-                for name, own in cases.items()
-            }
+        found = source.run(score)
     if unread:
         print(f"{unread} of {total} conversations were not read to their end: they count as worst", file=sys.stderr)
     return found
