@@ -128,6 +128,33 @@ def export(
 
 
 @app.command(rich_help_panel="Stages")
+def score(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE... [KEY=VALUE]...",
+            help="Episodes as for `agentrm import`; then form=, outcome=, task=, scale= and other changes to the "
+            "configuration, such as reward_engine.replicas=2.",
+        ),
+    ],
+    model: Annotated[str, typer.Option(metavar="RUN", help="A run, or the directory of any reward model.")] = "",
+    url: Annotated[str, typer.Option(metavar="URL", help="A scoring service, in place of --model.")] = "",
+    api_key: Annotated[str, typer.Option(metavar="KEY", help="The service's key.")] = "",
+    to: Annotated[Path, typer.Option(metavar="FILE", help="Where values go, .parquet or .jsonl.")] = Path(
+        "values.parquet"
+    ),
+    preset: Preset = "imported",
+) -> None:
+    """Value every step of stored episodes, and say what the best of N of them would have been."""
+    from jobs.importing import told_apart
+    from jobs.score import Source
+    from jobs.score import run as score_episodes
+
+    files, overrides = told_apart(sources)
+    score_episodes(files, Source(model, url, api_key, preset, overrides), to)
+
+
+@app.command(rich_help_panel="Stages")
 def train(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
     """Train the reward model on the trees' values."""
     _job("train", preset, overrides)
@@ -389,6 +416,25 @@ def benchmark_score(
 ) -> None:
     """Scoring over HTTP against the engine called directly, against transformers, and under load."""
     _job("benchmarks.score", preset, overrides, trees=count, clients=clients, seconds=seconds, as_json=as_json)
+
+
+@benchmark.command("rewards")
+def benchmark_rewards(
+    data: Annotated[Path, typer.Option(metavar="DIRECTORY", help="Where your copies of the benchmarks lie.")],
+    overrides: Overrides = None,
+    model: Annotated[str, typer.Option(metavar="RUN", help="A run, or the directory of any reward model.")] = "",
+    url: Annotated[str, typer.Option(metavar="URL", help="A scoring service, in place of --model.")] = "",
+    api_key: Annotated[str, typer.Option(metavar="KEY", help="The service's key.")] = "",
+    preset: Preset = "imported",
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """A reward model on the benchmarks of others, beside what needs no model."""
+    from agentrm.evaluation.metrics import Settings
+    from jobs.benchmarks.rewards import run as measure
+    from jobs.score import Source
+
+    source = Source(model, url, api_key, preset, overrides or []) if model or url else None
+    measure(data, source, Settings.of(source.config if source else load(preset, overrides or [])), as_json)
 
 
 def _measured(run: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What reward models say of stored episodes: values of every step, Best-of-N, and the benchmarks of others."""
