@@ -76,7 +76,7 @@ class ScoringReplica:
         self._release = release
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        self._scorers = _scorers(serve.get_replica_context().app_name, self._addressed)
+        self._scorers = scorers_of(serve.get_replica_context().app_name, self._addressed)
         score = self._scorers.relay if self._addressed else self._scorer.score
         return create_app(score, self.alive, *self._api)
 
@@ -253,8 +253,7 @@ def deployed(config: Config, directory: storage.Location, http: bool) -> Iterato
     """
     scorer = bound(config, directory)
     name = application(config)
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    _start(config.serve, http)
+    listen("serve", config.serve.host, config.serve.port, http)
     updates = name in serve.status().applications
     since = None
     try:
@@ -263,7 +262,7 @@ def deployed(config: Config, directory: storage.Location, http: bool) -> Iterato
         except (RuntimeError, TimeoutError) as error:
             raise ModelError(f"the reward model in {directory} could not be served: {reason(error)}") from error
         since = serve.status().applications[name].last_deployed_time_s
-        with closing(_scorers(name, _several(config.reward_engine))) as scorers:
+        with closing(scorers_of(name, _several(config.reward_engine))) as scorers:
             yield scorers
     finally:
         # A job may also be stopped before `since` is known: replicas answer before `serve.run` returns.
@@ -272,13 +271,14 @@ def deployed(config: Config, directory: storage.Location, http: bool) -> Iterato
             serve.delete(name)
 
 
-def _start(settings: Serve, http: bool) -> None:
+def listen(group: str, host: str, port: int, http: bool = True) -> None:
     """Start Ray Serve unless it runs. It listens where it did when it was started, so one without HTTP, or with it
-    elsewhere, is started anew if it serves nothing.
+    elsewhere, is started anew if it serves nothing. Raises UserError, which names the `group` of keys, if it does.
     """
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
     def start() -> None:
-        options = {"host": settings.host, "port": settings.port}
+        options = {"host": host, "port": port}
         try:
             serve.start(proxy_location="HeadOnly" if http else "Disabled", http_options=options)
         except TimeoutError as error:
@@ -287,14 +287,14 @@ def _start(settings: Serve, http: bool) -> None:
     start()
     # Serve's public functions do not say where it listens.
     there, status = _get_global_client().http_config, serve.status()
-    if not http or (status.proxies and (there.host, there.port) == (settings.host, settings.port)):
+    if not http or (status.proxies and (there.host, there.port) == (host, port)):
         return
     if status.applications:
         listens, change = "without HTTP", ""
         if status.proxies:
-            listens, change = f"at {there.host}:{there.port}", ", or set serve.host and serve.port to that"
+            listens, change = f"at {there.host}:{there.port}", f", or set {group}.host and {group}.port to that"
         raise UserError(
-            f"cannot listen on {settings.host}:{settings.port}: this cluster's Ray Serve runs {listens} for "
+            f"cannot listen on {host}:{port}: this cluster's Ray Serve runs {listens} for "
             f"{', '.join(status.applications)}; wait until that has ended{change}"
         )
     serve.shutdown()
@@ -304,7 +304,7 @@ def _start(settings: Serve, http: bool) -> None:
 def bound(config: Config, directory: storage.Location) -> serve.Application:
     """The reward model at the location `directory`, for whoever starts Serve. Raises ModelError when there is none."""
     check(storage.fetch(directory), config.serve.label)
-    engine, addressed = config.reward_engine, _can_address(config.reward_engine)
+    engine, addressed = config.reward_engine, can_address(config.reward_engine)
     scaling: dict[str, Any] = {"num_replicas": engine.replicas}
     if engine.max_replicas is not None and engine.max_replicas > engine.replicas:
         scaling = {
@@ -326,7 +326,7 @@ def bound(config: Config, directory: storage.Location) -> serve.Application:
     ).bind(str(directory), engine, config.model.context, config.serve, model_name(config), uuid4().hex, addressed)
 
 
-def _can_address(engine: Engine) -> bool:
+def can_address(engine: Engine) -> bool:
     """Whether there may be several replicas whose calls Serve sends where they are addressed. A process with HAProxy
     may not ask for that, as requests over HTTP pass Serve's router by: there any replica that has room takes a call.
     """
@@ -337,7 +337,8 @@ def _several(engine: Engine) -> bool:
     return max(engine.replicas, engine.max_replicas or 0) > 1
 
 
-def _scorers(name: str, several: bool) -> ScoringService:
+def scorers_of(name: str, several: bool) -> ScoringService:
+    """The replicas of the application `name`; `several`: there may be more than one whose calls can be addressed."""
     return ScoringService(serve.get_deployment_handle(_DEPLOYMENT, app_name=name), several)
 
 

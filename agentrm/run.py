@@ -26,6 +26,7 @@ _FREE = (
     "reuse",
     "cluster.",
     "serve.",
+    "gateway.",
     "hosts.",
     "policy_engine.",
     "reward_engine.",

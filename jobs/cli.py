@@ -167,6 +167,12 @@ def serve(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
 
 
 @app.command(rich_help_panel="Stages")
+def gateway(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
+    """Answer as gateway.upstream does, with the best of several candidates by the reward model, until Ctrl-C."""
+    _job("gateway", preset, overrides)
+
+
+@app.command(rich_help_panel="Stages")
 def evaluate(
     overrides: Overrides = None,
     preset: Preset = "quickstart",
@@ -300,7 +306,7 @@ def submit(
         str,
         typer.Argument(
             metavar="JOB",
-            help="demonstrations, clone, trees, train, evaluate, pipeline, serve, or experiment and its NAME.",
+            help="demonstrations, clone, trees, train, evaluate, pipeline, serve, gateway, or experiment and its NAME.",
         ),
     ],
     arguments: JobArguments = None,

@@ -27,9 +27,9 @@ from jobs.runtime import cluster, main
 
 def run(config: Config) -> None:
     """Deploy the reward model and block. Raises UserError when there is none yet or the address is taken."""
-    directory = _model(config)
+    directory = reward_model(config)
     if not (config.cluster.address or os.environ.get("RAY_ADDRESS")):
-        _check_port(config.serve.host, config.serve.port)
+        check_port("serve", config.serve.host, config.serve.port)
     with cluster(config), deployed(config, directory, http=True):
         print(_usage(config), flush=True)
         try:
@@ -48,18 +48,23 @@ def application(arguments: dict[str, str]) -> serve.Application:
         if is_text(type_of(key)) and not isinstance(value, str):
             raise UserError(f"the argument {key} is {value!r}, no text as YAML has it: write it in quotes")
     config = load(preset, [f"{key}={value}" for key, value in given.items()])
-    return bound(config, _model(config))
+    return bound(config, reward_model(config))
 
 
-def _model(config: Config) -> str:
+def reward_model(config: Config) -> str:
+    """Where the reward model is that is to be served. Raises UserError when there is none yet."""
     if config.serve.model:
         return storage.absolute(config.serve.model)
     return RunDirectory.open(config).require("reward_model", "train")
 
 
+def address(host: str, port: int) -> str:
+    """The URL of a server."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def _usage(config: Config) -> str:
-    host = f"[{config.serve.host}]" if ":" in config.serve.host else config.serve.host
-    url = f"http://{host}:{config.serve.port}"
+    url = address(config.serve.host, config.serve.port)
     key = " -H 'Authorization: Bearer <serve.api_key>'" if config.serve.api_key else ""
     turns = (("user", "Your task: ..."), ("assistant", "Action: ..."), ("user", "what the environment answered"))
     body = json.dumps({"conversations": [[{"role": role, "content": content} for role, content in turns]]})
@@ -69,13 +74,14 @@ def _usage(config: Config) -> str:
     )
 
 
-def _check_port(host: str, port: int) -> None:
+def check_port(group: str, host: str, port: int) -> None:
+    """Raise UserError, which names the `group` of keys, when the address is taken or not of this machine."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
-        raise UserError(f"cannot listen on {host}:{port} ({reason}): set serve.host or serve.port") from error
+        raise UserError(f"cannot listen on {host}:{port} ({reason}): set {group}.host or {group}.port") from error
 
 
 if __name__ == "__main__":

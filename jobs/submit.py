@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 _EXPERIMENT = "experiment"
-JOBS = ("demonstrations", "clone", "trees", "train", "evaluate", "pipeline", "serve", _EXPERIMENT)
+JOBS = ("demonstrations", "clone", "trees", "train", "evaluate", "pipeline", "serve", "gateway", _EXPERIMENT)
 
 _AGENT_S = 180.0
 """How long a cluster that has just started may take until it takes jobs."""
@@ -64,12 +64,12 @@ def checked(job: str, preset: str, arguments: Sequence[str]) -> tuple[Config, li
     if name:
         for overrides in variants(name, config).values():
             changed(config, overrides)
-    secret = config.serve.api_key
-    if secret and any(key.startswith("serve") and secret in key for key in keys):
-        raise UserError(
-            "the cluster's list of jobs would show the key serve.api_key: set AGENTRM_API_KEY here and on its nodes, "
-            "and give 'serve.api_key=${oc.env:AGENTRM_API_KEY}'"
-        )
+    for group, secret in (("serve", config.serve.api_key), ("gateway", config.gateway.api_key)):
+        if secret and any(key.startswith(group) and secret in key for key in keys):
+            raise UserError(
+                f"the cluster's list of jobs would show the key {group}.api_key: set AGENTRM_API_KEY here and on its "
+                f"nodes, and give '{group}.api_key=${{oc.env:AGENTRM_API_KEY}}'"
+            )
     return config, keys
 
 

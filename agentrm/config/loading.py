@@ -50,8 +50,9 @@ def stored(text: str, name: str) -> Config:
 
 
 def resolved(config: Config) -> str:
-    """The resolved configuration as YAML that `stored` reads back equal, but for the API key."""
-    return to_yaml(replace(config, serve=replace(config.serve, api_key="")))
+    """The resolved configuration as YAML that `stored` reads back equal, but for the API keys."""
+    keyless = {name: replace(getattr(config, name), api_key="") for name in ("serve", "gateway")}
+    return to_yaml(replace(config, **keyless))
 
 
 def flatten(config: Config) -> dict[str, object]:

@@ -583,8 +583,44 @@ class Serve:
         if self.max_queued_requests > MOST_QUEUED:
             told = f"the key {key}.max_queued_requests is {self.max_queued_requests}"
             raise UserError(f"{told}: it must be {MOST_QUEUED} at most, for more find no room at a replica")
-        if self.host not in ("127.0.0.1", "localhost", "::1") and not self.api_key:
-            raise UserError(f"the key {key}.host is {self.host}: serving beyond localhost needs {key}.api_key")
+        _check_open(key, self.host, self.api_key)
+
+
+@dataclass
+class Gateway:
+    """OpenAI's chat API in front of the endpoint `upstream` ("http://host:8000/v1"): of `k` candidates for each turn
+    the reward model chooses; a request may ask for another number, up to `max_k`.
+
+    `gate`: the first candidate is sampled alone and taken if its value is at least this (empty: never). Budgets for a
+    request's candidates: `tokens` that the upstream may generate for all of them, and `seconds` after which those that
+    are there will do (empty: none). The reward model has `scoring_s`, the upstream `deadline_s`. With an `api_key`
+    callers send that, and the upstream gets the key in the variable OPENAI_API_KEY; without one it gets the caller's,
+    and no host but localhost is allowed. `record`: the directory where conversations are kept (empty: none are).
+    """
+
+    upstream: str = ""
+    k: int = positive(4)
+    max_k: int = positive(16)
+    gate: float | None = None
+    tokens: int | None = positive(None)
+    seconds: float | None = positive(None)
+    scoring_s: float = positive(10.0)
+    deadline_s: float = positive(600.0)
+    max_queued_requests: int = positive(1024)
+    host: str = "127.0.0.1"
+    port: int = 8100
+    api_key: str = ""
+    record: str = ""
+
+    def check(self, key: str) -> None:
+        """Raise UserError for more candidates than a request may ask for, a queue that the replica has no room for, and
+        an open gateway beyond localhost.
+        """
+        _check_most(key, "k", self.k, self.max_k)
+        if self.max_queued_requests > MOST_QUEUED:
+            told = f"the key {key}.max_queued_requests is {self.max_queued_requests}"
+            raise UserError(f"{told}: it must be {MOST_QUEUED} at most")
+        _check_open(key, self.host, self.api_key)
 
 
 @dataclass
@@ -649,7 +685,13 @@ class Config:
     evaluate: Evaluate = field(default_factory=Evaluate)
     intervals: Intervals = field(default_factory=Intervals)
     serve: Serve = field(default_factory=Serve)
+    gateway: Gateway = field(default_factory=Gateway)
     cluster: Cluster = field(default_factory=Cluster)
+
+
+def _check_open(key: str, host: str, api_key: str) -> None:
+    if host not in ("127.0.0.1", "localhost", "::1") and not api_key:
+        raise UserError(f"the key {key}.host is {host}: serving beyond localhost needs {key}.api_key")
 
 
 def _check_most(key: str, name: str, least: int, most: int | None) -> None:

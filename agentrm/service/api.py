@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from math import isfinite
 from types import MappingProxyType
@@ -15,7 +14,6 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentrm import __version__
 from agentrm.config.schema import End, Serve
@@ -37,14 +35,12 @@ from agentrm.service.forms import (
     ScoreRequest,
     ScoreResponse,
 )
+from agentrm.service.guard import Guard, refusal
 from agentrm.service.metrics import Measured, Metrics
 
 # More text than this cannot fit the model's context in any language that its tokenizer was made for.
 _BYTES_PER_TOKEN = 16
 _RETRY_AFTER_S = 1
-
-# What says nothing of the model or its users, and is read by probes and browsers, which send no key.
-_OPEN = frozenset({"/healthz", "/docs", "/openapi.json"})
 
 _SUMMARY = """Raw scores of states of agents' conversations: higher is better, no sigmoid. A state ends with the
 environment's answer, a `user` turn, and that with the line `The episode has ended.` where it has. Values were learned
@@ -70,42 +66,6 @@ _DOWN: dict[int | str, dict[str, Any]] = {503: _ERRORS[503]}
 
 class Busy(AgentRMError):
     """The backend takes no more requests now."""
-
-
-class _Guard:
-    """Refuses requests without the key, then bodies that are too large, before anything of them is parsed."""
-
-    def __init__(self, app: ASGIApp, api_key: str, max_bytes: int) -> None:
-        self._app = app
-        self._key = f"Bearer {api_key}".encode() if api_key else b""
-        self._max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        headers = dict(scope["headers"])
-        if self._key and scope["path"] not in _OPEN:
-            given = headers.get(b"authorization", b"")
-            if not hmac.compare_digest(given, self._key):
-                refused = _error(401, "send the API key as `Authorization: Bearer KEY`", {"WWW-Authenticate": "Bearer"})
-                return await refused(scope, receive, send)
-        length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._max_bytes:
-            return await _error(413, self._limit())(scope, receive, send)
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                raise HTTPException(413, self._limit())
-            return message
-
-        await self._app(scope, counted, send)
-
-    def _limit(self) -> str:
-        return f"the body is larger than {self._max_bytes} bytes: send fewer conversations at a time"
 
 
 def create_app(
@@ -202,39 +162,32 @@ def create_app(
 
     @app.exception_handler(Busy)
     async def busy(_: Request, error: Busy) -> JSONResponse:
-        return _error(429, str(error), {"Retry-After": str(_RETRY_AFTER_S)})
+        return refusal(429, str(error), {"Retry-After": str(_RETRY_AFTER_S)})
 
     @app.exception_handler(InputRefused)
     async def unreadable(_: Request, error: InputRefused) -> JSONResponse:
-        return _error(422, str(error))
+        return refusal(422, str(error))
 
     @app.exception_handler(ModelError)
     async def unavailable(_: Request, error: ModelError) -> JSONResponse:
-        return _error(503, str(error), {"Retry-After": str(_RETRY_AFTER_S)})
+        return refusal(503, str(error), {"Retry-After": str(_RETRY_AFTER_S)})
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"] if part != "body")
-        return _error(422, first["msg"].removeprefix("Value error, "), field=field)
+        return refusal(422, first["msg"].removeprefix("Value error, "), field=field)
 
     @app.exception_handler(StarletteHTTPException)
     async def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:
-        return _error(error.status_code, str(error.detail), dict(error.headers or {}))
+        return refusal(error.status_code, str(error.detail), dict(error.headers or {}))
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> JSONResponse:
-        return _error(500, "the service failed: its log says where")
+        return refusal(500, "the service failed: its log says where")
 
     app.add_middleware(
-        _Guard, api_key=settings.api_key, max_bytes=settings.max_conversations * context * _BYTES_PER_TOKEN
+        Guard, api_key=settings.api_key, max_bytes=settings.max_conversations * context * _BYTES_PER_TOKEN
     )
     app.add_middleware(Measured, metrics=metrics, paths=frozenset(app.openapi()["paths"]))
     return app
-
-
-def _error(status: int, message: str, headers: dict[str, str] | None = None, field: str | None = None) -> JSONResponse:
-    body: dict[str, Any] = {"message": message}
-    if field:
-        body["field"] = field
-    return JSONResponse({"error": body}, status, headers)

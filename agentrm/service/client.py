@@ -233,12 +233,12 @@ class AsyncScoringClient:
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
                 headers=self._headers,
                 timeout=self._timeout,
-                proxy=_proxy(self._url),
+                proxy=proxy_of(self._url),
             )
         return self._http
 
 
-def _proxy(url: str) -> str | None:
+def proxy_of(url: str) -> str | None:
     """The proxy that the environment names for a server, as httpx finds it."""
     parts, proxies = urlsplit(url), getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")

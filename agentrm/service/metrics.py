@@ -11,36 +11,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agentrm.models.engine import Reading
 
 # From one short state on a GPU to a large batch that waits for a new replica.
-_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
 
-class Metrics:
-    """The counters of one application."""
+class RequestMetrics:
+    """The counters of an application's requests; their names begin with `prefix`."""
 
-    def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self.waiting = Gauge("agentrm_queue", "Requests that wait for their scores now", registry=self._registry)
+    def __init__(self, prefix: str) -> None:
+        self.registry = CollectorRegistry()
+        self.waiting = Gauge(f"{prefix}_queue", "Requests that wait for their answers now", registry=self.registry)
         self._requests = Counter(
-            "agentrm_requests", "Requests by path and status", ("path", "status"), registry=self._registry
+            f"{prefix}_requests", "Requests by path and status", ("path", "status"), registry=self.registry
         )
         self._seconds = Histogram(
-            "agentrm_request_seconds",
+            f"{prefix}_request_seconds",
             "Time from a request to its answer",
             ("path",),
-            buckets=_SECONDS,
-            registry=self._registry,
+            buckets=SECONDS,
+            registry=self.registry,
         )
-        self._states = Counter("agentrm_states", "Conversations and other inputs scored", registry=self._registry)
-        self._tokens = Counter("agentrm_tokens", "Tokens of what was scored", registry=self._registry)
-        self._cached = Counter(
-            "agentrm_cached_tokens", "Those of them that the prefix cache held", registry=self._registry
-        )
-
-    def scored(self, scores: Sequence[Reading]) -> None:
-        """Count what one request brought."""
-        self._states.inc(len(scores))
-        self._tokens.inc(sum(each.tokens for each in scores))
-        self._cached.inc(sum(each.cached for each in scores))
 
     def answered(self, path: str, status: int, seconds: float) -> None:
         """Count one request."""
@@ -49,13 +38,31 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of them in Prometheus' text form."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)
+
+
+class Metrics(RequestMetrics):
+    """The counters of one scoring service."""
+
+    def __init__(self) -> None:
+        super().__init__("agentrm")
+        self._states = Counter("agentrm_states", "Conversations and other inputs scored", registry=self.registry)
+        self._tokens = Counter("agentrm_tokens", "Tokens of what was scored", registry=self.registry)
+        self._cached = Counter(
+            "agentrm_cached_tokens", "Those of them that the prefix cache held", registry=self.registry
+        )
+
+    def scored(self, scores: Sequence[Reading]) -> None:
+        """Count what one request brought."""
+        self._states.inc(len(scores))
+        self._tokens.inc(sum(each.tokens for each in scores))
+        self._cached.inc(sum(each.cached for each in scores))
 
 
 class Measured:
     """Middleware that counts and times all requests to an application's own paths; others share one label."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, paths: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics, paths: frozenset[str]) -> None:
         self._app = app
         self._metrics = metrics
         self._paths = paths

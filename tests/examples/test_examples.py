@@ -18,7 +18,9 @@ from agentrm.core.task import Task
 from agentrm.models.initial import prepare
 from agentrm.search.mcts import TreeSearch
 from tests.agentrm.search.toy import BARE, EvenPolicy, ToyGrader, ToySessions
+from tests.agentrm.service.gateway.upstream import Endpoint, completion, gateway
 from tests.reward_models import served, write_reward_model
+from tests.servers import serving
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -71,6 +73,18 @@ def test_score_conversation(shown, url: str) -> None:
     right, other = (re.findall(r"-?\d+\.\d\d", line) for line in lines[1:])
     assert len(right) > len(other) - 2 > 1
     assert right[0] == other[0] and right[1:] != other[1:]
+
+
+def test_agent_through_gateway(shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = Endpoint()
+    endpoint.respond = lambda body: completion("Action: move up", "Thought: the other way.\nAction: move down")
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    with serving(endpoint.app) as address:
+        endpoint.url = f"{address}/v1"
+        with gateway(endpoint, k=2) as client:
+            lines = shown("agent_through_gateway.py", f"{client.base_url}/v1", "m").splitlines()
+    assert lines == ["move down [15.0, 41.0]"] * 12
+    assert [len(each["messages"]) for each in endpoint.requests] == list(range(1, 25, 2))
 
 
 def test_own_search(shown, run: str, url: str) -> None:
