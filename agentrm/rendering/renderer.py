@@ -126,11 +126,19 @@ class _Turn(NamedTuple):
 
 
 class _Walk(NamedTuple):
-    """A conversation read step by step: what is final of it, its tail and its shape."""
+    """A conversation read step by step: what its opening and each step add, and its shape."""
 
-    rendered: Rendered
-    tail: _Tail
+    turns: list[_Turn]
     shape: Shape
+
+    @property
+    def tail(self) -> _Tail:
+        """What is not final yet."""
+        return self.turns[-1].tail
+
+    def final(self) -> list[int]:
+        """The ids before the tail's."""
+        return [token for turn in self.turns for token in turn.ids]
 
 
 class Renderer:
@@ -245,7 +253,7 @@ class Renderer:
             end = rendered.actions[-1]
             return rendered.ids if end is None else rendered.ids[: end + 1]
         walk = self._walk(conversation)
-        ids = self._encoded(self._text(conversation)) if walk is None else [*walk.rendered.ids, *walk.tail.ids]
+        ids = self._encoded(self._text(conversation)) if walk is None else [*walk.final(), *walk.tail.ids]
         self._fits(len(ids))
         return ids
 
@@ -345,9 +353,21 @@ class Renderer:
 
     def _closed(self, walk: _Walk) -> Rendered:
         """All of a conversation that was read step by step."""
-        rendered, tail, _ = walk
-        ids, agent, _ = self._marked(self._tokens.stretches(tail.text), tail.written)
-        return replace(rendered, ids=rendered.ids + ids, agent=rendered.agent + agent)
+        ids: list[int] = []
+        agent: list[bool] = []
+        states: list[int | None] = []
+        actions: list[int | None] = []
+        for number, turn in enumerate(walk.turns):
+            if not turn.appends:
+                states = [each if (each or 0) < len(ids) else None for each in states]
+                actions = [each if (each or 0) < len(ids) else None for each in actions]
+            if number:
+                actions.append(len(ids) + turn.end)
+            ids += turn.ids
+            agent += turn.agent
+            states.append(len(ids) + len(turn.tail.ids) - 1)
+        rest, marks, _ = self._marked(self._tokens.stretches(walk.tail.text), walk.tail.written)
+        return Rendered(ids + rest, agent + marks, states, actions)
 
     def _walk(self, conversation: Conversation) -> _Walk | None:
         """A conversation step by step; None where its template writes it otherwise."""
@@ -357,36 +377,25 @@ class Renderer:
         begun = self._begin(list(messages[:place]), conversation.tools)
         if begun is None:
             return None
-        shape, first = begun
-        ids, agent, tail = [*first.ids], [*first.agent], first.tail
-        states: list[int | None] = [len(ids) + len(tail.ids) - 1]
-        actions: list[int | None] = []
-        number = 0
+        shape, turn = begun
+        turns = [turn]
         while place < count:
             end = place + 1
             while end < count and messages[end]["role"] != AGENT:
                 end += 1
-            number += 1
-            known = shape, tail, key_of(messages[place:end]), number.bit_length()
+            known = shape, turn.tail, key_of(messages[place:end]), len(turns).bit_length()
             found = self._taken.get(known)
             if found is None:
-                followed = self._steps.follow(shape, messages, place, end, number)
+                followed = self._steps.follow(shape, messages, place, end, len(turns))
                 if followed is None:
                     return None
                 if len(self._taken) >= _STEPS:
                     self._taken.clear()
-                found = self._taken[known] = followed[0], self._add(tail, followed[1])
+                found = self._taken[known] = followed[0], self._add(turn.tail, followed[1])
             shape, turn = found
-            if not turn.appends:
-                states = [each if (each or 0) < len(ids) else None for each in states]
-                actions = [each if (each or 0) < len(ids) else None for each in actions]
-            actions.append(len(ids) + turn.end)
-            ids += turn.ids
-            agent += turn.agent
-            tail = turn.tail
-            states.append(len(ids) + len(tail.ids) - 1)
+            turns.append(turn)
             place = end
-        return _Walk(Rendered(ids, agent, states, actions), tail, shape)
+        return _Walk(turns, shape)
 
     def _begin(self, opening: list[Message], tools: Sequence[Tool]) -> tuple[Shape, _Turn] | None:
         if tools is not self._offered[0]:
@@ -468,7 +477,7 @@ class Renderer:
         if walk is not None:
             opening = self._steps.opening(walk.shape, conversation.messages)
             if opening is not None:
-                return [*walk.rendered.ids, *self._tail_ids(walk.tail.text + opening)]
+                return [*walk.final(), *self._tail_ids(walk.tail.text + opening)]
         return self._encoded(self._text(conversation, opened=True))
 
     def _continues(self, conversation: Conversation, rendered: Rendered, number: int) -> bool:

@@ -79,9 +79,9 @@ def key_of(messages: Sequence[Message]) -> Key:
     for message in messages:
         content = message["content"]
         if len(message) == 2 and content.__class__ is str:
-            key += message["role"], content
+            key += (message["role"], content)
         else:
-            key += None, repr(message)
+            key += (None, repr(message))
     return tuple(key)
 
 
