@@ -281,7 +281,7 @@ def listen(group: str, host: str, port: int, http: bool = True) -> None:
         options = {"host": host, "port": port}
         try:
             serve.start(proxy_location="HeadOnly" if http else "Disabled", http_options=options)
-        except TimeoutError as error:
+        except (TimeoutError, RayError) as error:
             raise ModelError(f"Ray Serve did not start: {reason(error)} Try the same command again") from error
 
     start()

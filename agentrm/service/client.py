@@ -20,7 +20,7 @@ import aiohttp
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from agentrm.core.errors import AgentRMError
+from agentrm.core.errors import AgentRMError, reason
 from agentrm.core.messages import Conversation, Message
 from agentrm.service.forms import ErrorBody, Model, ModelList, ScoreResponse
 
@@ -102,6 +102,11 @@ class _Requests:
         raise (RequestRefused if status < 500 else ServiceUnavailable)(message, status)
 
 
+def _told(error: Exception) -> bytes:
+    """What went wrong, without the request's headers, which some errors show and which hold the key."""
+    return f"{type(error).__name__}: {reason(error)}".encode()
+
+
 def _headers(api_key: str) -> Mapping[str, str]:
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
@@ -167,7 +172,7 @@ class ScoringClient:
         try:
             answer = self._http.request(method, path, json=body)
         except httpx.TransportError as error:
-            return _Answer(None, repr(error).encode())
+            return _Answer(None, _told(error))
         return _Answer(answer.status_code, answer.content, answer.headers.get("Retry-After", ""))
 
 
@@ -221,7 +226,7 @@ class AsyncScoringClient:
             async with self._session().request(method, self._url + path, json=body, allow_redirects=False) as answer:
                 return _Answer(answer.status, await answer.read(), answer.headers.get("Retry-After", ""))
         except (aiohttp.ClientError, TimeoutError) as error:
-            return _Answer(None, repr(error).encode())
+            return _Answer(None, _told(error))
 
     def _session(self) -> aiohttp.ClientSession:
         # It belongs to the loop that runs, which there need not be before the first request. Why not httpx: its pool
