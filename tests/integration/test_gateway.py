@@ -93,7 +93,7 @@ def test_a_run_that_is_served_is_not_served_twice(url: str, config: Config, dire
 def test_while_the_reward_model_dies_every_request_is_answered(url: str) -> None:
     (pid,) = [
         each.pid
-        for each in psutil.process_iter()
+        for each in psutil.Process().children(recursive=True)
         if "ServeReplica" in (line := " ".join(each.cmdline())) and "ScoringReplica" in line
     ]
 

@@ -30,6 +30,7 @@ from agentrm.cluster.kuberay import API_KEY, Target, ray_service
 from agentrm.config.loading import load as load_config
 from agentrm.config.schema import Cluster, Config, Engine, Model, Serve
 from agentrm.core.errors import ModelError, UserError
+from agentrm.core.messages import Conversation
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
 from agentrm.models.scorers import Per
@@ -130,11 +131,10 @@ def test_the_key_is_required(served: ServedRewardModel, config: Config, headers:
         ([], 422, "conversations"),
         ([[]], 422, "conversations.0"),
         ("text", 422, "conversations"),
-        ([[{"role": "assistant", "content": "hi"}]], 422, "roles must alternate"),
-        ([[{"role": "user", "content": "hi"}] * 2], 422, "roles must alternate"),
-        ([[{"role": "system", "content": "hi"}]], 422, "conversations.0.0.role"),
-        ([[{"role": "user"}]], 422, "conversations.0.0.content"),
-        ([[{"role": "user", "content": "hi", "name": "x"}]], 422, "conversations.0.0.name"),
+        ([[{"role": "robot", "content": "hi"}]], 422, "messages[0].role is 'robot'"),
+        ([[{"role": "user", "content": [{"type": "image_url"}]}]], 422, "messages[0].content[0].type is 'image_url'"),
+        ([[{"role": "user"}]], 422, "messages[0].content is missing"),
+        ([[{"role": "user", "content": "hi", "weight": 1}]], 422, "messages[0].weight is no field"),
         ([[{"role": "user", "content": "ball " * 400}]], 422, f"the model's context is {CONTEXT}"),
         ([CONVERSATIONS[0]] * 5, 413, "at most 4"),
         ([[{"role": "user", "content": "x" * 20_000}]], 413, "larger than 16384 bytes"),
@@ -291,9 +291,9 @@ async def test_an_update_to_two_replicas_loses_no_request_spreads_tasks_and_grow
         assert cached / tokens > _cached_by_one([renderer.ids(each) for each in states]) - 0.05
         held = []
         # A handle knows of replicas once it was used.
-        await scorers.score(states[:1], Per.input)
+        await scorers.score([Conversation(states[0])], Per.input)
         for replica in scorers._replicas():
-            answers = [await scorers._ask("score", replica, [each], Per.input) for each in states[-20:]]
+            answers = [await scorers._ask("score", replica, [Conversation(each)], Per.input) for each in states[-20:]]
             held.append([score.cached > 4 * 32 for _, (score,) in answers])
         assert len(held) == 2 and all(map(any, zip(*held, strict=True)))
         assert all(sum(each) > 6 for each in held)
