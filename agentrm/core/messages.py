@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,16 @@ class Conversation:
     def of(cls, given: Conversation | Sequence[Message]) -> Conversation:
         """A conversation, or messages without tools."""
         return given if isinstance(given, Conversation) else cls(given)
+
+    def beginning(self, turns: int) -> Conversation:
+        """The state after the answers to this many of the agent's messages, 0 for the opening."""
+        left, messages = turns, []
+        for message in self.messages:
+            left -= message["role"] == AGENT
+            if left < 0:
+                break
+            messages.append(message)
+        return Conversation(messages, self.tools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +93,15 @@ def checked(given: Any, where: str = "messages") -> list[Message]:
     """Messages of others in the form of ours. Raises InputRefused, which names the field, for what no model here takes:
     images, unknown roles and fields.
     """
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        raise InputRefused(f"{where} must be a list of messages")
-    return [_message(each, f"{where}[{index}]") for index, each in enumerate(given)]
+    return [_message(each, place) for place, each in _entries(given, where, "messages")]
 
 
 def checked_tools(given: Any, where: str = "tools") -> list[Tool]:
     """Tools of others. Raises InputRefused, which names the field, for what is no function's description."""
     if given is None:
         return []
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        raise InputRefused(f"{where} must be a list of tools")
     tools = []
-    for index, each in enumerate(given):
-        place = f"{where}[{index}]"
+    for place, each in _entries(given, where, "tools"):
         tool = _object(each, place)
         function = _object(tool.get("function"), f"{place}.function")
         if tool.get("type", "function") != "function":
@@ -148,11 +153,8 @@ def _content(given: Any, where: str) -> Any:
 
 
 def _calls(given: Any, where: str) -> list[dict[str, Any]]:
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        raise InputRefused(f"{where} must be a list of calls")
     calls = []
-    for index, each in enumerate(given):
-        place = f"{where}[{index}]"
+    for place, each in _entries(given, where, "calls"):
         call = _object(each, place)
         if call.get("type", "function") != "function":
             raise InputRefused(f"{place}.type is {_excerpt(call['type'])}: only functions can be called")
@@ -166,6 +168,14 @@ def _calls(given: Any, where: str) -> list[dict[str, Any]]:
         identity = _text(call.get("id") or "", f"{place}.id")
         calls.append(ToolCall(name, _text(arguments, f"{place}.function.arguments"), identity).message())
     return calls
+
+
+def _entries(given: Any, where: str, of: str) -> Iterator[tuple[str, Any]]:
+    """The entries of what must be a list, each with its place."""
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise InputRefused(f"{where} must be a list of {of}")
+    for index, each in enumerate(given):
+        yield f"{where}[{index}]", each
 
 
 def _object(given: Any, where: str) -> Mapping[str, Any]:

@@ -223,7 +223,7 @@ class Renderer:
             last = max(missing)
             missing.remove(last)
             with suppress(InputRefused):
-                beginning = self._render(_beginning(conversation, last))
+                beginning = self._render(conversation.beginning(last))
                 states = [end if k in missing or k == last else None for k, end in enumerate(beginning.states)]
                 actions = [None, *beginning.actions]
                 actions = [end if states[k] is not None else None for k, end in enumerate(actions)][1:]
@@ -390,7 +390,7 @@ class Renderer:
                 if followed is None:
                     return None
                 if len(self._taken) >= _STEPS:
-                    self._taken.clear()
+                    self._taken = {}
                 found = self._taken[known] = followed[0], self._add(turn.tail, followed[1])
             shape, turn = found
             turns.append(turn)
@@ -398,21 +398,31 @@ class Renderer:
         return _Walk(turns, shape)
 
     def _begin(self, opening: list[Message], tools: Sequence[Tool]) -> tuple[Shape, _Turn] | None:
-        if tools is not self._offered[0]:
-            self._offered = tools, json.dumps(list(tools), sort_keys=True) if tools else ""
-        offered = self._offered[1]
+        offered = self._named(tools)
         key = key_of(opening), offered
-        if key not in self._begun:
-            if len(self._begun) >= _OPENINGS:
-                self._begun.clear()
-            begun = None
-            with suppress(InputRefused):
-                text = self._template.text(opening, tools)
-                if (shape := self._steps.begin(opening, tools, offered)) is not None:
-                    self._warn_of_what_is_missing(text, opening, tools)
-                    begun = shape, self._add(_START, Piece(text, 0, 0))
-            self._begun[key] = begun
-        return self._begun[key]
+        remembered = self._begun
+        if key in remembered:
+            return remembered[key]
+        begun = None
+        with suppress(InputRefused):
+            text = self._template.text(opening, tools)
+            if (shape := self._steps.begin(opening, tools, offered)) is not None:
+                self._warn_of_what_is_missing(text, opening, tools)
+                begun = shape, self._add(_START, Piece(text, 0, 0))
+        if len(self._begun) >= _OPENINGS:
+            self._begun = {}
+        self._begun[key] = begun
+        return begun
+
+    def _named(self, tools: Sequence[Tool]) -> str:
+        """What tells tools apart; those of the last call are known again, unless they are a list, which may change."""
+        known, named = self._offered
+        if tools is not known:
+            named = json.dumps(list(tools), sort_keys=True) if tools else ""
+            if isinstance(tools, tuple):
+                # At once: texts are read in threads.
+                self._offered = tools, named
+        return named
 
     def _add(self, tail: _Tail, piece: Piece) -> _Turn:
         whole = tail.text + piece.text
@@ -464,7 +474,7 @@ class Renderer:
         states: list[int | None] = []
         for number in range(len(ends)):
             state: list[int] = []
-            beginning = _beginning(conversation, number)
+            beginning = conversation.beginning(number)
             with suppress(InputRefused):
                 state = self._encoded(self._text(beginning)) if beginning.messages else []
             states.append(len(state) - 1 if state and ids[: len(state)] == state else None)
@@ -485,7 +495,7 @@ class Renderer:
         end = rendered.actions[number]
         if end is None or not self._closes(rendered.ids[end]):
             return False
-        prompt = self._prompt(_beginning(conversation, number))
+        prompt = self._prompt(conversation.beginning(number))
         return rendered.ids[: len(prompt)] == prompt
 
     def _closes(self, token: int) -> bool:
@@ -503,7 +513,7 @@ class Renderer:
 
     def _asked_and_turn(self, conversation: Conversation, number: int) -> tuple[str, str]:
         """What a policy is asked for a turn with, and what it is to write."""
-        state = _beginning(conversation, number)
+        state = conversation.beginning(number)
         asked = self._text(state, opened=True)
         whole = self._text(Conversation(conversation.messages[: len(state.messages) + 1], state.tools))
         turn = whole[self._tokens.common(whole, asked) :]
@@ -561,14 +571,3 @@ class Renderer:
 
 def _counted(text: str, taken: int) -> str:
     return f"{text.strip()}\nActions taken: {taken}".strip()
-
-
-def _beginning(conversation: Conversation, turns: int) -> Conversation:
-    """The state after some of the agent's turns."""
-    left, messages = turns, []
-    for message in conversation.messages:
-        left -= message["role"] == AGENT
-        if left < 0:
-            break
-        messages.append(message)
-    return Conversation(messages, conversation.tools)

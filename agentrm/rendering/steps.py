@@ -187,7 +187,7 @@ class Steps:
 
     def _end_of_turn(self, text: str, begin: int, base: _Base, step: Sequence[Message]) -> int:
         """Where the agent's turn ends in the text of a step, its token for that included."""
-        words = last_words(step[0])
+        words = _last_words(step[0])
         place = text.find(words, begin)
         after = begin if place < 0 else place + len(words)
         if len(step[0]) > 2:
@@ -203,10 +203,10 @@ class Steps:
         found = []
         place = 0
         for message in messages:
-            words = last_words(message)
+            words = _last_words(message)
             start = text.find(words, place)
             if message["role"] == AGENT:
-                first = first_words(message)
+                first = _first_words(message)
                 begin = text.find(first, place)
                 begin = place if begin < 0 else begin
                 end = self._tokens.next_special(text, max(begin, place if start < 0 else start + len(words)))
@@ -241,12 +241,12 @@ class Steps:
         return (text[0].isspace(), text[-1].isspace(), not text.strip(), *sorted(found))
 
 
-def first_words(message: Message) -> str:
+def _first_words(message: Message) -> str:
     """What an agent's message begins with, where its template shows all of it."""
-    return text_of(message).strip() or last_words(message)
+    return text_of(message).strip() or _last_words(message)
 
 
-def last_words(message: Message) -> str:
+def _last_words(message: Message) -> str:
     """What an agent's message ends with, if its template writes it last."""
     if calls := message.get("tool_calls"):
         return calls[-1]["function"]["name"]

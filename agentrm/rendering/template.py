@@ -20,7 +20,7 @@ from jinja2 import Environment, TemplateError
 
 from agentrm.core.errors import InputRefused
 from agentrm.core.messages import AGENT, Message, Tool, ToolCall, text_of
-from agentrm.rendering.tokens import Tokens
+from agentrm.rendering.tokens import Tokens, any_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -173,4 +173,4 @@ class ChatTemplate:
         """What a template may look for in a text, such as `</think>`: all that it names but words."""
         named = {token.value for token in Environment().lexer.tokenize(self._template) if token.type == "string"}
         texts = {text.strip() for text in named if len(text.strip()) > 2 and re.search(r"[^\w\s]", text)}
-        return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
+        return any_of(texts)

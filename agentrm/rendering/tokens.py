@@ -71,9 +71,9 @@ class Tokens:
         self._backend = _renamed(tokenizer.backend_tokenizer, names)
         # A token that takes white space before it, or is looked for in normalised text, parts nothing.
         parting = [names[t.content] for t in special.values() if not (t.lstrip or t.normalized or t.single_word)]
-        self._parting = _any_of(parting)
-        self._special = _any_of(names.values())
-        self._standing = _any_of(names)
+        self._parting = any_of(parting)
+        self._special = any_of(names.values())
+        self._standing = any_of(names)
         self._headers = re.compile(rf"(?:{self._standing.pattern})\w*(?:{self._standing.pattern})")
         self.encode = lru_cache(maxsize=32768)(self._encode)
 
@@ -136,12 +136,12 @@ def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(described))
 
 
-def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+def any_of(texts: Iterable[str]) -> re.Pattern[str]:
     """Any of some texts, the longest first; nothing where there are none."""
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
 
 
 def _replacing(texts: Mapping[str, str]) -> Callable[[str], str]:
     """What replaces each key in a text by its value."""
-    pattern = _any_of(texts)
+    pattern = any_of(texts)
     return lambda text: pattern.sub(lambda found: texts[found[0]], text)

@@ -9,11 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from agentrm import __version__
 from agentrm.config.schema import End, Serve
@@ -35,7 +33,7 @@ from agentrm.service.forms import (
     ScoreRequest,
     ScoreResponse,
 )
-from agentrm.service.guard import Guard, refusal
+from agentrm.service.guard import Guard, answer_refusals, refusal
 from agentrm.service.metrics import Measured, Metrics
 
 # More text than this cannot fit the model's context in any language that its tokenizer was made for.
@@ -164,28 +162,11 @@ def create_app(
     async def busy(_: Request, error: Busy) -> JSONResponse:
         return refusal(429, str(error), {"Retry-After": str(_RETRY_AFTER_S)})
 
-    @app.exception_handler(InputRefused)
-    async def unreadable(_: Request, error: InputRefused) -> JSONResponse:
-        return refusal(422, str(error))
-
     @app.exception_handler(ModelError)
     async def unavailable(_: Request, error: ModelError) -> JSONResponse:
         return refusal(503, str(error), {"Retry-After": str(_RETRY_AFTER_S)})
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"] if part != "body")
-        return refusal(422, first["msg"].removeprefix("Value error, "), field=field)
-
-    @app.exception_handler(StarletteHTTPException)
-    async def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:
-        return refusal(error.status_code, str(error.detail), dict(error.headers or {}))
-
-    @app.exception_handler(Exception)
-    async def failed(_: Request, error: Exception) -> JSONResponse:
-        return refusal(500, "the service failed: its log says where")
-
+    answer_refusals(app, "service")
     app.add_middleware(
         Guard, api_key=settings.api_key, max_bytes=settings.max_conversations * context * _BYTES_PER_TOKEN
     )

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hmac
 from typing import Any
 
-from fastapi import HTTPException
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agentrm.core.errors import InputRefused
 
 # What says nothing of the model or its users, and is read by probes and browsers, which send no key.
 _OPEN = frozenset({"/healthz", "/docs", "/openapi.json"})
@@ -49,6 +53,28 @@ class Guard:
 
     def _limit(self) -> str:
         return f"the body is larger than {self._max_bytes} bytes: send less at a time"
+
+
+def answer_refusals(app: FastAPI, name: str) -> None:
+    """Give what both applications refuse the form of `refusal`; `name` is what failed where nothing else is known."""
+
+    @app.exception_handler(InputRefused)
+    async def unreadable(_: Request, error: InputRefused) -> JSONResponse:
+        return refusal(422, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"] if part != "body")
+        return refusal(422, first["msg"].removeprefix("Value error, "), field=field)
+
+    @app.exception_handler(StarletteHTTPException)
+    async def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:
+        return refusal(error.status_code, str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        return refusal(500, f"the {name} failed: its log says where")
 
 
 def refusal(status: int, message: str, headers: dict[str, str] | None = None, field: str | None = None) -> JSONResponse:

@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Protocol
 
 from agentrm.core.errors import InputRefused
-from agentrm.core.messages import AGENT, Conversation, Message, environment_turns, runs, text_of
+from agentrm.core.messages import Conversation, Message, environment_turns, runs, text_of
 from agentrm.models.engine import Reading
 from agentrm.models.scorers import Input, Per
 
@@ -75,7 +75,7 @@ async def step_values(scoring: Scoring, conversation: Conversation) -> Values:
     async def fits(end: int) -> bool:
         nonlocal refused
         try:
-            values = await scoring.steps(beginning(conversation, end))
+            values = await scoring.steps(conversation.beginning(end))
         except InputRefused as error:
             refused = refused or str(error)
             return False
@@ -109,17 +109,6 @@ async def whole_value(scoring: Scoring, conversation: Conversation) -> Values:
         return Values([value if isfinite(value) else None])
     except InputRefused as error:
         return Values([None], str(error))
-
-
-def beginning(conversation: Conversation, turns: int) -> Conversation:
-    """A conversation up to the answers to the agent's turn of this number, 0 for its opening."""
-    left, kept = turns, []
-    for message in conversation.messages:
-        left -= message["role"] == AGENT
-        if left < 0:
-            break
-        kept.append(message)
-    return Conversation(kept, conversation.tools)
 
 
 def characters(message: Message) -> int:

@@ -12,16 +12,14 @@ from typing import Annotated, Any
 
 import aiohttp
 from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Receive, Scope, Send
 
 from agentrm import __version__
 from agentrm.config.schema import Gateway
-from agentrm.core.errors import AgentRMError, InputRefused, UserError, reason
+from agentrm.core.errors import AgentRMError, UserError, reason
 from agentrm.service.forms import ErrorBody, Health
 from agentrm.service.gateway.choose import Chooser, Score
 from agentrm.service.gateway.forms import (
@@ -41,7 +39,7 @@ from agentrm.service.gateway.forms import (
 from agentrm.service.gateway.metrics import GatewayMetrics, Part
 from agentrm.service.gateway.recording import Recorder
 from agentrm.service.gateway.upstream import Answer, Upstream, UpstreamRefused
-from agentrm.service.guard import Guard, refusal
+from agentrm.service.guard import Guard, answer_refusals
 from agentrm.service.metrics import Measured
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -249,24 +247,7 @@ def create_app(score: Score, settings: Gateway) -> FastAPI:
         """Counters for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    @app.exception_handler(InputRefused)
-    async def unreadable(_: Request, error: InputRefused) -> JSONResponse:
-        return refusal(422, str(error))
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"] if part != "body")
-        return refusal(422, first["msg"], field=field)
-
-    @app.exception_handler(StarletteHTTPException)
-    async def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:
-        return refusal(error.status_code, str(error.detail), dict(error.headers or {}))
-
-    @app.exception_handler(Exception)
-    async def failed(_: Request, error: Exception) -> JSONResponse:
-        return refusal(500, "the gateway failed: its log says where")
-
+    answer_refusals(app, "gateway")
     app.add_middleware(Guard, api_key=settings.api_key, max_bytes=_MOST_BYTES)
     app.add_middleware(Measured, metrics=metrics, paths=frozenset(app.openapi()["paths"]))
     return app
