@@ -153,8 +153,11 @@ class Steps:
         known = base, kind
         if known not in self._wraps:
             self._wraps[known] = self._find_wrap(base, step)
-        wrap = self._wraps[known]
-        return self._find_piece(base, step) if wrap is None else wrap([message["content"] for message in step])
+        wrap, words = self._wraps[known], [message["content"] for message in step]
+        # A turn that begins with more of what asks for it begins later.
+        if wrap is None or words[0][:1] in base.opening[wrap.begin : wrap.begin + 1]:
+            return self._find_piece(base, step)
+        return wrap(words)
 
     def _find_wrap(self, base: _Base, step: Sequence[Message]) -> _Wrap | None:
         """What the template writes around words in which it looks for nothing."""

@@ -377,3 +377,11 @@ def test_the_value_of_an_action_is_read_where_the_agents_turn_ends() -> None:
     assert words.convert_ids_to_tokens(rendered.ids[end]) == "<|im_end|>"
     assert renderer.ids(messages[:2]) == rendered.ids[: end + 1] != Renderer(words, 100).ids(messages[:2])
     assert renderer.ids(messages) == rendered.ids
+
+
+def test_a_turn_that_begins_as_it_was_asked_for_begins_behind_that() -> None:
+    thinking = APPENDING + "{% if add_generation_prompt %}<s>assistant:<think>{% endif %}"
+    renderer = Renderer(tokenizer(["<s>", "</s>"], thinking), 100)
+    renderer.render(conversation("go", "left", "a wall"))
+    messages = conversation("go", "<think>why</think>left", "a wall")
+    assert renderer.render(messages).agent.index(True) == len(renderer.prompt(messages[:1]))
