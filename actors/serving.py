@@ -77,12 +77,12 @@ class ScoringReplica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         self._scorers = scorers_of(serve.get_replica_context().app_name, self._addressed)
-        score = self._scorers.relay if self._addressed else self._scorer.score
-        return create_app(score, self.alive, *self._api)
+        read = self._scorers.relay if self._addressed else self._scorer.read
+        return create_app(read, self.alive, *self._api)
 
-    async def score(self, inputs: list[Input], per: Per) -> tuple[str, list[Reading]]:
+    async def read(self, inputs: list[Input], per: Per) -> tuple[str, list[Reading]]:
         """See `agentrm.models.scorers.Scorer`."""
-        return self._release, await self._scorer.score(inputs, per)
+        return self._release, await self._scorer.read(inputs, per)
 
     async def rank(self, conversations: list[Conversation]) -> tuple[str, list[float]]:
         """See `agentrm.models.scorers.Scorer`."""
@@ -117,21 +117,21 @@ class ScoringService:
         self._several = several
         self._router = PrefixRouter()
 
-    async def score(self, inputs: list[Input], per: Per) -> list[Reading]:
+    async def read(self, inputs: list[Input], per: Per) -> list[Reading]:
         """One `Reading` per input. Raises InputRefused, Busy, and ModelError without an answer."""
-        return await self._spread("score", inputs, per)
+        return await self._spread("read", inputs, per)
 
     async def rank(self, conversations: list[Conversation]) -> list[float]:
         """One value per conversation, -inf for one that exceeds the context. Raises ModelError without an answer."""
         return await self._spread("rank", conversations)
 
     async def relay(self, inputs: list[Input], per: Per) -> list[Reading]:
-        """`score`, where the replicas that route such inputs say."""
+        """`read`, where the replicas that route such inputs say."""
         places, replicas = [""] * len(inputs), self._replicas()
         if replicas:
             routers = [rendezvous(_beginning(each), replicas) for each in inputs]
             places = await self._shared("place", routers, [_read(each) for each in inputs])
-        return await self._shared("score", places, inputs, per)
+        return await self._shared("read", places, inputs, per)
 
     def place(self, read: Sequence[list[int] | str]) -> list[str]:
         """The replica for each of what others have scored; when that is done, only they know."""

@@ -99,7 +99,7 @@ async def _path_values(tree: Tree, path: list[int], scorer: Scorer) -> dict[int,
     """The values of the states on a path from the root, as far as they fit into the model's context."""
     while path:
         try:
-            (score,) = await scorer.score([tree.state(path[-1]).conversation()], Per.step)
+            (score,) = await scorer.read([tree.state(path[-1]).conversation()], Per.step)
             return dict(zip(path, score.values, strict=True))
         except ContextOverflow:
             path = path[:-1]

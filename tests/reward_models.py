@@ -49,7 +49,7 @@ def served(directory: Path, context: int) -> Iterator[str]:
         for conversation in conversations:
             rendered = renderer.render(conversation)
             ends = rendered.states if per is Per.step else rendered.states[-1:]
-            values = explicit.score(model, [rendered.ids[: end + 1] for end in ends])
+            values = explicit.raw_values(model, [rendered.ids[: end + 1] for end in ends])
             found.append(Reading(values, len(rendered.ids), 0))
         return found
 

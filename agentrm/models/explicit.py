@@ -122,7 +122,7 @@ def check(directory: Path) -> None:
 
 
 @torch.no_grad()
-def score(model: PreTrainedModel, states: Sequence[Sequence[int]]) -> list[float]:
+def raw_values(model: PreTrainedModel, states: Sequence[Sequence[int]]) -> list[float]:
     """Raw values of token-id sequences by plain transformers, one forward pass each."""
     return [model(input_ids=torch.tensor([list(ids)])).logits.float().item() for ids in states]
 
@@ -146,7 +146,7 @@ def verify(directory: Path, states: Sequence[Sequence[int]], expected: Sequence[
                 f"transformers reads the values of states that are padded on the {side} elsewhere than at their last "
                 f"token in {directory}: export it again"
             )
-    scores = np.array(score(model, states))
+    scores = np.array(raw_values(model, states))
     difference = float(np.abs(scores - np.asarray(expected)).max())
     if not difference <= _TOLERANCE[model.dtype]:
         raise ModelError(

@@ -52,7 +52,7 @@ def _load(directory: Path, context: int) -> Callable[[State], float | None]:
 
     def head(state: State) -> float | None:
         with suppress(ContextOverflow):
-            (value,) = explicit.score(model, [renderer.ids(state.conversation())])
+            (value,) = explicit.raw_values(model, [renderer.ids(state.conversation())])
             return value
         return None
 

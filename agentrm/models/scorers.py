@@ -68,7 +68,7 @@ class Scorer(Protocol):
     context: int
     labels: list[str]
 
-    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
+    async def read(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
         """One `Reading` per input, independent of the others. Raises InputRefused."""
         ...
 
@@ -101,7 +101,7 @@ class ExplicitScorer:
         self._unbounded.context = sys.maxsize
         self._engine = ScoringEngine(directory, engine, context, model_directory.reward_label(directory, label))
 
-    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
+    async def read(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
         """See `Scorer`."""
         if per is Per.step:
             return list(await asyncio.gather(*(self._score_steps(each) for each in inputs)))
@@ -180,7 +180,7 @@ class ImplicitScorer:
         policy, base = self._engines
         self._model = implicit.ImplicitRewardModel(policy, base, self._renderer, beta)
 
-    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
+    async def read(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
         """See `Scorer`. Raises InputRefused for token ids and text too, which do not show whose a token is."""
         return list(await asyncio.gather(*(self._score(each, per) for each in inputs)))
 
@@ -216,7 +216,7 @@ class ImplicitScorer:
 
     async def _rank(self, conversation: Conversation) -> float:
         with suppress(ContextOverflow):
-            (score,) = await self.score([conversation])
+            (score,) = await self.read([conversation])
             return CostedValue(score.values[-1], score.tokens, score.cached)
         return -inf
 
@@ -230,9 +230,9 @@ class EnsembleScorer:
         self._members = list(members)
         self._penalty = penalty
 
-    async def score(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
+    async def read(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
         """See `Scorer`. `cached` are the tokens that no member computed again."""
-        found = await asyncio.gather(*(each.score(inputs, per) for each in self._members))
+        found = await asyncio.gather(*(each.read(inputs, per) for each in self._members))
         return [
             Reading(self._together([each.values for each in own]), own[0].tokens, min(each.cached for each in own))
             for own in zip(*found, strict=True)

@@ -79,7 +79,8 @@ def test_an_ensemble_holds_members_that_learned_in_another_order(tmp_path: Path)
     state = tree(0).state(STEPS)
     ids = Renderer.from_pretrained(model, 512).ids(state.conversation().messages)
     first, second = (
-        explicit.score(AutoModelForSequenceClassification.from_pretrained(each).eval(), [ids])[0] for each in members
+        explicit.raw_values(AutoModelForSequenceClassification.from_pretrained(each).eval(), [ids])[0]
+        for each in members
     )
     assert abs(first - second) > 1e-4, "both learned in one order"
     assert load(model, 512)(state) == pytest.approx((first + second) / 2 - abs(first - second) / 4, abs=1e-6)

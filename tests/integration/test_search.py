@@ -61,7 +61,7 @@ def test_a_search_is_shown_and_its_tree_is_stored(config: Config, capsys: pytest
     states = [(tree.state(i), node.estimate) for i, node in enumerate(tree.nodes) if node.estimate is not None]
     model = AutoModelForSequenceClassification.from_pretrained(Path(config.run) / "reward_model")
     renderer = Renderer.from_pretrained(Path(config.run) / "reward_model", config.model.context)
-    values = explicit.score(model, [renderer.ids(state.conversation().messages) for state, _ in states])
+    values = explicit.raw_values(model, [renderer.ids(state.conversation().messages) for state, _ in states])
     sampled = [sum(step.proposal.logprob for step in state.steps) for state, _ in states]
     assert min(sampled) < 0
     expected = [value + 0.125 * logprob for value, logprob in zip(values, sampled, strict=True)]

@@ -69,7 +69,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     torch.nn.init.normal_(reward.score.weight, std=0.05, generator=torch.Generator().manual_seed(0))
     ids = Renderer.from_pretrained(root / "values", 512).ids([{"role": "user", "content": _TEXT}])
     with torch.no_grad():
-        reward.score.weight *= math.copysign(1.0, explicit.score(reward, [ids])[0])
+        reward.score.weight *= math.copysign(1.0, explicit.raw_values(reward, [ids])[0])
     reward.save_pretrained(root / "values")
     return config
 
@@ -87,7 +87,7 @@ def test_two_trees_of_every_task_with_values_of_the_reward_model(store: TreeStor
     estimated = [(tree.state(i), node.estimate) for tree in grown for i, node in enumerate(tree.nodes) if node.estimate]
     model = AutoModelForSequenceClassification.from_pretrained(config.trees.bootstrap)
     renderer = Renderer.from_pretrained(config.trees.bootstrap, config.model.context)
-    expected = explicit.score(model, [renderer.ids(state.conversation().messages) for state, _ in estimated])
+    expected = explicit.raw_values(model, [renderer.ids(state.conversation().messages) for state, _ in estimated])
     assert expected and [estimate for _, estimate in estimated] == pytest.approx(expected, abs=1e-4)
     # An untrained policy writes no action, so the mazes stay as they are and all its turns lead to one state.
     assert all(len(tree.nodes[0].children) == 1 and tree.nodes[1].merged >= 2 for tree in grown)

@@ -71,7 +71,9 @@ def test_every_step_and_the_whole_have_the_values_of_transformers(
     renderer = Renderer.from_pretrained(model, CONTEXT)
     messages = json.loads(line(4))["messages"]
     ids = [renderer.ids(Conversation(messages[:count])) for count in (1, 3, 4)]
-    assert [row["value"] for row in rows if row["id"] == "4"] == pytest.approx(explicit.score(network, ids), abs=1e-5)
+    assert [row["value"] for row in rows if row["id"] == "4"] == pytest.approx(
+        explicit.raw_values(network, ids), abs=1e-5
+    )
     assert [row["characters"] for row in rows if row["id"] == "4"] == [17, 17 + 11 + 4, 17 + 11 + 4 + 10]
     assert "reward model" in result.stdout and "longest" in result.stdout
 

@@ -32,7 +32,7 @@ class Scoring(Protocol):
 class Reads(Protocol):
     """A scorer on an engine of this process, or replicas of it: see `agentrm.models.scorers.Scorer`."""
 
-    def score(self, inputs: list[Input], per: Per) -> Awaitable[Sequence[Reading]]:
+    def read(self, inputs: list[Input], per: Per) -> Awaitable[Sequence[Reading]]:
         """One `Reading` per input."""
         ...
 
@@ -45,12 +45,12 @@ class EngineScoring:
 
     async def whole(self, conversation: Conversation) -> float:
         """See `Scoring`."""
-        (reading,) = await self._scorer.score([conversation], Per.input)
+        (reading,) = await self._scorer.read([conversation], Per.input)
         return reading.values[-1]
 
     async def steps(self, conversation: Conversation) -> list[float]:
         """See `Scoring`."""
-        (reading,) = await self._scorer.score([conversation], Per.step)
+        (reading,) = await self._scorer.read([conversation], Per.step)
         return list(reading.values)
 
 

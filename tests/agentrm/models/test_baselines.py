@@ -19,7 +19,7 @@ from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
 from agentrm.models.baselines import RandomScores, ShortestFirst, WithLikelihood, score_what_fits
 from agentrm.models.engine import ScoringEngine
-from agentrm.models.explicit import build, score
+from agentrm.models.explicit import build, raw_values
 from agentrm.models.initial import prepare
 from agentrm.rendering.renderer import Renderer
 from tests.processes import in_new_process
@@ -55,7 +55,7 @@ def test_scores_are_those_of_transformers_and_what_does_not_fit_ranks_last(direc
     found = in_new_process(scores, directory)
     renderer = Renderer.from_pretrained(directory, CONTEXT)
     model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
-    first, last = score(model, [renderer.ids(state.conversation().messages) for state in (START, LATER)])
+    first, last = raw_values(model, [renderer.ids(state.conversation().messages) for state in (START, LATER)])
     assert found == [pytest.approx(first, abs=1e-4), -math.inf, pytest.approx(last, abs=1e-4)]
     assert abs(first - last) > 1e-3
 

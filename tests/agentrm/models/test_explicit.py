@@ -13,7 +13,7 @@ from agentrm.config.schema import Model, Representation, Scratch
 from agentrm.core.actions import ActionFormat
 from agentrm.core.errors import ModelError, UserError
 from agentrm.models import ensemble, implicit
-from agentrm.models.explicit import build, check, score, verify
+from agentrm.models.explicit import build, check, raw_values, verify
 from agentrm.models.initial import prepare
 from agentrm.rendering.renderer import Renderer
 
@@ -42,7 +42,7 @@ def trained(untrained: Path) -> Path:
 
 
 def scores(directory: Path) -> list[float]:
-    return score(AutoModelForSequenceClassification.from_pretrained(directory).eval(), STATES)
+    return raw_values(AutoModelForSequenceClassification.from_pretrained(directory).eval(), STATES)
 
 
 def test_build_keeps_the_backbone_and_adds_a_head_that_answers_zero(policy: Path, untrained: Path) -> None:

@@ -21,7 +21,7 @@ from transformers import (
 
 from agentrm.core.errors import ModelError
 from agentrm.data.sequences import Sequences, collate
-from agentrm.models.explicit import build, check_padding, score, verify
+from agentrm.models.explicit import build, check_padding, raw_values, verify
 from agentrm.models.padding import choose
 from agentrm.rendering.renderer import Renderer
 from agentrm.training.losses import ValueSquaredError
@@ -114,7 +114,7 @@ def test_a_state_has_one_value(tmp_path: Path, name: str) -> None:
         )
         one_more = torch.nn.functional.pad(right["input_ids"], (0, 1), value=tokenizer.pad_token_id)
         readings = {
-            "alone": score(model, states),
+            "alone": raw_values(model, states),
             "padded on the left": model(**left).logits[:, 0].tolist(),
             "padded on the right": model(**right).logits[:, 0].tolist(),
             "TRL": read_by_trl(model, one_more, tokenizer.pad_token_id),
@@ -139,7 +139,7 @@ def test_an_export_that_is_read_at_another_token_is_refused_whatever_the_toleran
     tokenizer.save_pretrained(tmp_path / "reward")
     states = [Renderer.from_pretrained(tmp_path / "reward", 512).ids(each) for each in CONVERSATIONS]
     with pytest.raises(ModelError, match="elsewhere than at their last token"):
-        verify(tmp_path / "reward", states, score(model.eval(), states))
+        verify(tmp_path / "reward", states, raw_values(model.eval(), states))
     with pytest.raises(ModelError, match="with which states are written"):
         check_padding(tmp_path / "reward", np.concatenate(states))
 

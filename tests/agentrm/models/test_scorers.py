@@ -143,7 +143,7 @@ def answer_all(root: Path) -> dict[str, Answers]:
     scorers = {name: open_scorer(root / name, Engine(kv_cache_gib=0.05), CONTEXT) for name in asked}
 
     async def ask(name: str) -> Answers:
-        calls = (scorers[name].score(inputs, per) for inputs, per in asked[name])
+        calls = (scorers[name].read(inputs, per) for inputs, per in asked[name])
         found = await asyncio.gather(*calls, return_exceptions=True)
         assert scorers[name].alive
         return found, await scorers[name].rank([CONVERSATION, LONG, SHORT])

@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification
 from agentrm.config.schema import Model, Scratch
 from agentrm.core.errors import UserError
 from agentrm.data.trees import TreeStore, from_table
-from agentrm.models.explicit import build, score
+from agentrm.models.explicit import build, raw_values
 from agentrm.models.initial import prepare
 from agentrm.rendering.renderer import Renderer
 from agentrm.run import RunDirectory
@@ -190,7 +190,7 @@ def test_the_reward_models_values_are_those_of_transformers(root: Path, client: 
     tree = from_table(TreeStore(root / "trees").table(SMALL.id))
     renderer = Renderer.from_pretrained(directory, 1536)
     scorer = AutoModelForSequenceClassification.from_pretrained(directory).eval()
-    expected = score(scorer, [renderer.ids(tree.state(node).conversation().messages) for node in range(5)])
+    expected = raw_values(scorer, [renderer.ids(tree.state(node).conversation().messages) for node in range(5)])
     assert answer["values"] == pytest.approx(expected) and len(set(expected)) == 5
 
 

@@ -36,7 +36,7 @@ class Model:
 
     async def score(self, inputs: list[Input], per: Per = Per.input) -> list[Reading]:
         ids = [self._renderer.ids(each) for each in inputs]
-        values = explicit.score(self._model, ids)
+        values = explicit.raw_values(self._model, ids)
         return [Reading([value], len(each), 0) for value, each in zip(values, ids, strict=True)]
 
     async def values(self, conversations: list[Conversation]) -> list[float]:
