@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -21,7 +16,7 @@ from agentrm.core.errors import UserError
 from agentrm.data.states import held_out
 from agentrm.data.trees import TreeStore
 from agentrm.run import RunDirectory
-from jobs import clone, pipeline, train, trees
+from jobs import pipeline, train, trees
 from tests.names import NASTIEST
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
@@ -34,24 +29,11 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="module")
 def run(config: Config) -> Path:
-    """A finished run whose tree stage was killed on the way."""
-    directory = Path(config.run)
-    clone.run(config)
-    store = TreeStore(directory / "trees")
-    command = [sys.executable, "-m", "jobs.trees", "--preset", TINY, f"run={config.run}", "trees.concurrency=1"]
-    process = subprocess.Popen(command, start_new_session=True)
-    deadline = time.monotonic() + 180
-    while len(store.finished()) < 2 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert process.poll() is None, "the tree stage ended before it could be killed"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert 2 <= len(store.finished()) < 8
     pipeline.run(config)
-    return directory
+    return Path(config.run)
 
 
-def test_a_killed_tree_stage_resumes_to_the_same_tasks(run: Path, config: Config):
+def test_every_task_has_one_tree(run: Path, config: Config):
     wanted = {task.id for task in tasks(config.tasks.trees, config.tasks.seed)}
     found = list(TreeStore(run / "trees").trees())
     assert {tree.task.id for tree in found} == wanted and len(found) == len(wanted)

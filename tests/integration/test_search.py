@@ -15,13 +15,15 @@ from transformers import AutoModelForSequenceClassification
 
 from agentrm.config.loading import changed, load
 from agentrm.config.schema import Config, Method
+from agentrm.core.task import Task
+from agentrm.core.tree import Node, Tree
 from agentrm.data.trees import TreeStore
 from agentrm.evaluation.evaluator import methods
 from agentrm.models import explicit
 from agentrm.models.initial import prepare
 from agentrm.rendering.renderer import Renderer
 from agentrm.run import RunDirectory
-from jobs import evaluate, search, trees
+from jobs import evaluate, search
 from jobs.benchmarks import score as benchmark_score
 from jobs.benchmarks import search as benchmark_search
 from tests.servers import free_port
@@ -100,16 +102,27 @@ def test_the_benchmark_of_searching(config: Config, capsys: pytest.CaptureFixtur
     assert all(figures["transformers"][part] > 0 for part in ("policy_seconds", "reward_seconds"))
 
 
+def tree(index: int) -> Tree:
+    """Two episodes of three turns."""
+    nodes = [Node(-1, 0, TEXT, visits=2, value=0.5)]
+    for action in ("move up", "move down"):
+        for depth in range(1, 4):
+            parent = len(nodes) - 1 if depth > 1 else 0
+            nodes.append(Node(parent, depth, f"you are at {index}, {depth}", action, text=action, visits=1, value=0.5))
+    return Tree(Task("maze", "perfect_small", "train", index), nodes)
+
+
 def test_the_benchmark_of_scoring(config: Config, capsys: pytest.CaptureFixture[str]):
     # As an evaluation leaves it: a cluster whose Ray Serve runs without HTTP.
     serve.start(proxy_location="Disabled")
     config = changed(config, [f"serve.port={free_port()}", "serve.max_conversations=2"])
-    trees.run(config)
-    capsys.readouterr()
+    store = TreeStore(RunDirectory.existing(config.run).path("trees"))
+    for index in range(3):
+        store.write(tree(index))
     benchmark_score.run(config, trees=3, clients=3, seconds=1, as_json=True)
     figures = json.loads(capsys.readouterr().out)
     # The last of the trees is kept for the new states.
-    first, second, _ = TreeStore(Path(config.run) / "trees").trees()
+    first, second, _ = store.trees()
     renderer = Renderer.from_pretrained(Path(config.run) / "reward_model", 10**6)
     lengths = [
         len(renderer.ids(each.state(i).conversation().messages))

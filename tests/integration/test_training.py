@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from actors.trainer import Trained, fit
 from agentrm import storage
-from agentrm.config.schema import Lora, Model, Scratch, Train
+from agentrm.config.schema import Model, Scratch, Train
 from agentrm.data.sequences import Sequences
 from agentrm.models.explicit import build, verify
 from agentrm.models.initial import prepare
@@ -111,23 +111,11 @@ def test_a_killed_worker_comes_back_to_the_same_bits_from_checkpoints_at_a_uri(
     assert np.array_equal(undisturbed[0].values, resumed.values)
 
 
-@pytest.mark.parametrize("changes", [{"zero_stage": 0}, {"zero_stage": 2, "gradient_checkpointing": True}])
-def test_other_stages_and_gradient_checkpointing_end_where_zero_3_does(
-    undisturbed: tuple[Trained, list[dict[str, float]]], base: Path, tmp_path: Path, changes: dict[str, int]
+def test_another_stage_and_gradient_checkpointing_end_where_zero_3_does(
+    undisturbed: tuple[Trained, list[dict[str, float]]], base: Path, tmp_path: Path
 ) -> None:
-    found, _ = run(base, tmp_path / "work", **changes)
+    found, _ = run(base, tmp_path / "work", zero_stage=2, gradient_checkpointing=True)
     expected, _ = undisturbed
     assert found.progress["loss"] == pytest.approx(expected.progress["loss"], abs=1e-4)
     assert found.values is not None and expected.values is not None
     assert np.abs(found.values - expected.values).max() < 1e-4
-
-
-def test_lora_trains_the_adapted_layers_and_the_head_and_exports_a_plain_model(base: Path, tmp_path: Path) -> None:
-    trained, _ = run(base, tmp_path / "work", epochs=3, lora=Lora(rank=4), gradient_checkpointing=True)
-    assert trained.values is not None
-    assert np.mean((trained.values - HELD_OUT.labels) ** 2) < np.mean(HELD_OUT.labels**2) / 2
-    assert export_difference(trained) < 1e-4
-    before, after = (load_file(path / "model.safetensors") for path in (base, trained.directory))
-    assert before.keys() == after.keys()
-    moved = {name for name in before if (before[name] != after[name]).any()}
-    assert moved == {name for name in before if "_proj" in name or name == "score.weight"}

@@ -24,7 +24,7 @@ from transformers import AutoModelForSequenceClassification
 from actors import metrics
 from actors.environments import RemoteSessions, start_environments
 from actors.fleet import Fleet, Size
-from actors.policy import RemoteGenerator, start_policy
+from actors.policy import RemoteGenerator
 from agentrm.config.loading import load
 from agentrm.config.schema import Config
 from agentrm.core.errors import ModelError
@@ -111,17 +111,7 @@ def test_prometheus_can_read_what_was_counted(store: TreeStore):
     assert absent <= never, "there was something of all others to count"
 
 
-def test_environments_yield_to_engines(store: TreeStore, config: Config):
-    policy = RunDirectory.existing(config.run).at("policy")
-    names = ["ray::EnvironmentActor", "ray::PolicyReplica"]
-    deadline = time.monotonic() + 60
-    with start_environments(config), start_policy(config, policy):
-        while (found := [_niceness(name) for name in names]) != [{10}, {0}]:
-            assert time.monotonic() < deadline, found
-            time.sleep(0.5)
-
-
-def test_an_engine_that_dies_is_replaced(store: TreeStore, config: Config):
+def test_an_engine_that_dies_is_replaced_and_environments_yield_to_it(store: TreeStore, config: Config):
     """What it held fails; what is asked for later waits for its successor."""
     policy = RunDirectory.existing(config.run).at("policy")
     stop_ids = Renderer.from_pretrained(policy, config.model.context).stop_ids
@@ -135,8 +125,16 @@ def test_an_engine_that_dies_is_replaced(store: TreeStore, config: Config):
             await generator.generate([5, 6], 2, False, 0)
         assert await generator.generate([5, 6], 2, False, 0) == first
 
-    with Fleet.start(FragileReplica, Size.of(1, None, 1), {"num_cpus": 1}, *arguments) as replicas:
+    names = ["ray::EnvironmentActor", "ray::FragileReplica"]
+    deadline = time.monotonic() + 120
+    with (
+        start_environments(config),
+        Fleet.start(FragileReplica, Size.of(1, None, 1), {"num_cpus": 1}, *arguments) as replicas,
+    ):
         asyncio.run(ask(replicas))
+        while (found := [_niceness(name) for name in names]) != [{10}, {0}]:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.5)
 
 
 class Endpoint:
@@ -249,16 +247,6 @@ def _niceness(name: str) -> set[int]:
 def _read(url: str) -> str:
     with urllib.request.urlopen(url) as answer:
         return answer.read().decode()
-
-
-def test_only_what_is_missing_is_grown_again(store: TreeStore, config: Config):
-    files = sorted(Path(store.root).rglob("*.parquet"))
-    before = [path.stat().st_mtime_ns for path in files]
-    files[1].unlink()
-    trees.run(config)
-    assert sorted(Path(store.root).rglob("*.parquet")) == files
-    after = [path.stat().st_mtime_ns for path in files]
-    assert [now == then for now, then in zip(after, before, strict=True)] == [True, False, True, True, True, True]
 
 
 def test_ray_data_reads_it(store: TreeStore):
