@@ -17,7 +17,7 @@ from actors.builder import TreeBuilder
 from actors.fleet import Fleet
 from actors.policy import RemoteGenerator
 from agentrm import storage
-from agentrm.config.schema import Config, Engine
+from agentrm.config.schema import Config, Engine, Model, Sampling, Trees
 from agentrm.core.protocols import RewardModel
 from agentrm.core.state import State
 from agentrm.models.engine import ScoringEngine
@@ -31,6 +31,26 @@ PADDED_ROWS = 32
 
 # Prompts that no task has: an engine compiles kernels at its first requests, alone and in batches.
 _WARMING = [[token] * 48 for token in range(1, 17)]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What the policy at the location `directory` is asked with."""
+
+    directory: str
+    model: Model
+    engine: Engine
+    sampling: Sampling
+    seed: int
+
+    @classmethod
+    def of(cls, config: Config, directory: str) -> Generation:
+        """As a run asks its own."""
+        return cls(directory, config.model, config.policy_engine, config.sampling, config.seed)
+
+    def renderer(self) -> Renderer:
+        """The policy's own."""
+        return Renderer.from_pretrained(storage.fetch(self.directory), self.model.context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +82,16 @@ class MeasuredBuilder(TreeBuilder):
     """A builder over policy replicas, or over plain transformers in this process when it is given none."""
 
     def __init__(
-        self, config: Config, policy_directory: str, store: str, policy: Fleet | None, environments: Fleet, serial: bool
+        self, trees: Trees, asking: Generation, store: str, policy: Fleet | None, environments: Fleet, serial: bool
     ) -> None:
-        renderer = Renderer.from_pretrained(storage.fetch(policy_directory), config.model.context)
-        self._generator: Generator = (
-            _transformers_generator(config, policy_directory) if policy is None else RemoteGenerator(policy)
-        )
+        model = asking.model
+        self._generator: Generator = _transformers_generator(asking) if policy is None else RemoteGenerator(policy)
         self._ledger = Ledger(self._generator, serial)
-        model = LanguageModelPolicy(
-            self._ledger, renderer, config.model.action_format, config.seed, config.model.tool_parser
+        asked = LanguageModelPolicy(
+            self._ledger, asking.renderer(), model.action_format, asking.seed, model.tool_parser
         )
-        opening = Opening(config.model.instructions, config.model.action_format)
-        super().__init__(config.trees, opening, model, store, environments, None)
+        opening = Opening(model.instructions, model.action_format)
+        super().__init__(trees, opening, asked, store, environments, None)
 
     async def warm(self) -> None:
         """Return when the engine has answered once, alone and in a batch."""
@@ -92,11 +110,10 @@ class MeasuredBuilder(TreeBuilder):
 class Replay:
     """One engine that answers a list of requests as fast as it can: the limit of what building can reach."""
 
-    def __init__(self, config: Config, policy_directory: str) -> None:
-        directory = storage.fetch(policy_directory)
-        stop_ids = Renderer.from_pretrained(directory, config.model.context).stop_ids
-        arguments = directory, config.policy_engine, config.sampling, config.model.context, stop_ids
-        self._engine = GenerationEngine(*arguments, config.seed)
+    def __init__(self, asking: Generation) -> None:
+        directory, stop_ids = storage.fetch(asking.directory), asking.renderer().stop_ids
+        arguments = directory, asking.engine, asking.sampling, asking.model.context, stop_ids
+        self._engine = GenerationEngine(*arguments, asking.seed)
 
     async def warm(self) -> None:
         """Return when the engine has answered once, alone and in a batch."""
@@ -115,8 +132,8 @@ class Replay:
 class TransformersReplay:
     """Plain transformers that answers requests one after the other, each prompt read anew."""
 
-    def __init__(self, config: Config, policy_directory: str) -> None:
-        self._generator = _transformers_generator(config, policy_directory)
+    def __init__(self, asking: Generation) -> None:
+        self._generator = _transformers_generator(asking)
 
     async def run(self, requests: Sequence[Request], limit_s: float) -> tuple[float, int]:
         """Seconds and number of as many requests as end in about `limit_s`."""
@@ -195,13 +212,11 @@ class TransformersScoring:
             model(input_ids=ids, attention_mask=mask).logits.tolist()
 
 
-def _transformers_generator(config: Config, policy_directory: str) -> Generator:
+def _transformers_generator(asking: Generation) -> Generator:
     from agentrm.models.transformers_generator import TransformersGenerator
 
-    directory = storage.fetch(policy_directory)
-    stop_ids = Renderer.from_pretrained(directory, config.model.context).stop_ids
-    device = _device(config.policy_engine)
-    return TransformersGenerator(directory, config.sampling, config.model.context, stop_ids, device)
+    directory, stop_ids = storage.fetch(asking.directory), asking.renderer().stop_ids
+    return TransformersGenerator(directory, asking.sampling, asking.model.context, stop_ids, _device(asking.engine))
 
 
 def _device(engine: Engine) -> str:

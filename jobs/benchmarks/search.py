@@ -25,6 +25,7 @@ from rich.console import Console
 from actors.benchmark import (
     PADDED_ROWS,
     DirectScoring,
+    Generation,
     Ledger,
     Request,
     ScoreLedger,
@@ -156,7 +157,7 @@ async def _transformers(
     drawn.shuffle(batches)
     one = Size.of(1, None, 1)
     options = actor_options(config, Role.rollouts, config.policy_engine.gpus)
-    with Fleet.start(TransformersReplay, one, options, config, policy) as actors:
+    with Fleet.start(TransformersReplay, one, options, Generation.of(config, policy)) as actors:
         (actor,) = actors.handles
         seconds, answered = await actor.run.remote(prompts, _TRANSFORMERS_S)
     options = actor_options(config, Role.rollouts, config.reward_engine.gpus)

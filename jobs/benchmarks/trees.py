@@ -26,7 +26,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from actors.benchmark import MeasuredBuilder, Replay, Request
+from actors.benchmark import Generation, MeasuredBuilder, Replay, Request
 from actors.builder import Builders
 from actors.environments import RemoteSessions, environment_counters, start_environments
 from actors.fleet import Fleet, Size
@@ -104,7 +104,7 @@ async def _grow(
     role, gpus = (Role.environments, 0.0) if replicas else (Role.rollouts, config.policy_engine.gpus)
     options = actor_options(config, role, gpus)
     with tempfile.TemporaryDirectory() as store, start_environments(config) as hosts:
-        arguments = (config, policy, store, replicas, hosts, seconds is not None)
+        arguments = (config.trees, Generation.of(config, policy), store, replicas, hosts, seconds is not None)
         size = Size.of(config.trees.builders, None, config.trees.concurrency)
         with Fleet.start(MeasuredBuilder, size, options, *arguments) as builders:
             # Engines of policy and environments start before the clock does.
@@ -145,7 +145,7 @@ def start_replay(config: Config, policy: str) -> Fleet:
     """As many engines as the policy has replicas, for `replay`."""
     options = actor_options(config, Role.rollouts, config.policy_engine.gpus)
     size = Size.of(config.policy_engine.replicas, None, config.policy_engine.max_num_seqs)
-    return Fleet.start(Replay, size, options, config, policy)
+    return Fleet.start(Replay, size, options, Generation.of(config, policy))
 
 
 async def warmed(*fleets: Fleet) -> None:
