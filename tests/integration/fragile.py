@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ray
 
 from actors.policy import PolicyReplica
@@ -10,6 +12,16 @@ from actors.policy import PolicyReplica
 @ray.remote(max_restarts=-1, max_task_retries=-1)
 class FragileReplica(PolicyReplica.__ray_metadata__.modified_class):
     """See `PolicyReplica`."""
+
+    _asked = 0
+
+    async def _generate(self, *request: Any) -> Any:
+        self._asked += 1
+        return await super()._generate(*request)
+
+    async def asked(self) -> int:
+        """How many requests have come."""
+        return self._asked
 
     async def sabotage(self) -> None:
         """Let the engine fail at its next step."""

@@ -111,25 +111,39 @@ def test_prometheus_can_read_what_was_counted(store: TreeStore):
     assert absent <= never, "there was something of all others to count"
 
 
-def test_an_engine_that_dies_is_replaced_and_environments_yield_to_it(store: TreeStore, config: Config):
-    """What it held fails; what is asked for later waits for its successor."""
+def test_two_engines_share_the_work_one_that_dies_is_replaced_and_environments_yield(store: TreeStore, config: Config):
+    """What it held fails; what is asked for later waits for its successor, or goes to the other."""
     policy = RunDirectory.existing(config.run).at("policy")
     stop_ids = Renderer.from_pretrained(policy, config.model.context).stop_ids
     arguments = (policy, config.policy_engine, config.sampling, config.model.context, stop_ids, config.seed)
 
     async def ask(replicas: Fleet) -> None:
         generator = RemoteGenerator(replicas)
-        first = await generator.generate([5, 6], 2, False, 0)
-        await replicas.handle(replicas.names[0]).sabotage.remote()
-        with pytest.raises(ModelError, match="the vLLM engine failed"):
-            await generator.generate([5, 6], 2, False, 0)
-        assert await generator.generate([5, 6], 2, False, 0) == first
+        # All tasks begin with the same instructions.
+        prompts = [[*range(5, 70), task, 6] for task in range(100, 116)]
+
+        async def said(prompt: list[int]) -> list[list[int]] | ModelError:
+            try:
+                return [each.ids for each in await generator.generate(prompt, 2, False, 0)]
+            except ModelError as error:
+                return error
+
+        first = await asyncio.gather(*map(said, prompts))
+        handles = [replicas.handle(name) for name in replicas.names]
+        asked = await asyncio.gather(*(handle.asked.remote() for handle in handles))
+        assert sum(asked) == 16 and min(asked) >= 6, asked
+        await handles[0].sabotage.remote()
+        again = await asyncio.gather(*map(said, prompts))
+        failed = [each for each in again if isinstance(each, ModelError)]
+        assert failed and all("the vLLM engine failed" in str(each) for each in failed)
+        assert len(failed) < 16, "what the other held was lost as well"
+        assert await asyncio.gather(*map(said, prompts)) == first
 
     names = ["ray::EnvironmentActor", "ray::FragileReplica"]
     deadline = time.monotonic() + 120
     with (
         start_environments(config),
-        Fleet.start(FragileReplica, Size.of(1, None, 1), {"num_cpus": 1}, *arguments) as replicas,
+        Fleet.start(FragileReplica, Size.of(2, None, 16), {"num_cpus": 1}, *arguments) as replicas,
     ):
         asyncio.run(ask(replicas))
         while (found := [_niceness(name) for name in names]) != [{10}, {0}]:
