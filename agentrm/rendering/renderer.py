@@ -22,7 +22,7 @@ from agentrm.core.actions import ActionFormat, parse, render
 from agentrm.core.errors import ContextOverflow, InputRefused, ModelError
 from agentrm.core.messages import AGENT, Conversation, Message, Tool, runs, text_of
 from agentrm.model_directory import VALUES, settings, write_settings
-from agentrm.rendering.steps import Piece, Shape, Steps, key_of
+from agentrm.rendering.steps import WORDS, Key, Piece, Shape, Steps, key_of
 from agentrm.rendering.template import ChatTemplate, fixed_day
 from agentrm.rendering.tokens import Stretch, Tokens
 
@@ -56,7 +56,7 @@ renders a conversation by the template shows it the same text.
 _WORDS = "mark0mark"
 _ANSWERED = Conversation([{"role": "user", "content": "go"}, {"role": AGENT, "content": _WORDS}])
 _OPEN, _CLOSED = "<think>", "</think>"
-_OPENINGS, _STEPS = 4096, 32768
+_OPENINGS, _STEPS, _WALKS = 4096, 32768, 4096
 """How many are remembered."""
 
 # A tokenizer keeps how it cuts from one call to the next, and texts are read in threads.
@@ -138,7 +138,10 @@ class _Walk(NamedTuple):
 
     def final(self) -> list[int]:
         """The ids before the tail's."""
-        return [token for turn in self.turns for token in turn.ids]
+        ids: list[int] = []
+        for turn in self.turns:
+            ids += turn.ids
+        return ids
 
 
 class Renderer:
@@ -180,6 +183,7 @@ class Renderer:
         self._counted = lru_cache(maxsize=32768)(_counted)
         self._tail_ids = lru_cache(maxsize=16384)(self._encoded)
         self._taken: dict[Any, tuple[Shape, _Turn]] = {}
+        self._walks: dict[tuple[Key, str], _Walk] = {}
         self._begun: dict[Any, tuple[Shape, _Turn] | None] = {}
         self._offered: tuple[Sequence[Tool], str] = ((), "")
         self._closer: int | None = None
@@ -371,42 +375,57 @@ class Renderer:
 
     def _walk(self, conversation: Conversation) -> _Walk | None:
         """A conversation step by step; None where its template writes it otherwise."""
+        key = key_of(conversation.messages)
+        offered = self._named(conversation.tools)
+        walk = self._walks.get((key, offered))
+        if walk is None and (walk := self._step_by_step(conversation, key, offered)) is not None:
+            if len(self._walks) >= _WALKS:
+                self._walks = {}
+            self._walks[key, offered] = walk
+        return walk
+
+    def _step_by_step(self, conversation: Conversation, key: Key, offered: str) -> _Walk | None:
         messages = conversation.messages
-        count = len(messages)
-        place = next((i for i, message in enumerate(messages) if message["role"] == AGENT), count)
-        begun = self._begin(list(messages[:place]), conversation.tools)
-        if begun is None:
-            return None
-        shape, turn = begun
-        turns = [turn]
+        count = place = len(messages)
+        while place and messages[place - 1]["role"] != AGENT:
+            place -= 1
+        # Most conversations are one step longer than one that was read before.
+        known = self._walks.get((key[: WORDS * (place - 1)], offered)) if place else None
+        if known is not None:
+            place -= 1
+            shape, turns = known.shape, [*known.turns]
+        else:
+            place = next((i for i, message in enumerate(messages) if message["role"] == AGENT), count)
+            begun = self._begin(list(messages[:place]), conversation.tools, (key[: WORDS * place], offered))
+            if begun is None:
+                return None
+            shape, turns = begun[0], [begun[1]]
         while place < count:
             end = place + 1
             while end < count and messages[end]["role"] != AGENT:
                 end += 1
-            known = shape, turn.tail, key_of(messages[place:end]), len(turns).bit_length()
-            found = self._taken.get(known)
+            step = shape, turns[-1].tail, key[WORDS * place : WORDS * end], len(turns).bit_length()
+            found = self._taken.get(step)
             if found is None:
                 followed = self._steps.follow(shape, messages, place, end, len(turns))
                 if followed is None:
                     return None
                 if len(self._taken) >= _STEPS:
                     self._taken = {}
-                found = self._taken[known] = followed[0], self._add(turn.tail, followed[1])
+                found = self._taken[step] = followed[0], self._add(turns[-1].tail, followed[1])
             shape, turn = found
             turns.append(turn)
             place = end
         return _Walk(turns, shape)
 
-    def _begin(self, opening: list[Message], tools: Sequence[Tool]) -> tuple[Shape, _Turn] | None:
-        offered = self._named(tools)
-        key = key_of(opening), offered
+    def _begin(self, opening: list[Message], tools: Sequence[Tool], key: tuple[Key, str]) -> tuple[Shape, _Turn] | None:
         remembered = self._begun
         if key in remembered:
             return remembered[key]
         begun = None
         with suppress(InputRefused):
             text = self._template.text(opening, tools)
-            if (shape := self._steps.begin(opening, tools, offered)) is not None:
+            if (shape := self._steps.begin(opening, tools, key[1])) is not None:
                 self._warn_of_what_is_missing(text, opening, tools)
                 begun = shape, self._add(_START, Piece(text, 0, 0))
         if len(self._begun) >= _OPENINGS:

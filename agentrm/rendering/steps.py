@@ -73,6 +73,10 @@ class _Wrap(NamedTuple):
         return Piece(text, self.begin, len(self.parts[0]) + len(words[0]) + self.behind)
 
 
+WORDS = 2
+"""How many words of a key stand for a message."""
+
+
 def key_of(messages: Sequence[Message]) -> Key:
     """Equal for equal messages only: role and words of each that has no more."""
     key: list[str | None] = []
