@@ -594,9 +594,7 @@ class Serve:
 
     def check(self, key: str) -> None:
         """Raise UserError for a queue that no replica has room for, and for an open service beyond localhost."""
-        if self.max_queued_requests > MOST_QUEUED:
-            told = f"the key {key}.max_queued_requests is {self.max_queued_requests}"
-            raise UserError(f"{told}: it must be {MOST_QUEUED} at most, for more find no room at a replica")
+        _check_queue(key, self.max_queued_requests)
         _check_open(key, self.host, self.api_key)
 
 
@@ -631,9 +629,7 @@ class Gateway:
         an open gateway beyond localhost.
         """
         _check_most(key, "k", self.k, self.max_k)
-        if self.max_queued_requests > MOST_QUEUED:
-            told = f"the key {key}.max_queued_requests is {self.max_queued_requests}"
-            raise UserError(f"{told}: it must be {MOST_QUEUED} at most")
+        _check_queue(key, self.max_queued_requests)
         _check_open(key, self.host, self.api_key)
 
 
@@ -701,6 +697,12 @@ class Config:
     serve: Serve = field(default_factory=Serve)
     gateway: Gateway = field(default_factory=Gateway)
     cluster: Cluster = field(default_factory=Cluster)
+
+
+def _check_queue(key: str, waiting: int) -> None:
+    if waiting > MOST_QUEUED:
+        told = f"the key {key}.max_queued_requests is {waiting}"
+        raise UserError(f"{told}: it must be {MOST_QUEUED} at most, for more find no room at a replica")
 
 
 def _check_open(key: str, host: str, api_key: str) -> None:

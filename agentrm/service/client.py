@@ -3,7 +3,8 @@
 with ScoringClient("http://127.0.0.1:8000", api_key="...") as client:
     (score,) = client.score([[{"role": "user", "content": "Your task: ..."}]])
 
-What is scored is a state, which ends with the environment's turn; after the agent's no value was learned.
+A conversation has the value of a state where it ends with the environment's turn, of an action where it ends with the
+agent's. `models()` says at which of them values were learned; elsewhere they mean nothing.
 """
 
 from __future__ import annotations
