@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agentrm.core.errors import AgentRMError, EnvironmentFailure, InputRefused, ModelUnavailable
 from agentrm.core.messages import Message, Tool, ToolCall, text_of
@@ -168,6 +168,12 @@ class Tree:
         root, *rest = (self.nodes[i] for i in self.path(index))
         steps = tuple(Step(node.proposal, node.messages()) for node in rest)
         return State(self.task, root.messages(), steps, self.nodes[index].terminal, self.tools)
+
+    def taken(self, index: int) -> State:
+        """The conversation that ends with the turn that led to a node, before anybody has answered it."""
+        state = self.state(index)
+        *before, last = state.steps
+        return replace(state, steps=(*before, replace(last, answers=())), done=False)
 
     def actions(self, index: int) -> tuple[str, ...]:
         """The actions from the root to a node."""
