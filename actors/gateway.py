@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from fastapi import FastAPI
 from ray import serve
@@ -29,10 +29,12 @@ class GatewayReplica:
 
 
 @contextmanager
-def gateway(config: Config, directory: storage.Location) -> Iterator[None]:
+def gateway(config: Config, directory: storage.Location) -> Iterator[Callable[[storage.Location], None]]:
     """Serve the reward model at the location `directory`, and the gateway in front of `gateway.upstream`, on the
     connected cluster for the block, from when they are ready. Over HTTP the gateway alone answers, on `gateway.host`
-    and `gateway.port`. Raises as `actors.serving.deployed` does, and UserError when the run is served there already.
+    and `gateway.port`. Yields what puts the reward model at another location in the place of the one that serves,
+    without a lost request; it raises ModelError where that one stays. Raises as `actors.serving.deployed` does, and
+    UserError when the run is served there already.
     """
     settings, scorer = config.gateway, application(config)
     name = f"{scorer}-gateway"
@@ -41,7 +43,12 @@ def gateway(config: Config, directory: storage.Location) -> Iterator[None]:
         raise UserError(
             f"this cluster serves {', '.join(sorted(running))} already: end that first, or name another run"
         )
-    with deployed(config, directory, http=False):
+    with ExitStack() as models:
+
+        def replace(better: storage.Location) -> None:
+            models.enter_context(deployed(config, better, http=False))
+
+        replace(directory)
         replica = serve.deployment(
             GatewayReplica,
             ray_actor_options=actor_options(config, Role.rollouts, 0),
@@ -52,6 +59,6 @@ def gateway(config: Config, directory: storage.Location) -> Iterator[None]:
         except (RuntimeError, TimeoutError) as error:
             raise ModelError(f"the gateway could not be started: {reason(error)}") from error
         try:
-            yield
+            yield replace
         finally:
             serve.delete(name)

@@ -22,7 +22,7 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
 from actors.addressing import Addressed
-from agentrm import storage
+from agentrm import model_directory, storage
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import MOST_QUEUED, Config, Engine, Serve
 from agentrm.core.errors import InputRefused, ModelError, UserError, reason
@@ -72,7 +72,8 @@ class ScoringReplica:
         path = storage.fetch(directory)
         self._scorer = open_scorer(path, engine, context, settings.label)
         self._addressed = addressed
-        self._api = settings, model, context, self._scorer.labels, calibration.read(path)
+        learned = model_directory.learned_at(path)
+        self._api = settings, model, context, self._scorer.labels, calibration.read(path), learned
         self._release = release
 
     def __serve_build_asgi_app__(self) -> FastAPI:

@@ -19,6 +19,9 @@ VALUES = "agentrm_values"
 were learned, the `loss`, and what the labels are `of`, as in `train.loss` and `train.labels`.
 """
 
+STATE, ACTION = "state", "action"
+"""The two ends of turns, as in `train.labels.at`."""
+
 CLASSIFIER = "ForSequenceClassification"
 """How the architecture of an explicit reward model ends."""
 
@@ -61,6 +64,19 @@ def kind(directory: Path) -> ModelKind:
     if IMPLICIT in config:
         return ModelKind.implicit
     return ModelKind.explicit if named.endswith(CLASSIFIER) else ModelKind.policy
+
+
+def learned_at(directory: Path) -> list[str]:
+    """The ends of turns at which the values of a directory's reward model mean something: those that it learned, for an
+    implicit one both, as by it an action has the value of the state that it leads to. [] where its config.json does not
+    tell. Raises ModelError as `settings` does.
+    """
+    config = settings(directory)
+    if IMPLICIT in config:
+        return [STATE, ACTION]
+    said = config.get(VALUES)
+    at = said.get("at") if isinstance(said, dict) else None
+    return [end for end in (STATE, ACTION) if end in at] if isinstance(at, list) else []
 
 
 def labels(directory: Path) -> list[str]:

@@ -65,6 +65,8 @@ STAGES = (
 )
 """Those before the evaluation, which depends on all keys."""
 
+_IMPROVEMENTS = "improvements"
+
 
 def _changed(one: Config, other: Config, free: tuple[str, ...] = _FREE) -> dict[str, tuple[object, object]]:
     """The values under both configurations of the keys in which they differ, but for those that are `free`."""
@@ -151,6 +153,24 @@ class RunDirectory:
         if not self.finished(stage):
             raise UserError(f"{self.at(stage)} is not there: run `agentrm {command}` first")
         return self.at(stage)
+
+    def improvements(self) -> list[RunDirectory]:
+        """The rounds of `agentrm improve`, in their order, each a run of its own."""
+        numbers = sorted(int(name) for name in storage.names(self.at(_IMPROVEMENTS)) if name.isdigit())
+        return [self.improvement(number) for number in numbers]
+
+    def improvement(self, number: int) -> RunDirectory:
+        """Round `number` of `agentrm improve`, from 1 on, whether it has begun or not."""
+        return RunDirectory(self.at(f"{_IMPROVEMENTS}/{number:04}"), self.config)
+
+    def in_service(self) -> str:
+        """The location of the reward model that is to serve: of the last round that improved it, else the run's own.
+        Raises UserError where there is none.
+        """
+        for each in reversed(self.improvements()):
+            if each.metrics("improve").get("improved"):
+                return each.at("reward_model")
+        return self.require("reward_model", "train")
 
     def record_data(self) -> None:
         """Store which data the tasks are of, for a stage that plays them. Raises UserError when the run was made with

@@ -173,6 +173,12 @@ def gateway(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
 
 
 @app.command(rich_help_panel="Stages")
+def improve(overrides: Overrides = None, preset: Preset = "quickstart") -> None:
+    """Let the reward model learn from what the gateway has kept in gateway.record, and serve it if it is not worse."""
+    _job("improve", preset, overrides)
+
+
+@app.command(rich_help_panel="Stages")
 def evaluate(
     overrides: Overrides = None,
     preset: Preset = "quickstart",
@@ -306,7 +312,8 @@ def submit(
         str,
         typer.Argument(
             metavar="JOB",
-            help="demonstrations, clone, trees, train, evaluate, pipeline, serve, gateway, or experiment and its NAME.",
+            help="demonstrations, clone, trees, train, evaluate, pipeline, serve, gateway, improve, or experiment and "
+            "its NAME.",
         ),
     ],
     arguments: JobArguments = None,

@@ -20,7 +20,7 @@ from actors.policy import connect_judge, connect_policy, start_policy
 from actors.scaling import scaled
 from actors.serving import connect_reward_model, deployed
 from agentrm import storage
-from agentrm.config.schema import Config
+from agentrm.config.schema import Config, Scored
 from agentrm.config.tasks import tasks
 from agentrm.core.errors import EnvironmentFailure, ModelError, ModelUnavailable, reason
 from agentrm.core.task import Task
@@ -29,6 +29,7 @@ from agentrm.evaluation.metrics import (
     COSTS,
 )
 from agentrm.failures import Failures
+from agentrm.models.scorers import check_actions
 from agentrm.reports.report import write_report
 from agentrm.run import RunDirectory
 from jobs.runtime import cluster, main, progress
@@ -49,6 +50,8 @@ def run(config: Config) -> dict[str, Any]:
 def _run(config: Config, directory: RunDirectory) -> None:
     policy = directory.require("policy", "clone")
     reward_model = directory.require("reward_model", "train")
+    if config.evaluate.score is Scored.before_acting:
+        check_actions(storage.fetch(reward_model))
     directory.record_data()
     groups = {
         "held-in": config.tasks.held_in,

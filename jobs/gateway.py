@@ -6,13 +6,12 @@ ray job submit -- python -m jobs.gateway --preset quickstart gateway.upstream=ht
 from __future__ import annotations
 
 import os
-import threading
 
 from actors.gateway import gateway
 from agentrm.config.schema import Config, is_endpoint
 from agentrm.core.errors import UserError
 from jobs.runtime import cluster, main
-from jobs.serve import address, check_port, reward_model
+from jobs.serve import address, check_port, follow, reward_model
 
 
 def run(config: Config) -> None:
@@ -28,13 +27,10 @@ def run(config: Config) -> None:
     directory = reward_model(config)
     if not (config.cluster.address or os.environ.get("RAY_ADDRESS")):
         check_port("gateway", settings.host, settings.port)
-    with cluster(config), gateway(config, directory):
+    with cluster(config), gateway(config, directory) as replace:
         url = address(settings.host, settings.port)
         print(f"the best of {settings.k} from {settings.upstream} at {url}/v1 until Ctrl-C", flush=True)
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            print("stopping")
+        follow(config, directory, replace)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from math import inf
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from agentrm import model_directory, storage
 from agentrm.config.loading import changed
-from agentrm.config.schema import End, Loss
+from agentrm.config.schema import Config, End, Loss
 from agentrm.core.errors import ContextOverflow, UserError
 from agentrm.core.tree import Tree
 from agentrm.data.states import held_out
@@ -57,11 +59,7 @@ def run(model: storage.Location, trees: storage.Location, overrides: Sequence[st
     said = model_directory.settings(path).get(model_directory.VALUES, {})
     if End.state.value not in said.get("at", [End.state.value]):
         raise UserError(f"{model} learned values of actions alone, and what is measured are states: train it at both")
-    with (
-        closing(open_scorer(path, config.reward_engine, config.model.context)) as scorer,
-        progress("trees", len(kept), lanes=_TREES_AT_ONCE) as bar,
-    ):
-        values = asyncio.run(_values(kept, scorer, bar))
+    values = values_of(kept, path, config, End.state)
     fitted = calibration.read(path).get(End.state)
     chances = None if fitted is None else [_each(fitted, found) for found in values]
     estimates = {
@@ -83,16 +81,33 @@ def _each(scale: Callable[[np.ndarray], np.ndarray], values: dict[int, float]) -
     return dict(zip(values, scale(np.array([*values.values()], float)).tolist(), strict=True))
 
 
-async def _values(trees: Sequence[Tree], scorer: Scorer, bar: Bar) -> list[dict[int, float]]:
-    lanes = asyncio.Semaphore(_TREES_AT_ONCE)
+def values_of(trees: Sequence[Tree], model: Path, config: Config, end: End) -> list[dict[int, float]]:
+    """What the reward model in a directory says of trees at one of the ends of turns, by node: of states in which
+    somebody has answered, or of the actions that led to nodes. What exceeds its context has none. Raises ModelError.
+    """
+    read = _of_states if end is End.state else _of_actions
 
-    async def one(tree: Tree) -> dict[int, float]:
-        async with lanes:
-            scored = await asyncio.gather(*(_path_values(tree, tree.path(leaf), scorer) for leaf in tree.leaves()))
-        bar.advance()
-        return {index: value for found in scored for index, value in found.items()}
+    async def values(scorer: Scorer, bar: Bar) -> list[dict[int, float]]:
+        lanes = asyncio.Semaphore(_TREES_AT_ONCE)
 
-    return list(await asyncio.gather(*map(one, trees)))
+        async def one(tree: Tree) -> dict[int, float]:
+            async with lanes:
+                found = await read(tree, scorer)
+            bar.advance()
+            return found
+
+        return list(await asyncio.gather(*map(one, trees)))
+
+    with (
+        closing(open_scorer(model, config.reward_engine, config.model.context)) as scorer,
+        progress("trees", len(trees), lanes=_TREES_AT_ONCE) as bar,
+    ):
+        return asyncio.run(values(scorer, bar))
+
+
+async def _of_states(tree: Tree, scorer: Scorer) -> dict[int, float]:
+    scored = await asyncio.gather(*(_path_values(tree, tree.path(leaf), scorer) for leaf in tree.leaves()))
+    return {index: value for found in scored for index, value in found.items()}
 
 
 async def _path_values(tree: Tree, path: list[int], scorer: Scorer) -> dict[int, float]:
@@ -100,7 +115,14 @@ async def _path_values(tree: Tree, path: list[int], scorer: Scorer) -> dict[int,
     while path:
         try:
             (score,) = await scorer.read([tree.state(path[-1]).conversation()], Per.step)
-            return dict(zip(path, score.values, strict=True))
+            answered = [index for index in path if tree.nodes[index].answered]
+            return dict(zip(answered, score.values, strict=True))
         except ContextOverflow:
             path = path[:-1]
     return {}
+
+
+async def _of_actions(tree: Tree, scorer: Scorer) -> dict[int, float]:
+    taken = range(1, len(tree.nodes))
+    scores = await scorer.rank([tree.taken(index).conversation() for index in taken])
+    return {index: score for index, score in zip(taken, scores, strict=True) if score > -inf}

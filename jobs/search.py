@@ -13,12 +13,14 @@ import asyncio
 from actors.environments import RemoteGrader, RemoteSessions, start_environments
 from actors.policy import connect_judge, connect_policy, start_policy
 from actors.serving import connect_reward_model, deployed
-from agentrm.config.schema import Config, Method
+from agentrm import storage
+from agentrm.config.schema import Config, Method, Scored
 from agentrm.config.tasks import tasks
 from agentrm.core.protocols import RewardModel
 from agentrm.data.trees import TreeStore
 from agentrm.environments.registry import find_task
 from agentrm.models.judge import Judge
+from agentrm.models.scorers import check_actions
 from agentrm.run import RunDirectory
 from agentrm.search.episode import Opening
 from agentrm.search.methods import strategy
@@ -38,6 +40,8 @@ def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
     directory = RunDirectory.open(config)
     policy = directory.require("policy", "clone")
     reward_model = directory.require("reward_model", "train")
+    if config.evaluate.score is Scored.before_acting:
+        check_actions(storage.fetch(reward_model))
     terminal = console()
     live, made = Live(terminal), strategy(method, config.evaluate)
     terminal.print(f"{chosen.id}: {made.label}", style="bold", markup=False)

@@ -3,7 +3,8 @@
     ray job submit -- python -m jobs.serve --preset quickstart serve.port=8000
     serve run jobs.serve:application preset=quickstart run=runs/quickstart
 
-On a cluster that serves the run already the first updates it in place, without a failed request, and takes it over.
+On a cluster that serves the run already the first updates it in place, without a failed request, and takes it over. It
+also takes up what `agentrm improve` makes of the run's model.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 
 from ray import serve
 
@@ -20,9 +24,11 @@ from agentrm import storage
 from agentrm.config.loading import load
 from agentrm.config.schema import Config
 from agentrm.config.values import is_text, type_of
-from agentrm.core.errors import UserError
+from agentrm.core.errors import AgentRMError, ModelError, UserError
 from agentrm.run import RunDirectory
 from jobs.runtime import cluster, main
+
+_LOOK_S = 5.0
 
 
 def run(config: Config) -> None:
@@ -30,12 +36,10 @@ def run(config: Config) -> None:
     directory = reward_model(config)
     if not (config.cluster.address or os.environ.get("RAY_ADDRESS")):
         check_port("serve", config.serve.host, config.serve.port)
-    with cluster(config), deployed(config, directory, http=True):
+    with cluster(config), ExitStack() as models:
+        models.enter_context(deployed(config, directory, http=True))
         print(_usage(config), flush=True)
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            print("stopping")
+        follow(config, directory, lambda better: models.enter_context(deployed(config, better, http=True)))
 
 
 def application(arguments: dict[str, str]) -> serve.Application:
@@ -55,7 +59,30 @@ def reward_model(config: Config) -> str:
     """Where the reward model is that is to be served. Raises UserError when there is none yet."""
     if config.serve.model:
         return storage.absolute(config.serve.model)
-    return RunDirectory.open(config).require("reward_model", "train")
+    return RunDirectory.open(config).in_service()
+
+
+def follow(config: Config, present: str, replace: Callable[[str], object]) -> None:
+    """Block until Ctrl-C. Where `agentrm improve` has made a better model than the `present` one, `replace` is to serve
+    it; one that cannot be served leaves the other in its place.
+    """
+    waiting, directory = threading.Event(), RunDirectory(config.run, config)
+    try:
+        while not waiting.wait(_LOOK_S):
+            better = present
+            # What cannot be read now is read a little later.
+            with suppress(OSError, AgentRMError):
+                better = present if config.serve.model else directory.in_service()
+            if better == present:
+                continue
+            present = better
+            try:
+                replace(better)
+                print(f"{better} is in service", flush=True)
+            except ModelError as error:
+                print(f"{better} is not: {error}", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("stopping")
 
 
 def address(host: str, port: int) -> str:
@@ -69,7 +96,7 @@ def _usage(config: Config) -> str:
     turns = (("user", "Your task: ..."), ("assistant", "Action: ..."), ("user", "what the environment answered"))
     body = json.dumps({"conversations": [[{"role": role, "content": content} for role, content in turns]]})
     return (
-        f"scoring at {url}/v1/score until Ctrl-C: states, which end with the environment's turn; try\n"
+        f"scoring at {url}/v1/score until Ctrl-C; try\n"
         f"  curl {url}/v1/score{key} -H 'Content-Type: application/json' -d '{body}'"
     )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 _EXPERIMENT = "experiment"
-JOBS = ("demonstrations", "clone", "trees", "train", "evaluate", "pipeline", "serve", "gateway", _EXPERIMENT)
+JOBS = ("demonstrations", "clone", "trees", "train", "evaluate", "pipeline", "serve", "gateway", "improve", _EXPERIMENT)
 
 _AGENT_S = 180.0
 """How long a cluster that has just started may take until it takes jobs."""

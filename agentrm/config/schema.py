@@ -496,6 +496,15 @@ class Aggregate(str, Enum):
     product = "product"
 
 
+class Scored(str, Enum):
+    """When `beam` and `stepwise` score a candidate: `after_acting`, as a state in which the environment has answered,
+    or `before_acting`, as an action, so that only what is kept is executed.
+    """
+
+    after_acting = "after_acting"
+    before_acting = "before_acting"
+
+
 @dataclass
 class Judging:
     """Who chooses for the method `judge`, untrained: the `policy` itself, or the model `name` behind an
@@ -523,6 +532,10 @@ class Evaluate:
     Best-of-N draws `n` episodes; beam search keeps `width` states and expands each by `branches`, the other searches
     take the same numbers. `lookahead`: greedy steps before a state is scored; `iterations`: nodes that MCTS expands.
 
+    `score` says when `beam` and `stepwise` score a candidate. Before acting, environments take about `branches` times
+    fewer steps, and `stepwise` plays one live episode that is never reset; the reward model must have learned values of
+    actions then (`train.labels.at`).
+
     `equal_tokens` adds a Best-of-N for each search that is scored on its way, with the tokens that it took on a task.
     A search that has used up one of its budgets asks for no more: sampled tokens, environment steps, scored states,
     seconds. With a `gate` it stops as soon as a finished episode has that value.
@@ -540,6 +553,7 @@ class Evaluate:
     branches: int = positive(5)
     lookahead: int = positive(2)
     iterations: int = positive(32)
+    score: Scored = Scored.after_acting
     aggregate: Aggregate = Aggregate.last
     likelihood: float = not_negative(0.0)
     max_tokens: int | None = positive(None)
@@ -580,9 +594,7 @@ class Serve:
 
     def check(self, key: str) -> None:
         """Raise UserError for a queue that no replica has room for, and for an open service beyond localhost."""
-        if self.max_queued_requests > MOST_QUEUED:
-            told = f"the key {key}.max_queued_requests is {self.max_queued_requests}"
-            raise UserError(f"{told}: it must be {MOST_QUEUED} at most, for more find no room at a replica")
+        _check_queue(key, self.max_queued_requests)
         _check_open(key, self.host, self.api_key)
 
 
@@ -617,9 +629,7 @@ class Gateway:
         an open gateway beyond localhost.
         """
         _check_most(key, "k", self.k, self.max_k)
-        if self.max_queued_requests > MOST_QUEUED:
-            told = f"the key {key}.max_queued_requests is {self.max_queued_requests}"
-            raise UserError(f"{told}: it must be {MOST_QUEUED} at most")
+        _check_queue(key, self.max_queued_requests)
         _check_open(key, self.host, self.api_key)
 
 
@@ -687,6 +697,12 @@ class Config:
     serve: Serve = field(default_factory=Serve)
     gateway: Gateway = field(default_factory=Gateway)
     cluster: Cluster = field(default_factory=Cluster)
+
+
+def _check_queue(key: str, waiting: int) -> None:
+    if waiting > MOST_QUEUED:
+        told = f"the key {key}.max_queued_requests is {waiting}"
+        raise UserError(f"{told}: it must be {MOST_QUEUED} at most, for more find no room at a replica")
 
 
 def _check_open(key: str, host: str, api_key: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agentrm.core.errors import AgentRMError, EnvironmentFailure, InputRefused, ModelUnavailable
 from agentrm.core.messages import Message, Tool, ToolCall, text_of
@@ -32,9 +32,10 @@ class Node:
     `parent`: index of the parent, -1 at the root; `action`, `thought`, `text`, `logprob`, `tokens`, `malformed` and
     `removed`, `reasoning` and `calls`: the turn that led here, see `Proposal`; `observation`: what the environment
     answered (at the root: the opening of the conversation), and `answers` its messages where they are others than one
-    of the user, or one to each call. `visits` N and `value` V: number and mean of the returns backed up
-    through the node. `outcome`, `progress`: the true reward, where an episode ended here, else None. `estimate`: the
-    reward model's value, where a rollout was cut here, or what a test-time search compared (raw), else None.
+    of the user, or one to each call (none: nobody has answered the turn). `visits` N and `value` V: number and mean of
+    the returns backed up through the node. `outcome`, `progress`: the true reward, where an episode ended here, else
+    None. `estimate`: the reward model's value, where a rollout was cut here, or what a test-time search compared (raw),
+    else None.
     `terminal`: the environment ended the episode.
     `merged`: how many sampled turns led to this state.
 
@@ -94,6 +95,11 @@ class Node:
             self.reasoning,
             self.calls,
         )
+
+    @property
+    def answered(self) -> bool:
+        """Whether anybody has answered the turn that led here."""
+        return self.answers != ()
 
     def messages(self) -> tuple[Message, ...]:
         """What stands after the agent's turn; at the root, before it."""
@@ -163,6 +169,12 @@ class Tree:
         steps = tuple(Step(node.proposal, node.messages()) for node in rest)
         return State(self.task, root.messages(), steps, self.nodes[index].terminal, self.tools)
 
+    def taken(self, index: int) -> State:
+        """The conversation that ends with the turn that led to a node, before anybody has answered it."""
+        state = self.state(index)
+        *before, last = state.steps
+        return replace(state, steps=(*before, replace(last, answers=())), done=False)
+
     def actions(self, index: int) -> tuple[str, ...]:
         """The actions from the root to a node."""
         return tuple(self.nodes[i].action for i in self.path(index)[1:])
@@ -172,12 +184,14 @@ class Tree:
         key = normalise(action)
         return next((i for i in self.nodes[parent].children if normalise(self.nodes[i].action) == key), None)
 
-    def add(self, parent: int, proposal: Proposal, observation: Observation) -> int:
-        """Append a node below `parent` and return its index."""
+    def add(self, parent: int, proposal: Proposal, observation: Observation | None) -> int:
+        """Append a node below `parent` and return its index. Without an observation it is a turn that nobody has
+        answered, until `answer`.
+        """
         node = Node(
             parent=parent,
             depth=self.nodes[parent].depth + 1,
-            observation=observation.text,
+            observation="",
             action=proposal.action,
             thought=proposal.thought,
             text=proposal.text,
@@ -187,11 +201,19 @@ class Tree:
             removed=proposal.removed,
             reasoning=proposal.reasoning,
             calls=proposal.calls,
-            terminal=observation.done,
+            answers=(),
         )
         self.nodes.append(node)
         self.nodes[parent].children.append(len(self.nodes) - 1)
-        return len(self.nodes) - 1
+        index = len(self.nodes) - 1
+        if observation is not None:
+            self.answer(index, observation)
+        return index
+
+    def answer(self, index: int, observation: Observation) -> None:
+        """Take what the environment says to the turn that led to a node."""
+        node = self.nodes[index]
+        node.observation, node.terminal, node.answers = observation.text, observation.done, None
 
     def back_up(self, index: int, value: float, discount: float) -> None:
         """Count one return at a node and all its ancestors: N += 1, V += (value - V) / N.

@@ -17,6 +17,7 @@ import numpy as np
 
 from agentrm.core.tree import Tree
 from agentrm.data.pairs import MARGIN
+from agentrm.evaluation.calibration import cross_fitted
 from agentrm.evaluation.metrics import Bootstrap, Interval, Settings
 from agentrm.models.baselines import PolicyLikelihood, RandomScores, ShortestFirst
 
@@ -37,6 +38,7 @@ UNSEEN = "unseen"
 OF_ACTIONS = ", actions"
 """Behind a group's name: the same figures of what the model says of actions before they are answered."""
 
+_OTHER = "other"
 _BINS = 10
 
 
@@ -53,6 +55,27 @@ class _ValuedTree:
     predictions: Mapping[str, np.ndarray]
     estimates: np.ndarray
     chances: np.ndarray | None
+
+    @classmethod
+    def of(
+        cls,
+        tree: Tree,
+        indices: Sequence[int],
+        predictions: Mapping[str, np.ndarray],
+        estimates: np.ndarray,
+        chances: np.ndarray | None,
+    ) -> _ValuedTree:
+        """With the labels of the nodes at `indices`."""
+        nodes = [tree.nodes[i] for i in indices]
+        return cls(
+            np.array([node.value for node in nodes]),
+            np.array([node.depth for node in nodes]),
+            np.array([node.parent for node in nodes]),
+            np.array([np.nan if node.outcome is None else node.outcome for node in nodes]),
+            predictions,
+            estimates,
+            chances,
+        )
 
     def final(self, method: str, matched: bool) -> float | None:
         ended = ~np.isnan(self.outcomes)
@@ -117,7 +140,7 @@ def quality(
         indices = sorted(predicted)
         if not indices:
             continue
-        nodes, states = [tree.nodes[i] for i in indices], [tree.state(i) for i in indices]
+        states = [tree.state(i) for i in indices]
         predictions = {
             name: np.array([each[number][i] for i in indices])
             for name, each in {MODEL: values, **(beside or {})}.items()
@@ -125,11 +148,9 @@ def quality(
         known = {name: np.array([each.value(state) for state in states]) for name, each in baselines.items()}
         if likelihood:
             predictions[WITH_LIKELIHOOD] = predictions[MODEL] + likelihood * known[LIKELIHOOD]
-        scored = _ValuedTree(
-            np.array([node.value for node in nodes]),
-            np.array([node.depth for node in nodes]),
-            np.array([node.parent for node in nodes]),
-            np.array([np.nan if node.outcome is None else node.outcome for node in nodes]),
+        scored = _ValuedTree.of(
+            tree,
+            indices,
             predictions | known,
             np.array([(values if estimates is None else estimates)[number][i] for i in indices]),
             None if chances is None else np.array([chances[number][i] for i in indices]),
@@ -138,6 +159,39 @@ def quality(
         for name in ["all", *names] if names[1] in learned else [f"{UNSEEN} {name}" for name in names]:
             groups[name].append(scored)
     return {name: _metrics(groups[name], settings, baselines) for name in sorted(groups)}
+
+
+def leads(
+    trees: Sequence[Tree], values: Predictions, others: Predictions, settings: Settings
+) -> dict[str, dict[str, float | int] | None]:
+    """How much better one reward model's values are than another's of the same nodes, paired by tree.
+
+    `brier`: by how much the mean squared error of probabilities of success is lower, each model's by a calibration on
+    the trees of other tasks; None where all trees are of one task. The ACCURACIES: how much higher they are. Intervals
+    as in `quality`, None where no tree has a pair. Nodes without both values do not count.
+    """
+    both = [sorted(ours.keys() & theirs.keys()) for ours, theirs in zip(values, others, strict=True)]
+    kept = [number for number, indices in enumerate(both) if indices]
+    ours, theirs = ([np.array([each[n][i] for i in both[n]]) for n in kept] for each in (values, others))
+    made = [
+        _ValuedTree.of(trees[number], both[number], {MODEL: own, _OTHER: other}, own, None)
+        for number, own, other in zip(kept, ours, theirs, strict=True)
+    ]
+    labels, tasks = [each.labels for each in made], [trees[number].task.id for number in kept]
+    after, before = (cross_fitted(each, labels, tasks) for each in (ours, theirs))
+    errors = [] if after is None or before is None else list(zip(labels, before, after, strict=True))
+    found = {"brier": _mean([brier(own, old) - brier(own, new) for own, old, new in errors], settings)}
+    for name, accuracy in ACCURACIES.items():
+        measured = [(accuracy(each, MODEL), accuracy(each, _OTHER)) for each in made]
+        found[name] = _mean([new - old for new, old in measured if new is not None and old is not None], settings)
+    return found
+
+
+def _mean(differences: Sequence[float], settings: Settings) -> dict[str, float | int] | None:
+    if not differences:
+        return None
+    bootstrap = Bootstrap(len(differences), settings.resamples, settings.confidence, settings.seed)
+    return _plain(bootstrap.mean(np.array(differences)), len(differences))
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float | None:

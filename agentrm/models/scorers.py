@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 
 from agentrm import model_directory
 from agentrm.config.schema import Engine
-from agentrm.core.errors import ContextOverflow, InputRefused, ModelError
+from agentrm.core.errors import ContextOverflow, InputRefused, ModelError, UserError
 from agentrm.core.messages import Conversation, environment_turns
 from agentrm.core.protocols import CostedValue
 from agentrm.model_directory import ModelKind
@@ -259,6 +259,15 @@ class EnsembleScorer:
 
     def _together(self, values: Sequence[Sequence[float]]) -> list[float]:
         return ensemble.lower_confidence(values, self._penalty)
+
+
+def check_actions(directory: Path) -> None:
+    """Raise UserError for a reward model that has learned no values of actions, which `evaluate.score` may ask for."""
+    if model_directory.ACTION not in model_directory.learned_at(directory):
+        raise UserError(
+            f"evaluate.score=before_acting compares values of actions, which the reward model in {directory} has not "
+            "learned: train one with train.labels.at=[state,action]"
+        )
 
 
 def _shared(engine: Engine, models: int) -> Engine:

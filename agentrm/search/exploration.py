@@ -86,15 +86,29 @@ class Exploration:
 
     async def expand(self, nodes: Sequence[int], n: int) -> list[int]:
         """The children by `n` sampled turns at each node, equal actions merged; none where `_propose` has none."""
-        proposals = await self._propose([(index, n, self.tree.nodes[index].depth) for index in nodes], greedy=False)
-        turns = []
-        for index, sampled in zip(nodes, proposals, strict=True):
-            distinct: dict[str, list[Proposal]] = {}
-            for proposal in sampled:
-                distinct.setdefault(normalise(proposal.action), []).append(proposal)
-            turns += [(index, equal[0], len(equal)) for equal in distinct.values()]
+        turns = await self._distinct(nodes, n)
         children = await self._execute(turns, lambda index, proposal: self.tree.child(index, proposal.action))
         return [child for child in children if child is not None]
+
+    async def propose(self, nodes: Sequence[int], n: int) -> list[int]:
+        """The same without executing anything: turns that nobody has answered. Their values are those of actions, and
+        `execute` makes states of them. Only nodes without children are asked.
+        """
+        turns = await self._distinct(nodes, n)
+        children = [self.tree.add(parent, proposal, None) for parent, proposal, _ in turns]
+        for child, (_, _, count) in zip(children, turns, strict=True):
+            self.tree.nodes[child].merged = count
+        return children
+
+    async def execute(self, nodes: Sequence[int]) -> list[int]:
+        """Those of the nodes that are states now; the turns beyond the budget of steps stay without an answer."""
+        taken = {index: self.tree.actions(index) for index in nodes if not self.tree.nodes[index].answered}
+        await self._answer(list(taken.values()))
+        for index, actions in taken.items():
+            if actions in self._observed:
+                self.tree.answer(index, self._observed[actions])
+        self._stop_at_gate(list(taken))
+        return [index for index in nodes if self.tree.nodes[index].answered]
 
     async def continued(self, lanes: Sequence[tuple[int, int]], *, greedy: bool = False) -> list[int | None]:
         """One turn at each (node, seed): the child, or None where `_propose` has none or a budget is spent.
@@ -122,9 +136,7 @@ class Exploration:
             if len(known) == len(scores):
                 self.values[index] = value = aggregate(known, self.settings.aggregate)
                 self.tree.back_up(index, clipped(value), 1.0)
-        gate = self.settings.gate
-        if gate is not None and any(self._passes(index, gate) for index in nodes):
-            self.ended_by = self.ended_by or GATE
+        self._stop_at_gate(nodes)
         return [index for index in nodes if index in self.values]
 
     def ranked(self, nodes: Sequence[int]) -> list[int]:
@@ -156,6 +168,17 @@ class Exploration:
         tree.seconds = cost.seconds
         return Result(tree.state(index), self.values.get(index), cost, tree, tree.ended_by)
 
+    async def _distinct(self, nodes: Sequence[int], n: int) -> list[tuple[int, Proposal, int]]:
+        """(node, turn, samples of it) for `n` sampled turns at each node, equal actions merged."""
+        proposals = await self._propose([(index, n, self.tree.nodes[index].depth) for index in nodes], greedy=False)
+        turns = []
+        for index, sampled in zip(nodes, proposals, strict=True):
+            distinct: dict[str, list[Proposal]] = {}
+            for proposal in sampled:
+                distinct.setdefault(normalise(proposal.action), []).append(proposal)
+            turns += [(index, equal[0], len(equal)) for equal in distinct.values()]
+        return turns
+
     async def _propose(self, requests: Sequence[tuple[int, int, int]], greedy: bool) -> list[list[Proposal]]:
         """The turns for each (node, n, seed); none where the context is full or the policy refuses the state."""
 
@@ -179,9 +202,29 @@ class Exploration:
     ) -> list[int | None]:
         """The child that each (parent, turn, samples of it) leads to; None for those beyond the budget of steps."""
         taken = [(*self.tree.actions(parent), proposal.action) for parent, proposal, _ in turns]
+        await self._answer(
+            [
+                actions
+                for (parent, proposal, _), actions in zip(turns, taken, strict=True)
+                if known(parent, proposal) is None
+            ]
+        )
+        children: list[int | None] = []
+        for (parent, proposal, count), actions in zip(turns, taken, strict=True):
+            child = known(parent, proposal)
+            if child is not None:
+                self.tree.nodes[child].merged += count
+            elif actions in self._observed:
+                child = self.tree.add(parent, proposal, self._observed[actions])
+                self.tree.nodes[child].merged = count
+            children.append(child)
+        return children
+
+    async def _answer(self, taken: Sequence[tuple[str, ...]]) -> None:
+        """Observe what follows sequences of actions, in their order, as far as the budget of steps goes."""
         steps: dict[tuple[str, ...], None] = {}
-        for (parent, proposal, _), actions in zip(turns, taken, strict=True):
-            if known(parent, proposal) is None and actions not in self._observed and actions not in steps:
+        for actions in taken:
+            if actions not in self._observed and actions not in steps:
                 spent = self.cost.environment_steps + len(steps)
                 if not self._may("steps", spent, self.settings.max_steps):
                     break
@@ -193,16 +236,6 @@ class Exploration:
             for actions, observation in zip(steps, observations, strict=True)
             if observation is not None
         }
-        children: list[int | None] = []
-        for (parent, proposal, count), actions in zip(turns, taken, strict=True):
-            child = known(parent, proposal)
-            if child is not None:
-                self.tree.nodes[child].merged += count
-            elif actions in self._observed:
-                child = self.tree.add(parent, proposal, self._observed[actions])
-                self.tree.nodes[child].merged = count
-            children.append(child)
-        return children
 
     async def _estimate(self, nodes: Sequence[int]) -> None:
         """Score the nodes that have not been, as far as the budget goes, in one request.
@@ -263,6 +296,11 @@ class Exploration:
     def _same_turn(self, parent: int, proposal: Proposal) -> int | None:
         nodes = self.tree.nodes
         return next((i for i in nodes[parent].children if nodes[i].proposal.message() == proposal.message()), None)
+
+    def _stop_at_gate(self, nodes: Sequence[int]) -> None:
+        gate = self.settings.gate
+        if gate is not None and any(self._passes(index, gate) for index in nodes):
+            self.ended_by = self.ended_by or GATE
 
     def _passes(self, index: int, gate: float) -> bool:
         return self.tree.nodes[index].terminal and self.values.get(index, -inf) >= gate

@@ -24,9 +24,9 @@ _MADE: Mapping[Method, Callable[[Evaluate], Strategy]] = {
     Method.weighted: lambda settings: Weighted(settings.n),
     Method.majority: lambda settings: Majority(settings.n),
     Method.judge: lambda settings: JudgedBestOfN(settings.n),
-    Method.beam: lambda settings: Beam(settings.width, settings.branches),
+    Method.beam: lambda settings: Beam(settings.width, settings.branches, settings.score),
     # As many actions per step as beam search samples.
-    Method.stepwise: lambda settings: Stepwise(settings.width * settings.branches),
+    Method.stepwise: lambda settings: Stepwise(settings.width * settings.branches, settings.score),
     Method.dvts: lambda settings: DVTS(settings.width, settings.branches),
     Method.lookahead: lambda settings: Lookahead(settings.width, settings.branches, settings.lookahead),
     Method.mcts_ucb: lambda settings: _mcts(Selection.ucb, settings),

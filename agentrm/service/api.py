@@ -40,10 +40,11 @@ from agentrm.service.metrics import Measured, Metrics
 _BYTES_PER_TOKEN = 16
 _RETRY_AFTER_S = 1
 
-_SUMMARY = """Raw scores of states of agents' conversations: higher is better, no sigmoid. A state ends with the
-environment's answer, a `user` turn, and that with the line `The episode has ended.` where it has. Values were learned
-there only: what an explicit reward model says of a conversation that ends in the agent's turn means nothing. Requests
-that begin alike are cheap: their common part is computed once."""
+_SUMMARY = """Raw scores of agents' conversations: higher is better, no sigmoid. One that ends with the environment's
+answer, a `user` or `tool` turn, has the value of a state; the last answer of an episode ends with the line
+`The episode has ended.` One that ends with the agent's turn has the value of an action that nobody has answered. The
+answer's `at` says which of the two each score is, and `learned` in `/v1/models` at which of them the model has learned
+values: elsewhere they mean nothing. Requests that begin alike are cheap: their common part is computed once."""
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The body is no JSON"},
@@ -74,9 +75,11 @@ def create_app(
     context: int,
     labels: Sequence[str] = ("LABEL_0",),
     calibrations: Mapping[End, Calibration] = MappingProxyType({}),
+    learned: Sequence[str] = (),
 ) -> FastAPI:
     """The application over `score`, which raises InputRefused for what the model cannot read and Busy when it is full.
-    `labels` are the names of the model's, `calibrations` make probabilities of its values.
+    `labels` are the names of the model's, `calibrations` make probabilities of its values; `learned` are the ends of
+    turns at which it learned them (none: it does not tell).
 
     Errors are JSON, `{"error": {"message", "field"}}`: 401 without the key, 413 for too much at once, 422 for a bad
     request, 429 with Retry-After when `settings.max_queued_requests` are waiting, 503 with it when no replica answers,
@@ -115,8 +118,11 @@ def create_app(
 
     @app.post("/v1/score", dependencies=key, responses=_ERRORS)
     async def score_inputs(request: ScoreRequest) -> ScoreResponse:
-        """Score states, conversations or token ids that end with the environment's turn: one value each or per step."""
-        missing = sorted(set(request.ends()) - set(calibrations)) if request.calibrated else []
+        """Score conversations or token ids, which end with the environment's turn or the agent's: one value each, or
+        one per step of the environment's turns.
+        """
+        needed = {end or End.state for end in request.ends()} if request.calibrated else set()
+        missing = sorted(needed - set(calibrations))
         if missing:
             raise InputRefused(
                 f"{model} has no calibration of {missing[0].value}s: leave calibrated out for raw values"
@@ -143,8 +149,8 @@ def create_app(
 
     @app.get("/v1/models", dependencies=key, responses=_REFUSED)
     async def models() -> ModelList:
-        """The model's name and context."""
-        return ModelList(data=[Model(id=model, context=context)])
+        """The model's name, its context, and where it has learned values."""
+        return ModelList(data=[Model(id=model, context=context, learned=[End(end) for end in learned])])
 
     @app.get("/healthz", responses=_DOWN)
     async def health() -> Health:

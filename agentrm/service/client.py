@@ -3,7 +3,8 @@
 with ScoringClient("http://127.0.0.1:8000", api_key="...") as client:
     (score,) = client.score([[{"role": "user", "content": "Your task: ..."}]])
 
-What is scored is a state, which ends with the environment's turn; after the agent's no value was learned.
+A conversation has the value of a state where it ends with the environment's turn, of an action where it ends with the
+agent's. `models()` says at which of them values were learned; elsewhere they mean nothing.
 """
 
 from __future__ import annotations
@@ -111,8 +112,8 @@ def _headers(api_key: str) -> Mapping[str, str]:
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
-def _conversations(given: Sequence[Conversation | Sequence[Message]], per: str) -> dict[str, Any]:
-    return {"conversations": [_form(Conversation.of(each)) for each in given], "per": per}
+def _conversations(given: Sequence[Conversation | Sequence[Message]], per: str, calibrated: bool) -> dict[str, Any]:
+    return {"conversations": [_form(Conversation.of(each)) for each in given], "per": per, "calibrated": calibrated}
 
 
 def _form(conversation: Conversation) -> Any:
@@ -133,9 +134,13 @@ class ScoringClient:
         self._http = httpx.Client(base_url=url, headers=_headers(api_key), timeout=timeout_s)
         self._requests = _Requests(retries)
 
-    def score(self, conversations: Sequence[Conversation | Sequence[Message]]) -> list[float]:
-        """One raw value per conversation: that of the state after the environment's last answer, with which it ends."""
-        return _flat(self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "input")))
+    def score(
+        self, conversations: Sequence[Conversation | Sequence[Message]], *, calibrated: bool = False
+    ) -> list[float]:
+        """One raw value per conversation: of the state after the environment's turn, or of the action that the agent's
+        turn is, with whichever it ends. `calibrated`: probabilities of success, of a model that has a calibration.
+        """
+        return _flat(self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "input", calibrated)))
 
     def score_steps(self, conversations: Sequence[Conversation | Sequence[Message]]) -> list[list[float]]:
         """Raw values of each conversation: after its opening, and whenever the agent's messages were answered."""
@@ -185,9 +190,13 @@ class AsyncScoringClient:
         self._requests = _Requests(retries)
         self._http: aiohttp.ClientSession | None = None
 
-    async def score(self, conversations: Sequence[Conversation | Sequence[Message]]) -> list[float]:
+    async def score(
+        self, conversations: Sequence[Conversation | Sequence[Message]], *, calibrated: bool = False
+    ) -> list[float]:
         """See `ScoringClient`."""
-        return _flat(await self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "input")))
+        return _flat(
+            await self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "input", calibrated))
+        )
 
     async def score_steps(self, conversations: Sequence[Conversation | Sequence[Message]]) -> list[list[float]]:
         """See `ScoringClient`."""

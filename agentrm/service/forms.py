@@ -147,9 +147,9 @@ TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31, strict=True)]], F
 
 
 class ScoreRequest(BaseModel):
-    """Conversations in OpenAI's form, each a list of messages or an object with `messages` and `tools`, which should
-    end with the environment's answer; or `messages` and `tools` of one; or token ids, which are read as they are. The
-    value of each is the one at its end.
+    """Conversations in OpenAI's form, each a list of messages or an object with `messages` and `tools`; or `messages`
+    and `tools` of one; or token ids, which are read as they are. The value of each is the one at its end: of a state
+    after the environment's turn, of an action after the agent's.
 
     `per` = `step` asks for one score after the opening and after each step (a message of the agent with all that
     answers it) in place of one for the whole; it needs conversations. `calibrated` asks for probabilities of success in
@@ -192,10 +192,16 @@ class ScoreRequest(BaseModel):
             return [Conversation(self.messages, self.tools or ())]
         return cast("list[Input]", self.conversations or self.token_ids)
 
-    def ends(self) -> list[End]:
-        """Whose turn ends where each of the inputs' values is read, for token ids the environment's."""
-        acted = [isinstance(each, Conversation) and each.messages[-1]["role"] == AGENT for each in self.inputs()]
-        return [End.action if each and self.per == "input" else End.state for each in acted]
+    def ends(self) -> list[End | None]:
+        """Where each input's values are read; None for token ids, which do not tell."""
+        return [
+            None
+            if not isinstance(each, Conversation)
+            else End.action
+            if self.per == "input" and each.messages[-1]["role"] == AGENT
+            else End.state
+            for each in self.inputs()
+        ]
 
 
 class Usage(BaseModel):
@@ -206,12 +212,15 @@ class Usage(BaseModel):
 
 
 class ScoreResponse(BaseModel):
-    """Raw values (no sigmoid) of states, one per conversation in the order of the request, or one per step of it;
-    higher is better. Where the request is `calibrated`, probabilities of success.
+    """Raw values (no sigmoid), one per input in the order of the request, or one per step of it; higher is better.
+    Where the request is `calibrated`, probabilities of success. `at`: whether the values of each input are those of a
+    `state`, read where the environment's turn ends, or of an `action`, where the agent's does; null for token ids,
+    which do not tell.
     """
 
     model: str
     scores: list[float] | list[list[float]]
+    at: list[End | None]
     usage: Usage
 
     @classmethod
@@ -225,9 +234,11 @@ class ScoreResponse(BaseModel):
         """The answer to a `ScoreRequest`, which may need one of the model's `calibrations`."""
         found = [each.values for each in scores]
         if request.calibrated:
-            found = [calibrations[end](own).tolist() for end, own in zip(request.ends(), found, strict=True)]
+            ends = [end or End.state for end in request.ends()]
+            found = [calibrations[end](own).tolist() for end, own in zip(ends, found, strict=True)]
         usage = Usage(prompt_tokens=_tokens(scores), cached_tokens=sum(each.cached for each in scores))
-        return cls(model=model, scores=found if request.per == "step" else [own[0] for own in found], usage=usage)
+        scored = found if request.per == "step" else [own[0] for own in found]
+        return cls(model=model, scores=scored, at=request.ends(), usage=usage)
 
 
 class VllmRequest(BaseModel):
@@ -378,8 +389,8 @@ class PoolingResponse(_VllmResponse):
 
 
 class RewardRequest(BaseModel):
-    """OpenRLHF's request to a remote reward model: prompts with responses, rendered, best with the environment's answer
-    at the end, where values were learned. Other fields are passed over.
+    """OpenRLHF's request to a remote reward model: prompts with responses, rendered, which end where the model has
+    learned values. Other fields are passed over.
     """
 
     model_config = ConfigDict(
@@ -409,11 +420,14 @@ class RewardResponse(BaseModel):
 
 
 class Model(BaseModel):
-    """A model that this server scores with; `context` in tokens."""
+    """A model that this server scores with; `context` in tokens. `learned`: where its values were learned, and mean
+    something, as in a score's `at`; empty where the model does not tell.
+    """
 
     id: str
     object: Literal["model"] = "model"
     context: int
+    learned: list[End]
 
 
 class ModelList(BaseModel):

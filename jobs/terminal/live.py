@@ -27,7 +27,7 @@ class Live:
         cost = explored.cost
         table = Table("", "state", "from", "value", "action", "observation", box=box.SIMPLE_HEAD, expand=True)
         table.title = (
-            f"round {self._rounds}: {len(candidates)} new states, so far {cost.policy_tokens:,} policy tokens, "
+            f"round {self._rounds}: {len(candidates)} candidates, so far {cost.policy_tokens:,} policy tokens, "
             f"{cost.environment_steps:,} environment steps, {cost.scored_states:,} scored states"
         )
         table.title_justify = "left"
@@ -65,7 +65,7 @@ class Live:
             f"{cost.policy_tokens:,} policy tokens, {cost.environment_steps:,} environment steps, "
             f"{cost.scored_states:,} scored states (of their tokens {cost.reward_tokens:,} computed, "
             f"{cost.cached_tokens:,} cached), "
-            f"{cost.seconds:.1f} s; {len(result.tree.nodes):,} states explored"
+            f"{cost.seconds:.1f} s; {len(result.tree.nodes):,} states in the tree"
         )
 
     def truth(self, grade: Grade) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agentrm import storage
 from agentrm.config.loading import changed, flatten, load, resolved
 from agentrm.core.errors import UserError
 from agentrm.provenance import describe_data
@@ -131,3 +132,18 @@ def test_a_run_of_another_version_is_refused_and_never_misread(tmp_path: Path) -
         UserError, match=r"config\.yaml is of another version of AgentRM, so choose .*train\.likelihood"
     ):
         RunDirectory.existing(tmp_path / "run")
+
+
+def test_the_last_round_that_improved_the_reward_model_serves(tmp_path: Path) -> None:
+    run = RunDirectory.open(load("quickstart", [f"run={tmp_path}"]))
+    with pytest.raises(UserError, match="run `agentrm train` first"):
+        run.in_service()
+    (tmp_path / "reward_model").mkdir()
+    for number, improved in ((1, True), (2, False), (10, True)):
+        run.improvement(number).write_metrics("improve", {"improved": improved})
+    (tmp_path / "improvements" / "0011" / "work").mkdir(parents=True)
+    assert [storage.name(each.location) for each in run.improvements()] == ["0001", "0002", "0010", "0011"]
+    assert run.in_service() == f"{tmp_path}/improvements/0010/reward_model"
+    for number in ("0010", "0001"):
+        storage.delete(tmp_path / "improvements" / number)
+    assert run.in_service() == f"{tmp_path}/reward_model"

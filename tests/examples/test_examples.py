@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,16 +77,60 @@ def test_score_conversation(shown, url: str) -> None:
     assert right[0] == other[0] and right[1:] != other[1:]
 
 
-def test_agent_through_gateway(shown, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def behind() -> Iterator[tuple[Endpoint, str]]:
+    """An endpoint, and the address of a gateway in front of it that takes the longer of two turns."""
     endpoint = Endpoint()
-    endpoint.respond = lambda body: completion("Action: move up", "Thought: the other way.\nAction: move down")
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
     with serving(endpoint.app) as address:
         endpoint.url = f"{address}/v1"
         with gateway(endpoint, k=2) as client:
-            lines = shown("agent_through_gateway.py", f"{client.base_url}/v1", "m").splitlines()
-    assert lines == ["move down [15.0, 41.0]"] * 12
+            yield endpoint, f"{client.base_url}/v1"
+
+
+def called(name: str, said: str, **arguments: str) -> dict[str, Any]:
+    """A turn that calls a tool."""
+    call = {"id": said, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+    return {"role": "assistant", "content": said, "tool_calls": [call]}
+
+
+def walks(body: dict[str, Any]) -> dict[str, Any]:
+    """Up or, in more words, down; two steps, and an end."""
+    tools = [each["function"]["name"] for each in body["tools"]]
+    if sum(each["role"] == "assistant" for each in body["messages"]) < 2:
+        return completion(called("move", "Up.", direction="up"), called("move", "Down it is.", direction="down"))
+    if "final_answer" in tools:
+        return completion(*(called("final_answer", said, answer=said) for said in ("No.", "I stop here.")))
+    return completion("No.", "I stop here.")
+
+
+def test_agent_through_gateway(shown, behind: tuple[Endpoint, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint, address = behind
+    endpoint.respond = lambda body: completion("Action: move up", "Thought: the other way.\nAction: move down")
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    endpoint.requests.clear()
+    assert shown("agent_through_gateway.py", address, "m").splitlines() == ["move down [15.0, 41.0]"] * 12
     assert [len(each["messages"]) for each in endpoint.requests] == list(range(1, 25, 2))
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("langgraph_through_gateway.py", ["ai Down it is.", "tool The goal is", "ai Down it is.", "ai I stop here."]),
+        ("smolagents_through_gateway.py", ["answer I stop here.", "[{'direction': 'down'}] The goal is"]),
+    ],
+)
+def test_agents_of_frameworks_through_the_gateway(
+    shown, behind: tuple[Endpoint, str], monkeypatch: pytest.MonkeyPatch, script: str, expected: list[str]
+) -> None:
+    endpoint, address = behind
+    endpoint.respond = walks
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    endpoint.requests.clear()
+    printed = shown(script, address, "m@best-of-2")
+    assert all(line in printed for line in expected), printed
+    assert "Up." not in printed and "'up'" not in printed
+    assert [each["n"] for each in endpoint.requests] == [2] * 3
+    assert {each["model"] for each in endpoint.requests} == {"m"}
 
 
 def test_own_search(shown, run: str, url: str) -> None:

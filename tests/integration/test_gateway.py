@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from actors.gateway import gateway
 from agentrm.config.schema import Cluster, Config, Engine, Gateway, Model
-from agentrm.core.errors import UserError
+from agentrm.core.errors import ModelError, UserError
 from tests.agentrm.service.gateway.upstream import ASKED, Endpoint, completion, texts
 from tests.reward_models import write_reward_model
 from tests.servers import free_port, serving
@@ -54,10 +54,15 @@ def config(endpoint: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Conf
 
 
 @pytest.fixture(scope="module")
-def url(config: Config, directory: Path) -> Iterator[str]:
-    with gateway(config, directory):
-        yield f"http://127.0.0.1:{config.gateway.port}"
+def replacing(config: Config, directory: Path) -> Iterator[Callable[[Path], None]]:
+    with gateway(config, directory) as replacing:
+        yield replacing
     assert not serve.status().applications
+
+
+@pytest.fixture(scope="module")
+def url(config: Config, replacing: Callable[[Path], None]) -> str:
+    return f"http://127.0.0.1:{config.gateway.port}"
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +124,42 @@ def test_while_the_reward_model_dies_every_request_is_answered(url: str) -> None
 
     degraded = asyncio.run(load())
     assert False in degraded and True in degraded
+
+
+def test_another_reward_model_takes_the_place_of_the_one_that_serves_without_a_lost_request(
+    url: str, replacing: Callable[[Path], None], directory: Path, expected: list[float], tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="holds no model"):
+        replacing(tmp_path / "nothing")
+    other = AutoModelForSequenceClassification.from_pretrained(directory)
+    with torch.no_grad():
+        other.score.weight.neg_()
+    other.save_pretrained(tmp_path / "other")
+    AutoTokenizer.from_pretrained(directory).save_pretrained(tmp_path / "other")
+
+    async def load() -> list[float]:
+        ended = asyncio.Event()
+        values: list[float] = []
+
+        async def one(client: httpx.AsyncClient) -> None:
+            while not ended.is_set():
+                answer = await client.post("/v1/chat/completions", json=ASKED)
+                assert answer.status_code == 200, answer.text
+                about = answer.json()["agentrm"]
+                assert not about["degraded"], about
+                # All of one model, whichever it is.
+                values.append(about["values"][0])
+                assert [abs(value) for value in about["values"]] == pytest.approx([abs(v) for v in expected], abs=1e-3)
+                assert len({value * known > 0 for value, known in zip(about["values"], expected, strict=True)}) == 1
+
+        async with httpx.AsyncClient(base_url=url, headers=KEY, timeout=60) as client:
+            clients = asyncio.gather(*(one(client) for _ in range(4)))
+            await asyncio.to_thread(replacing, tmp_path / "other")
+            await asyncio.sleep(1)
+            ended.set()
+            await clients
+        return values
+
+    values = asyncio.run(load())
+    assert values[0] == pytest.approx(expected[0], abs=1e-3)
+    assert values[-1] == pytest.approx(-expected[0], abs=1e-3)

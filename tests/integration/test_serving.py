@@ -112,7 +112,9 @@ def test_scores_equal_transformers(client: httpx.Client, expected: list[float]) 
 
 def test_models_and_health(client: httpx.Client, config: Config) -> None:
     model = client.get("/v1/models").json()["data"][0]
-    assert model == {"id": f"agentrm-{Path(config.run).name}", "object": "model", "context": CONTEXT}
+    assert model == {"id": f"agentrm-{Path(config.run).name}", "object": "model", "context": CONTEXT, "learned": []}
+    acted = [{"role": "user", "content": "go"}, {"role": "assistant", "content": "go"}]
+    assert post(client, [acted]).json()["at"] == ["action"]
     assert post(client, CONVERSATIONS).json()["model"] == model["id"]
     assert httpx.get(f"{client.base_url}/healthz").json() == {"status": "ok"}
 

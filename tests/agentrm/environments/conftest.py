@@ -15,6 +15,7 @@ def tricky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: tricky\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(
         f"[{registry.GROUP}]\ntricky = tricky_environment:Tricky\ncostly = tricky_environment:Costly\n"
+        "once = tricky_environment:Once\n"
     )
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -65,6 +65,19 @@ class Tricky(Environment):
         self.count = 0
 
 
+class Once(Tricky):
+    """A world that is there once: a task of it can neither be reset, nor played in a second engine, nor copied."""
+
+    name: ClassVar[str] = "once"
+    begun: ClassVar[set[Task]] = set()
+
+    def reset(self, task: Task) -> Observation:
+        if task in self.begun:
+            raise RuntimeError("this world cannot be reset")
+        self.begun.add(task)
+        return super().reset(task)
+
+
 class Costly(Tricky):
     """Takes 20 ms to start, 5 ms a step and 100 kB a session; of every second task the oracle knows nothing."""
 

@@ -16,6 +16,7 @@ from agentrm.evaluation.quality import (
     auc,
     brier,
     calibration_error,
+    leads,
     pairwise_accuracy,
     quality,
     spearman,
@@ -246,3 +247,26 @@ def test_what_cannot_be_measured_is_none() -> None:
 
 def test_a_tree_without_predictions_is_left_out() -> None:
     assert quality([tree("a", [0.5], [None])], [{}], SETTINGS, {"toy.a"}) == {}
+
+
+def test_one_model_leads_another_by_tree() -> None:
+    # Two children each, 1 and 0: the first model orders both trees, the second only one of them.
+    trees = [tree("a", [0.5, 1.0, 0.0], [None, 1.0, 0.0], index) for index in range(2)]
+    good, bad = {0: 0.5, 1: 0.9, 2: 0.1}, {0: 0.5, 1: 0.1, 2: 0.9}
+    found = leads(trees, [good, good], [good, bad], SETTINGS)
+    assert found["siblings"] == {"value": 0.5, "low": 0.0, "high": 1.0, "trees": 2}
+    assert found["final"] == found["siblings"]
+    # Calibrated on the other tree, the first model's values are the labels. The second model's have another meaning in
+    # each tree, so that what is learned of one is wrong of the other.
+    brier_lead = found["brier"]
+    assert brier_lead is not None and brier_lead["value"] > 0 and brier_lead["trees"] == 2
+    back = leads(trees, [good, bad], [good, good], SETTINGS)
+    assert back["brier"] is not None and back["brier"]["value"] == pytest.approx(-brier_lead["value"])
+    same = leads(trees, [good, good], [good, good], SETTINGS)
+    assert same["brier"] == {"value": 0.0, "low": 0.0, "high": 0.0, "trees": 2}
+
+
+def test_models_are_compared_on_what_both_value() -> None:
+    trees = [tree("a", [0.5, 1.0, 0.0], [None, 1.0, 0.0], index) for index in range(2)]
+    every = {0: 0.5, 1: 0.9, 2: 0.1}
+    assert leads(trees, [every, {}], [{0: 0.5}, every], SETTINGS) == {"brier": None, **dict.fromkeys(ACCURACIES)}

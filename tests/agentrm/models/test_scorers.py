@@ -14,8 +14,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, Qwen2Config
 
+from agentrm import model_directory
 from agentrm.config.schema import Engine, Model, Scratch
-from agentrm.core.errors import ContextOverflow, InputRefused, ModelError
+from agentrm.core.errors import ContextOverflow, InputRefused, ModelError, UserError
 from agentrm.core.messages import Conversation
 from agentrm.core.protocols import CostedValue
 from agentrm.core.state import Proposal, State
@@ -23,7 +24,7 @@ from agentrm.core.task import Observation, Task
 from agentrm.models import ensemble, implicit
 from agentrm.models.explicit import build
 from agentrm.models.initial import prepare
-from agentrm.models.scorers import Input, Per, Text, Truncated, check, open_scorer
+from agentrm.models.scorers import Input, Per, Text, Truncated, check, check_actions, open_scorer
 from agentrm.rendering.renderer import Renderer
 from tests.processes import in_new_process
 from tests.reward_models import LLAMA3, LLAMA3_TOKENS, draw_head, write_policy
@@ -299,6 +300,26 @@ def test_a_config_that_describes_no_reward_model_is_refused(tmp_path: Path, conf
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match=told):
         check(tmp_path)
+
+
+@pytest.mark.parametrize("at", [["action"], ["state", "action"]])
+def test_values_of_actions_are_taken_where_they_were_learned(tmp_path: Path, at: list[str]) -> None:
+    learned = {"agentrm_values": {"at": at, "of": "values", "loss": "squared"}}
+    (tmp_path / "config.json").write_text(json.dumps(HEAD | learned))
+    check_actions(tmp_path)
+    assert model_directory.learned_at(tmp_path) == at
+    # By an implicit one an action has the value of the state that it leads to.
+    (tmp_path / "config.json").write_text(json.dumps(HEAD | {"agentrm_implicit": {}}))
+    check_actions(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"agentrm_values": {"at": ["state"]}}, {"agentrm_values": {}}, {"agentrm_values": ["action"]}]
+)
+def test_values_of_actions_that_were_never_learned_are_refused(tmp_path: Path, values: dict[str, Any]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(HEAD | values))
+    with pytest.raises(UserError, match=r"evaluate\.score=before_acting .* train\.labels\.at=\[state,action\]"):
+        check_actions(tmp_path)
 
 
 def test_what_is_no_reward_model_is_refused(root: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentrm.config.schema import Aggregate, Evaluate, Method
+from agentrm.config.schema import Aggregate, Evaluate, Method, Scored
 from agentrm.core.errors import EnvironmentFailure, InputRefused, ModelError
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
@@ -66,6 +66,7 @@ limits = st.builds(
     lookahead=st.integers(1, 3),
     iterations=st.integers(1, 9),
     aggregate=st.sampled_from(Aggregate),
+    score=st.sampled_from(Scored),
     max_tokens=maybe(1, 30),
     max_steps=maybe(1, 20),
     max_scores=maybe(1, 15),
@@ -199,14 +200,18 @@ def test_every_state_on_the_way_is_scored_where_all_count():
     )
 
 
-def test_the_explored_tree_can_be_stored_and_read(tmp_path: Path):
-    result = run(Beam(2, 2), EvenPolicy(), TrueValue())
+@pytest.mark.parametrize("scored", Scored)
+def test_the_explored_tree_can_be_stored_and_read(tmp_path: Path, scored: Scored):
+    result = run(Beam(2, 2, scored), EvenPolicy(), TrueValue())
     store = TreeStore(tmp_path)
     store.write(result.tree)
     (read,) = store.trees()
     assert {read.actions(i): (node.estimate, node.visits) for i, node in enumerate(read.nodes)} == {
         result.tree.actions(i): (node.estimate, node.visits) for i, node in enumerate(result.tree.nodes)
     }
+    answered = [node.answered for node in read.nodes]
+    assert answered == [node.answered for node in result.tree.nodes]
+    assert all(answered) == (scored is Scored.after_acting)
     assert read.ended_by == "complete" and read.policy_tokens == result.cost.policy_tokens
 
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from agentrm.config.schema import Evaluate, Method, Selection
+from agentrm.config.schema import Evaluate, Method, Scored, Selection
 from agentrm.core.protocols import Grader, Policy, RewardModel, Sessions
 from agentrm.core.state import Proposal, State
+from agentrm.core.task import Grade
 from agentrm.models.baselines import RandomScores, ShortestFirst
 from agentrm.search.beam import Beam
 from agentrm.search.best_of_n import BestOfN
@@ -104,6 +105,57 @@ def test_beam_by_hand(made: Strategy):
     assert result.cost.scored_states == result.cost.environment_steps == 5, (
         "equal candidates are merged before they run"
     )
+
+
+BEFORE = Scored.before_acting
+
+
+@pytest.mark.parametrize("made", [Beam(1, 2, BEFORE), Stepwise(2, BEFORE)])
+def test_what_is_not_kept_is_not_executed(made: Strategy):
+    reward_model, sessions = ActionsOnly(), ToySessions()
+    result = run(made, beam_script(), reward_model, sessions=sessions)
+    assert result.state.actions == (RIGHT, LEFT, RIGHT) and result.finished
+    assert result.score == pytest.approx(5 / 7)
+    assert (result.cost.policy_tokens, result.cost.scored_states) == (6, 5)
+    assert sessions.asked == [(), (RIGHT,), (RIGHT, LEFT), (RIGHT, LEFT, RIGHT)]
+    assert result.cost.environment_steps == 3
+    assert made.label.endswith(", before acting")
+
+
+def test_before_acting_a_beam_takes_fewer_steps_by_the_branching_factor():
+    # All 2 + 4 + 4 candidates are executed; before acting the two that are kept of each round.
+    table = {(): [LEFT, RIGHT] * 2} | {(one,): [LEFT, RIGHT] for one in (LEFT, RIGHT)}
+    table |= {(RIGHT, each): [LEFT, RIGHT] for each in (LEFT, RIGHT)}
+    after, before = (
+        run(Beam(2, 2, scored), ScriptedPolicy(table), TrueValue()) for scored in (Scored.after_acting, BEFORE)
+    )
+    assert after.state.actions == before.state.actions == (RIGHT, RIGHT, RIGHT)
+    assert (after.cost.environment_steps, before.cost.environment_steps) == (10, 6)
+    assert after.cost.policy_tokens == before.cost.policy_tokens == 12
+    assert after.cost.scored_states == before.cost.scored_states == 10
+
+
+def test_a_turn_beyond_the_budget_of_steps_is_never_the_answer():
+    settings = replace(SETTINGS, max_steps=2)
+    result = run(Stepwise(2, BEFORE), beam_script(), ActionsOnly(), settings)
+    assert result.state.actions == (RIGHT, LEFT) and result.cut and result.ended_by == "steps"
+    assert result.state.conversation().messages[-1]["role"] == "user"
+
+
+def test_the_gate_is_for_what_has_been_executed():
+    table = {(): [RIGHT, RIGHT], (RIGHT,): [RIGHT, LEFT], (RIGHT, RIGHT): [RIGHT, LEFT]}
+    result = run(Stepwise(2, BEFORE), ScriptedPolicy(table), ActionsOnly(), replace(SETTINGS, gate=1.0))
+    assert result.ended_by == "gate" and result.finished and result.state.actions == (RIGHT, RIGHT, RIGHT)
+
+
+class ActionsOnly(TrueValue):
+    """Knows values of actions alone, and that nothing of what follows them is shown."""
+
+    async def score(self, states: list[State]) -> list[float]:
+        for state in states:
+            *_, last = state.conversation().messages
+            assert last == {"role": "assistant", "content": state.actions[-1]} and not state.done
+        return await super().score(states)
 
 
 def test_beam_finds_the_best_leaf_when_the_reward_model_is_right():
@@ -204,13 +256,16 @@ def test_baselines():
 
 def test_every_method_has_a_name_of_its_own():
     labels = [strategy(method, SETTINGS).label for method in Method]
+    labels += [strategy(each, replace(SETTINGS, score=BEFORE)).label for each in (Method.beam, Method.stepwise)]
     assert len(set(labels)) == len(labels)
 
 
 def test_no_strategy_holds_a_grader():
-    made = [strategy(method, SETTINGS) for method in Method]
+    made = [strategy(method, replace(SETTINGS, score=scored)) for method in Method for scored in Scored]
     held = [search, Exploration.__init__, Exploration.begin, *(type(each).choose for each in made)]
     for callable_ in held:
         assert Grader not in typing.get_type_hints(callable_).values(), callable_
+    for round_ in (Exploration.expand, Exploration.propose, Exploration.execute, Exploration.score):
+        assert not set(typing.get_type_hints(round_).values()) & {Grader, Grade}, round_
     for protocol in (Policy, RewardModel, Sessions, Exploration):
         assert not [name for name, _ in inspect.getmembers(protocol) if "grade" in name or "outcome" in name]

@@ -61,6 +61,7 @@ async def test_a_full_queue_is_refused_and_takes_requests_again() -> None:
             assert response.json() == {
                 "model": "a-model",
                 "scores": [0.0, 1.0],
+                "at": ["state", "state"],
                 "usage": {"prompt_tokens": 20, "cached_tokens": 8},
             }
         assert (await http.post("/v1/score", json=BODY)).status_code == 200
@@ -88,6 +89,30 @@ async def test_probabilities_are_those_of_the_end_that_was_learned() -> None:
         assert await scores(conversations=[[asked], acted], calibrated=True) == told
         assert await scores(messages=acted) == [0.0]
         assert await scores(conversations=[acted], calibrated=True, per="step") == [[0.25, 0.25]]
+
+
+async def test_an_answer_says_of_what_its_values_are() -> None:
+    backend = Backend()
+    backend.answer.set()
+    app = create_app(backend.score, backend.healthy, Serve(), "a-model", 16, learned=["state", "action"])
+    asked = {"role": "user", "content": "hi"}
+    acted = [asked, {"role": "assistant", "content": "ho"}]
+    answered = [*acted, {"role": "tool", "content": "hm"}]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as http:
+
+        async def at(**body: object) -> object:
+            return (await http.post("/v1/score", json=body)).json()["at"]
+
+        assert await at(conversations=[[asked], acted, answered]) == ["state", "action", "state"]
+        assert await at(messages=acted) == ["action"]
+        # Steps end with the environment's turns, wherever the conversation does.
+        assert await at(conversations=[acted], per="step") == ["state"]
+        assert await at(token_ids=[[1], [2]]) == [None, None]
+        (model,) = (await http.get("/v1/models")).json()["data"]
+        assert model["learned"] == ["state", "action"]
+    async with client(backend) as http:
+        (model,) = (await http.get("/v1/models")).json()["data"]
+        assert model["learned"] == []
 
 
 async def test_a_request_past_its_deadline_is_504_and_frees_its_place() -> None:

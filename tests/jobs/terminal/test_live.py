@@ -32,9 +32,9 @@ def shown(**limits: int) -> list[str]:
 def test_every_candidate_with_its_value_and_what_was_kept() -> None:
     lines = shown()
     assert [line for line in lines if line.startswith("round")] == [
-        "round 1: 2 new states, so far 2 policy tokens, 2 environment steps, 2 scored states",
-        "round 2: 1 new states, so far 4 policy tokens, 3 environment steps, 3 scored states",
-        "round 3: 2 new states, so far 6 policy tokens, 5 environment steps, 5 scored states",
+        "round 1: 2 candidates, so far 2 policy tokens, 2 environment steps, 2 scored states",
+        "round 2: 1 candidates, so far 4 policy tokens, 3 environment steps, 3 scored states",
+        "round 3: 2 candidates, so far 6 policy tokens, 5 environment steps, 5 scored states",
     ]
     assert "✓ 2 0 1.000 right after 1" in lines and "1 0 0.429 left after 1" in lines
     assert "✓ 4 3 0.714 right after 3 (ended)" in lines

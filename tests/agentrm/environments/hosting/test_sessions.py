@@ -1,12 +1,18 @@
+import asyncio
 import random
+from collections.abc import Sequence
 
 import pytest
 
+from agentrm.config.schema import Evaluate, Scored
 from agentrm.core.errors import EnvironmentFailure, UserError
-from agentrm.core.state import joined
-from agentrm.core.task import Task
+from agentrm.core.state import Proposal, State, joined
+from agentrm.core.task import Observation, Task
 from agentrm.environments.hosting.sessions import LRU, SessionPool
 from agentrm.environments.registry import make
+from agentrm.search.stepwise import Stepwise
+from agentrm.search.strategy import search
+from tests.agentrm.search.toy import BARE
 
 pytestmark = pytest.mark.usefixtures("tricky")
 TASK = Task("tricky", "count", "train", 1)
@@ -193,3 +199,47 @@ def test_lru_keeps_what_was_used_last() -> None:
     lru.put("c", 3)
     assert list(lru) == ["a", "c"]
     assert lru.use("b") is None
+
+
+class OfPool:
+    """`Sessions` over a pool in this process."""
+
+    def __init__(self, pool: SessionPool) -> None:
+        self.pool = pool
+
+    async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
+        return self.pool.observe(task, actions)
+
+
+class Undecided:
+    """Proposes to wait, to look and to add."""
+
+    async def propose(self, state: State, n: int, *, seed: int = 0, greedy: bool = False) -> list[Proposal]:
+        return [Proposal(action, action, tokens=1) for action in ("wait", "look", "add")]
+
+
+class Adds:
+    async def score(self, states: Sequence[State]) -> list[float]:
+        return [float(state.actions.count("add")) for state in states]
+
+
+def played(index: int, scored: Scored) -> tuple[tuple[str, ...], SessionPool]:
+    """What stepwise search of three candidates does in a world that cannot be reset."""
+    pool = SessionPool()
+    chosen = search(
+        Stepwise(3, scored), Task("once", "count", "train", index), Undecided(), OfPool(pool), Adds(), Evaluate(), BARE
+    )
+    return asyncio.run(chosen).state.actions, pool
+
+
+def test_stepwise_before_acting_plays_one_live_episode() -> None:
+    actions, pool = played(0, Scored.before_acting)
+    assert actions == ("add", "add", "add")
+    assert len(pool.sessions) == 1
+    wanted = {"steps": 3, "replayed": 0, "resets": 1, "restores": 0, "live_hits": 3}
+    assert pool.counters | wanted == pool.counters
+
+
+def test_stepwise_after_acting_needs_a_world_that_can_be_reset() -> None:
+    with pytest.raises(EnvironmentFailure, match="cannot be reset"):
+        played(1, Scored.after_acting)
