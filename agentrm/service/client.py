@@ -111,8 +111,8 @@ def _headers(api_key: str) -> Mapping[str, str]:
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
-def _conversations(given: Sequence[Conversation | Sequence[Message]], per: str) -> dict[str, Any]:
-    return {"conversations": [_form(Conversation.of(each)) for each in given], "per": per}
+def _conversations(given: Sequence[Conversation | Sequence[Message]], per: str, calibrated: bool) -> dict[str, Any]:
+    return {"conversations": [_form(Conversation.of(each)) for each in given], "per": per, "calibrated": calibrated}
 
 
 def _form(conversation: Conversation) -> Any:
@@ -120,30 +120,39 @@ def _form(conversation: Conversation) -> Any:
     return {"messages": messages, "tools": list(conversation.tools)} if conversation.tools else messages
 
 
-def _ids(ids: Sequence[Sequence[int]]) -> dict[str, Any]:
-    return {"token_ids": [list(each) for each in ids]}
+def _ids(ids: Sequence[Sequence[int]], calibrated: bool) -> dict[str, Any]:
+    return {"token_ids": [list(each) for each in ids], "calibrated": calibrated}
 
 
 class ScoringClient:
     """Blocks until the answer is there. Raises ServiceError; `timeout_s` is for each try, of which there are
     `retries` after the first, all `Retry-After` kept.
+
+    Values are raw; with `calibrated` they are probabilities of success in [0, 1], and RequestRefused is raised where
+    the model has no calibration of values that are read there: see `agentrm.evaluation.calibration`.
     """
 
     def __init__(self, url: str, api_key: str = "", *, timeout_s: float = 60.0, retries: int = 3) -> None:
         self._http = httpx.Client(base_url=url, headers=_headers(api_key), timeout=timeout_s)
         self._requests = _Requests(retries)
 
-    def score(self, conversations: Sequence[Conversation | Sequence[Message]]) -> list[float]:
+    def score(
+        self, conversations: Sequence[Conversation | Sequence[Message]], *, calibrated: bool = False
+    ) -> list[float]:
         """One raw value per conversation: that of the state after the environment's last answer, with which it ends."""
-        return _flat(self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "input")))
+        body = _conversations(conversations, "input", calibrated)
+        return _flat(self._ask(ScoreResponse, "POST", "/v1/score", body))
 
-    def score_steps(self, conversations: Sequence[Conversation | Sequence[Message]]) -> list[list[float]]:
+    def score_steps(
+        self, conversations: Sequence[Conversation | Sequence[Message]], *, calibrated: bool = False
+    ) -> list[list[float]]:
         """Raw values of each conversation: after its opening, and whenever the agent's messages were answered."""
-        return _nested(self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "step")))
+        body = _conversations(conversations, "step", calibrated)
+        return _nested(self._ask(ScoreResponse, "POST", "/v1/score", body))
 
-    def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
+    def score_ids(self, ids: Sequence[Sequence[int]], *, calibrated: bool = False) -> list[float]:
         """One raw value per sequence of token ids, which ends as a conversation does."""
-        return _flat(self._ask(ScoreResponse, "POST", "/v1/score", _ids(ids)))
+        return _flat(self._ask(ScoreResponse, "POST", "/v1/score", _ids(ids, calibrated)))
 
     def models(self) -> list[Model]:
         """The models that the service scores with."""
@@ -185,17 +194,23 @@ class AsyncScoringClient:
         self._requests = _Requests(retries)
         self._http: aiohttp.ClientSession | None = None
 
-    async def score(self, conversations: Sequence[Conversation | Sequence[Message]]) -> list[float]:
+    async def score(
+        self, conversations: Sequence[Conversation | Sequence[Message]], *, calibrated: bool = False
+    ) -> list[float]:
         """See `ScoringClient`."""
-        return _flat(await self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "input")))
+        body = _conversations(conversations, "input", calibrated)
+        return _flat(await self._ask(ScoreResponse, "POST", "/v1/score", body))
 
-    async def score_steps(self, conversations: Sequence[Conversation | Sequence[Message]]) -> list[list[float]]:
+    async def score_steps(
+        self, conversations: Sequence[Conversation | Sequence[Message]], *, calibrated: bool = False
+    ) -> list[list[float]]:
         """See `ScoringClient`."""
-        return _nested(await self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "step")))
+        body = _conversations(conversations, "step", calibrated)
+        return _nested(await self._ask(ScoreResponse, "POST", "/v1/score", body))
 
-    async def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
+    async def score_ids(self, ids: Sequence[Sequence[int]], *, calibrated: bool = False) -> list[float]:
         """See `ScoringClient`."""
-        return _flat(await self._ask(ScoreResponse, "POST", "/v1/score", _ids(ids)))
+        return _flat(await self._ask(ScoreResponse, "POST", "/v1/score", _ids(ids, calibrated)))
 
     async def models(self) -> list[Model]:
         """See `ScoringClient`."""
