@@ -235,11 +235,17 @@ def view(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory, finished or not; or its URI.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0: any free port.")] = 8400,
     opens: Annotated[bool, typer.Option("--open/--no-open", help="Show the page in the browser.")] = True,
+    model: Annotated[
+        str, typer.Option(metavar="RUN", help="Ask this run's or directory's reward model, not the run's own.")
+    ] = "",
+    values: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Show the values that `agentrm score` wrote of its episodes.")
+    ] = None,
 ) -> None:
-    """Look at a run in the browser: stages, curves, results and search trees."""
+    """Look at a run in the browser: stages, curves, results, search trees and episodes."""
     from agentrm.view.server import view as serve_view
 
-    serve_view(run, port, opens)
+    serve_view(run, port, opens, model, values)
 
 
 @benchmark.command("trees")
