@@ -312,15 +312,21 @@ def submit(
         str,
         typer.Argument(
             metavar="JOB",
-            help="demonstrations, clone, trees, train, evaluate, pipeline, serve, gateway, or experiment and its NAME.",
+            help="demonstrations, clone, trees, train, evaluate, pipeline, serve, gateway, import or score with what "
+            "they are given (options behind --), or experiment and its NAME.",
         ),
     ],
     arguments: JobArguments = None,
-    preset: Preset = "quickstart",
+    preset: Annotated[
+        str,
+        typer.Option("--preset", "-p", help="A preset's name or a YAML file.", show_default="that of the command"),
+    ] = "",
     address: Address = "",
     wait: Annotated[bool, typer.Option(help="Follow the job's log to its end.")] = True,
 ) -> None:
-    """Run a stage, the scoring service or an experiment on a Ray cluster, with the current directory as the job's."""
+    """Run a stage, an import, the scoring service or an experiment on a Ray cluster, with the current directory as the
+    job's.
+    """
     from jobs.submit import submit as submit_job
 
     print(submit_job(name, preset, arguments or [], address, wait))
@@ -466,3 +472,7 @@ def main() -> None:
     except AgentRMError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -71,12 +71,12 @@ def rows(episode: Episode, values: Values, scored_by: str) -> list[dict[str, Any
 
 
 class ValueTable:
-    """The values of one reward model in the file at `path`. Raises UserError for another suffix than `.parquet` and
-    `.jsonl`, and for a file that holds something else, or another model's values.
+    """The values of one reward model in the file at `path`. Raises UserError for a URI, another suffix than `.parquet`
+    and `.jsonl`, and for a file that holds something else, or another model's values.
     """
 
     def __init__(self, path: Path, scored_by: str) -> None:
-        _check_suffix(path)
+        _check_path(path)
         self.path = path
         self._parts = path.with_name(f".{path.name}.parts")
         self._scored_by = scored_by
@@ -136,7 +136,7 @@ class ValueTable:
 
 def check(path: Path) -> None:
     """Raise UserError where no file of values is."""
-    _check_suffix(path)
+    _check_path(path)
     if not path.is_file():
         raise UserError(f"there is no {path}: name a file that `agentrm score` wrote with --to")
     next(_pieces(path), None)
@@ -157,7 +157,9 @@ def episodes_at(path: Path, lines: Collection[int], ids: Collection[str]) -> Ite
         yield list(same)
 
 
-def _check_suffix(path: Path) -> None:
+def _check_path(path: Path) -> None:
+    if path.parts and path.parts[0].endswith(":"):
+        raise UserError(f"{path} is a URI: values lie in a file that this machine mounts")
     if path.suffix not in (".parquet", ".jsonl"):
         raise UserError(f"{path} must end in .parquet or .jsonl: its name says how values are written")
 
