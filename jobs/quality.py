@@ -27,7 +27,7 @@ from agentrm.evaluation import calibration
 from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import quality
 from agentrm.models.scorers import Per, Scorer, open_scorer
-from agentrm.run import RunDirectory
+from agentrm.run import RunDirectory, reward_model
 from jobs.terminal.progress import Bar, progress
 
 _TREES_AT_ONCE = 16
@@ -44,9 +44,8 @@ def run(model: storage.Location, trees: storage.Location, overrides: Sequence[st
     config = changed(directory.config, overrides) if overrides else directory.config
     store = TreeStore(directory.require("trees", "trees"))
     learned, fraction = set[str](), config.train.held_out_trees
-    if "config.yaml" in storage.names(model):
-        trained = RunDirectory.existing(model)
-        model = trained.require("reward_model", "train")
+    model, trained = reward_model(model)
+    if trained is not None:
         learned = set(trained.metrics("train").get("trees_learned", ()))
         # Of two fractions the smaller one's trees are among the other's.
         fraction = min(fraction, trained.config.train.held_out_trees)

@@ -31,7 +31,7 @@ from agentrm.evaluation.rewards.best_of_n import Row, best_of_n
 from agentrm.evaluation.rewards.table import ValueTable, key, rows
 from agentrm.evaluation.rewards.values import EngineScoring, Scoring, Values, step_values
 from agentrm.models.scorers import open_scorer
-from agentrm.run import RunDirectory
+from agentrm.run import reward_model
 from agentrm.service.client import AsyncScoringClient, RequestRefused
 from jobs.runtime import cluster
 from jobs.terminal.progress import Bar, progress
@@ -76,12 +76,10 @@ class Source:
     def __init__(self, model: storage.Location, url: str, api_key: str, preset: str, overrides: Sequence[str]) -> None:
         if bool(model) == bool(url):
             raise UserError("which reward model? Name a run or a directory with --model, or a service with --url")
-        self.config, self._model = load(preset, overrides), model
+        self._model, run = reward_model(model) if model else ("", None)
+        self.config = load(preset, overrides) if run is None else changed(run.config, overrides)
         self._url, self._api_key = url, api_key
         self.name = url.rstrip("/") or storage.absolute(model)
-        if model and "config.yaml" in storage.names(model):
-            run = RunDirectory.existing(model)
-            self.config, self._model = changed(run.config, overrides), run.require("reward_model", "train")
 
     @property
     def _replicas(self) -> int:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agentrm.cluster.kuberay import WITH_SOURCES, entrypoint
 from agentrm.config.loading import changed, load
 from agentrm.config.schema import Config
 from agentrm.core.errors import AgentRMError, UserError
 from agentrm.environments import data_variables
 from agentrm.evaluation.experiments import EXPERIMENTS, variants
+from jobs.importing import told_apart
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 _EXPERIMENT = "experiment"
-JOBS = ("demonstrations", "clone", "trees", "train", "evaluate", "pipeline", "serve", "gateway", "improve", _EXPERIMENT)
+_STAGES = ("demonstrations", "clone", "trees", "train", "evaluate", "pipeline", "serve", "gateway", "improve")
+JOBS = (*_STAGES, *WITH_SOURCES, _EXPERIMENT)
 
 _AGENT_S = 180.0
 """How long a cluster that has just started may take until it takes jobs."""
@@ -36,31 +38,45 @@ class JobFailed(AgentRMError):
 
 
 def submit(job: str, preset: str, arguments: Sequence[str], address: str, wait: bool) -> str:
-    """Send the current directory and start `python -m jobs.<job>` there; with `wait` follow its log to the end.
+    """Send the current directory and start a job there; with `wait` follow its log to the end.
 
-    Returns the job's id. `arguments` are keys with their values, after an experiment's name. `address` is the
+    Returns the job's id. `arguments` are keys with their values, after an experiment's name or, of jobs on episodes,
+    with sources and options. `address` is the
     dashboard's, `http://host:8265`; empty: RAY_API_SERVER_ADDRESS or localhost. The job looks for official data where
     the variables here say. Raises UserError for an unknown job or experiment, a wrong configuration, an API key in
     plain sight or an address that does not answer, JobFailed when the job that was waited for failed.
     """
     checked(job, preset, arguments)
-    entrypoint = shlex.join(["python", "-m", f"jobs.{job}", "--preset", preset, *arguments])
-    name = _submitted(_client(address), entrypoint)
-    print(f"job {name}: {entrypoint}", file=sys.stderr)
+    command = entrypoint(job, preset or _default_preset(job), arguments)
+    name = _submitted(_client(address), command)
+    print(f"job {name}: {command}", file=sys.stderr)
     if wait:
         follow(name, address)
     return name
 
 
+def _default_preset(job: str) -> str:
+    """The preset of `agentrm JOB`."""
+    return "imported" if job in WITH_SOURCES else "quickstart"
+
+
 def checked(job: str, preset: str, arguments: Sequence[str]) -> tuple[Config, list[str]]:
-    """The configuration of a job for a cluster, and the keys among its arguments. Raises UserError as `submit` does."""
+    """The configuration of a job for a cluster, by the preset or else the command's own, and the keys among its
+    arguments. Raises UserError as `submit` does.
+    """
     if job not in JOBS:
         raise UserError(f"no job {job!r}: choose one of {', '.join(JOBS)}")
     keys = list(arguments)
+    if job in WITH_SOURCES:
+        sources, keys = told_apart(arguments)
+        if not sources:
+            raise UserError(f"which episodes? Name files or directories that the cluster can read after {job}")
+        if any(each.startswith("--api-key") for each in sources):
+            raise UserError("the cluster's list of jobs would show --api-key: score with --model there, or from here")
     if job == _EXPERIMENT and (not keys or "=" in keys[0]):
         raise UserError(f"which experiment? Name one of {', '.join(EXPERIMENTS)} after the job")
     name = keys.pop(0) if job == _EXPERIMENT else ""
-    config = load(preset, keys)
+    config = load(preset or _default_preset(job), keys)
     if name:
         for overrides in variants(name, config).values():
             changed(config, overrides)
@@ -73,7 +89,7 @@ def checked(job: str, preset: str, arguments: Sequence[str]) -> tuple[Config, li
     return config, keys
 
 
-def _submitted(client: JobSubmissionClient, entrypoint: str) -> str:
+def _submitted(client: JobSubmissionClient, command: str) -> str:
     environment = {
         "working_dir": str(Path.cwd()),
         "excludes": _EXCLUDES,
@@ -82,7 +98,7 @@ def _submitted(client: JobSubmissionClient, entrypoint: str) -> str:
     deadline = time.monotonic() + _AGENT_S
     while True:
         try:
-            return client.submit_job(entrypoint=entrypoint, runtime_env=environment)
+            return client.submit_job(entrypoint=command, runtime_env=environment)
         except RuntimeError as error:
             if "No available agent" not in str(error) or time.monotonic() > deadline:
                 raise UserError(f"the cluster takes no job: {str(error).strip().splitlines()[0]}") from error

@@ -43,6 +43,9 @@ _SYSTEM_CPUS = 1
 # Ray's services and the driver, on a head that gives no CPU to actors.
 _HEAD_CPUS = 4
 
+WITH_SOURCES = ("import", "score")
+"""Jobs that are given episodes, and so what `agentrm` of the same name is given."""
+
 _RETRIES = 3
 _PORTS = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "serve": 8000}
 
@@ -69,16 +72,21 @@ def ray_cluster(cluster: Description, target: Target) -> Manifest:
     return _object("RayCluster", cluster.cluster_name, target, _spec(cluster, target))
 
 
+def entrypoint(job: str, preset: str, arguments: Sequence[str]) -> str:
+    """The command that runs a job on a cluster, where no more than this repository need be."""
+    module = ["jobs.cli", job] if job in WITH_SOURCES else [f"jobs.{job}"]
+    return shlex.join(["python", "-m", *module, "--preset", preset, *arguments])
+
+
 def ray_job(
     cluster: Description, target: Target, config: Config, job: str, preset: str, arguments: Sequence[str]
 ) -> Manifest:
-    """`python -m jobs.<job>` on a cluster of its own, which goes when it has ended. Raises UserError when the run would
+    """A job on a cluster of its own, which goes when it has ended. Raises UserError when the run would
     not lie on the shared volume or at a URI.
     """
     _check_run(cluster, config)
-    command = ["python", "-m", f"jobs.{job}", "--preset", preset, *arguments]
     spec = {
-        "entrypoint": shlex.join(command),
+        "entrypoint": entrypoint(job, preset, arguments),
         "shutdownAfterJobFinishes": True,
         # Each retry has a new cluster and goes on where the run directory ends.
         "backoffLimit": _RETRIES,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from agentrm.config.schema import Episodes
 from agentrm.core.errors import InputRefused
@@ -13,7 +15,7 @@ from agentrm.episodes.forms import atif
 from agentrm.episodes.forms.form import Form
 from agentrm.episodes.recognise import named, recognised
 from agentrm.episodes.records import records
-from agentrm.episodes.sources import DAMAGED, Content, File, contents
+from agentrm.episodes.sources import DAMAGED, Content, File, Opened, contents
 
 
 def read(files: Iterable[File], settings: Episodes, required: bool = True) -> Iterator[Episode | Problem]:
@@ -50,6 +52,8 @@ def _content(content: Content, form: Form | None, columns: Columns, source: str)
             form = form or recognised(record)
             if not form.fits(record):
                 raise InputRefused(f"not of the form {form.name}, as the file is: give files of one form")
+            if form is atif.FORM:
+                record = atif.joined(record, partial(_document, content.beside))
             if content.trial is not None:
                 record = {**record, atif.TRIAL: content.trial}
             for episode in form.read(record, columns):
@@ -58,3 +62,13 @@ def _content(content: Content, form: Form | None, columns: Columns, source: str)
                 yield replace(episode, file=content.name, line=line, pair=pair, source=its_source, form=form.name)
         except InputRefused as error:
             yield Problem(content.name, line, str(error))
+
+
+def _document(opened: Opened, name: str) -> Any:
+    """The first record of a file. Raises InputRefused where there is none."""
+    with opened(name) as stream:
+        for _, record in records(stream, name):
+            if isinstance(record, ValueError):
+                raise InputRefused(str(record))
+            return record
+    raise InputRefused(f"{name} is empty")

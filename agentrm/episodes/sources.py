@@ -16,9 +16,10 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
@@ -26,7 +27,7 @@ import pyarrow as pa
 import pyarrow.fs as fs
 
 from agentrm import storage
-from agentrm.core.errors import UserError
+from agentrm.core.errors import InputRefused, UserError
 from agentrm.episodes.episode import Problem
 
 RECORDS = (".jsonl", ".ndjson", ".json", ".parquet")
@@ -38,7 +39,11 @@ DAMAGED = (EOFError, OSError, zlib.error, zipfile.BadZipFile, tarfile.TarError, 
 
 _TRAJECTORY = "agent/trajectory.json"
 _RESULT = "result.json"
+_CONTINUES = re.compile(r"(.+)\.cont-\d+\.json")
 _SHARD = re.compile(r"[-_.]?\d+-of-\d+")
+
+Opened = Callable[[str], AbstractContextManager[BinaryIO]]
+"""Opens a file by its name. Raises InputRefused where it is not there or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +61,13 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Readable bytes under the `name` that messages show. `trial` is Harbor's `result.json` that belongs to them."""
+    """Readable bytes under the `name` that messages show. `trial` is Harbor's `result.json` that belongs to them;
+    `beside` opens what lies in the same folder.
+    """
 
     name: str
     stream: BinaryIO
+    beside: Opened
     trial: Mapping[str, Any] | None = field(default=None)
 
 
@@ -86,7 +94,9 @@ def contents(file: File) -> Iterator[Content | Problem]:
         if lower.endswith(".zip"):
             yield from _zipped(raw, file)
         else:
-            yield Content(file.location, _plain(raw, lower), _trial(files, path))
+            folder = path.rpartition("/")[0]
+            beside = partial(_in, folder, partial(_opened, files))
+            yield Content(file.location, _plain(raw, lower), beside, _trial(files, path))
 
 
 def _files(source: str) -> list[File]:
@@ -108,6 +118,8 @@ def _files(source: str) -> list[File]:
     elif trials := [each for each in chosen if each.path.endswith(f"/{_TRAJECTORY}")]:
         # What else lies in Harbor's directories are configurations and logs.
         chosen = trials
+    paths = {each.path for each in chosen}
+    chosen = [each for each in chosen if _continued(each.path) not in paths]
     # A URI keeps its scheme and host.
     head = source[: len(source) - len(storage.filesystem(source)[1])] if storage.is_uri(source) else ""
     return [_file(f"{head}{each.path}", each, name) for each in sorted(chosen, key=lambda each: each.path)]
@@ -124,6 +136,12 @@ def _readable(path: str) -> bool:
     return not name.startswith(".") and name.endswith((*RECORDS, *ARCHIVES))
 
 
+def _continued(path: str) -> str:
+    """The trajectory that Harbor continued in a file, by its name; "" for what is none of its kind."""
+    found = _CONTINUES.fullmatch(path)
+    return f"{found[1]}.json" if found else ""
+
+
 def _source_name(location: str) -> str:
     """What a source is called: its name without endings and the numbers of shards."""
     name = storage.name(location)
@@ -133,10 +151,8 @@ def _source_name(location: str) -> str:
     return name or "episodes"
 
 
-@contextmanager
-def _opened(files: fs.FileSystem, path: str) -> Iterator[BinaryIO]:
-    with closing(files.open_input_file(path)) as stream:
-        yield cast(BinaryIO, stream)
+def _opened(files: fs.FileSystem, path: str) -> AbstractContextManager[BinaryIO]:
+    return closing(cast(BinaryIO, files.open_input_file(path)))
 
 
 def _plain(stream: BinaryIO, name: str) -> BinaryIO:
@@ -161,6 +177,16 @@ def _trial(files: fs.FileSystem, path: str) -> Mapping[str, Any] | None:
             return _object(stream.read())
     except FileNotFoundError:
         return None
+
+
+def _in(folder: str, opened: Opened, name: str) -> AbstractContextManager[BinaryIO]:
+    """An `Opened` of one folder, over that of a filesystem or an archive."""
+    if "/" in name or "\\" in name or name in ("", ".", ".."):
+        raise InputRefused(f"{name!r} does not lie in the same folder")
+    try:
+        return opened(f"{folder}/{name}" if folder else name)
+    except (FileNotFoundError, KeyError):
+        raise InputRefused(f"there is no {name} in the same folder") from None
 
 
 def _object(given: bytes) -> Mapping[str, Any] | None:
@@ -190,7 +216,7 @@ def _zipped(raw: BinaryIO, file: File) -> Iterator[Content | Problem]:
                 refused = _refused(info.filename, stat.S_ISLNK(info.external_attr >> 16))
                 yield _Member(info.filename, None if refused else cast(BinaryIO, archive.open(info)), refused)
 
-        yield from _members(members(), _results(members()), file)
+        yield from _members(members, file, lambda name: closing(cast(BinaryIO, archive.open(name))))
 
 
 def _tarred(files: fs.FileSystem, path: str, file: File) -> Iterator[Content | Problem]:
@@ -206,38 +232,52 @@ def _tarred(files: fs.FileSystem, path: str, file: File) -> Iterator[Content | P
                 refused = _refused(info.name, not info.isreg())
                 yield _Member(info.name, None if refused else cast(BinaryIO, archive.extractfile(info)), refused)
 
-    yield from _members(members(), _results(members()), file)
+    yield from _members(members, file, _unreadable)
 
 
-def _results(members: Iterable[_Member]) -> dict[str, Mapping[str, Any]]:
-    """The results of Harbor's trials in an archive, by their directory."""
+def _unreadable(name: str) -> AbstractContextManager[BinaryIO]:
+    """A tar archive is read in its order alone."""
+    raise InputRefused(f"{name} cannot be read beside it in a tar archive: unpack it, or make a .zip of it")
+
+
+def _looked_through(members: Iterable[_Member]) -> tuple[dict[str, Mapping[str, Any]], set[str]]:
+    """The results of Harbor's trials in an archive, by their directory, and the names of all members."""
     found: dict[str, Mapping[str, Any]] = {}
+    names = set[str]()
     for member in members:
+        names.add(member.name)
         folder, _, name = member.name.rpartition("/")
         if name == _RESULT and member.stream and (result := _object(member.stream.read())):
             kept = ("task_name", "trial_name", "verifier_result")
             found[folder] = {key: result[key] for key in kept if key in result}
-    return found
+    return found, names
 
 
 def _members(
-    members: Iterable[_Member], results: Mapping[str, Mapping[str, Any]], file: File
+    members: Callable[[], Iterable[_Member]],
+    file: File,
+    opened: Opened,
 ) -> Iterator[Content | Problem]:
-    trials = False
-    for member in members:
+    """What the members hold; `opened` opens one by its name. Raises one of DAMAGED."""
+    results, names = _looked_through(members())
+    for member in members():
         name = f"{file.location}/{member.name}"
         if member.refused:
             yield Problem(name, 0, member.refused)
             continue
         trial = member.name.endswith(_TRAJECTORY)
-        trials = trials or trial
         if member.stream is None or not _readable(member.name) or (results and not trial):
+            continue
+        if _continued(member.name) in names:
             continue
         if member.name.lower().endswith((*ARCHIVES, ".parquet")):
             yield Problem(name, 0, "archives and Parquet within an archive are not read: unpack it")
             continue
-        folder = member.name.removesuffix(_TRAJECTORY).rstrip("/")
-        yield Content(name, _plain(member.stream, member.name.lower()), results.get(folder) if trial else None)
+        folder = member.name.rpartition("/")[0]
+        beside = partial(_in, folder, opened)
+        trial_folder = member.name.removesuffix(_TRAJECTORY).rstrip("/")
+        stream = _plain(member.stream, member.name.lower())
+        yield Content(name, stream, beside, results.get(trial_folder) if trial else None)
 
 
 def _refused(name: str, other: bool) -> str:

@@ -121,13 +121,16 @@ def _form(conversation: Conversation) -> Any:
     return {"messages": messages, "tools": list(conversation.tools)} if conversation.tools else messages
 
 
-def _ids(ids: Sequence[Sequence[int]]) -> dict[str, Any]:
-    return {"token_ids": [list(each) for each in ids]}
+def _ids(ids: Sequence[Sequence[int]], calibrated: bool) -> dict[str, Any]:
+    return {"token_ids": [list(each) for each in ids], "calibrated": calibrated}
 
 
 class ScoringClient:
     """Blocks until the answer is there. Raises ServiceError; `timeout_s` is for each try, of which there are
     `retries` after the first, all `Retry-After` kept.
+
+    Values are raw; with `calibrated` they are probabilities of success in [0, 1], and RequestRefused is raised where
+    the model has no calibration of values that are read there: see `agentrm.evaluation.calibration`.
     """
 
     def __init__(self, url: str, api_key: str = "", *, timeout_s: float = 60.0, retries: int = 3) -> None:
@@ -142,13 +145,16 @@ class ScoringClient:
         """
         return _flat(self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "input", calibrated)))
 
-    def score_steps(self, conversations: Sequence[Conversation | Sequence[Message]]) -> list[list[float]]:
+    def score_steps(
+        self, conversations: Sequence[Conversation | Sequence[Message]], *, calibrated: bool = False
+    ) -> list[list[float]]:
         """Raw values of each conversation: after its opening, and whenever the agent's messages were answered."""
-        return _nested(self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "step")))
+        body = _conversations(conversations, "step", calibrated)
+        return _nested(self._ask(ScoreResponse, "POST", "/v1/score", body))
 
-    def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
+    def score_ids(self, ids: Sequence[Sequence[int]], *, calibrated: bool = False) -> list[float]:
         """One raw value per sequence of token ids, which ends as a conversation does."""
-        return _flat(self._ask(ScoreResponse, "POST", "/v1/score", _ids(ids)))
+        return _flat(self._ask(ScoreResponse, "POST", "/v1/score", _ids(ids, calibrated)))
 
     def models(self) -> list[Model]:
         """The models that the service scores with."""
@@ -198,13 +204,16 @@ class AsyncScoringClient:
             await self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "input", calibrated))
         )
 
-    async def score_steps(self, conversations: Sequence[Conversation | Sequence[Message]]) -> list[list[float]]:
+    async def score_steps(
+        self, conversations: Sequence[Conversation | Sequence[Message]], *, calibrated: bool = False
+    ) -> list[list[float]]:
         """See `ScoringClient`."""
-        return _nested(await self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "step")))
+        body = _conversations(conversations, "step", calibrated)
+        return _nested(await self._ask(ScoreResponse, "POST", "/v1/score", body))
 
-    async def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
+    async def score_ids(self, ids: Sequence[Sequence[int]], *, calibrated: bool = False) -> list[float]:
         """See `ScoringClient`."""
-        return _flat(await self._ask(ScoreResponse, "POST", "/v1/score", _ids(ids)))
+        return _flat(await self._ask(ScoreResponse, "POST", "/v1/score", _ids(ids, calibrated)))
 
     async def models(self) -> list[Model]:
         """See `ScoringClient`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -25,8 +25,9 @@ from agentrm.reports import quality_table
 from agentrm.reports.page import STYLE
 from agentrm.reports.plots import loss_curves, outcome_against_tokens, outcome_bars
 from agentrm.reports.report import HEADINGS, cells, fit_losses, row_class
-from agentrm.run import RunDirectory
-from agentrm.view import trees
+from agentrm.run import RunDirectory, reward_model
+from agentrm.view import episodes, trees
+from agentrm.view.episodes import ScoredFile
 from agentrm.view.stages import stages
 from agentrm.view.values import Valuer
 
@@ -40,12 +41,20 @@ _HOSTS = ["127.0.0.1", "localhost"]
 _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
 
 
-def create_app(run: RunDirectory) -> FastAPI:
-    """The application over one run, for localhost. Errors are JSON, `{"error": {"message"}}`; 404 for what is not
-    there, 409 for a file of the run that cannot be read or has just gone.
+def create_app(run: RunDirectory, model: storage.Location = "", values: Path | None = None) -> FastAPI:
+    """The application over one run, for localhost. `model`, a run or a directory, is asked for values in place of the
+    run's own reward model; `values` is a file of `agentrm score` that has those of episodes. Errors are JSON,
+    `{"error": {"message"}}`; 404 for what is not there, 409 for a file that cannot be read or has just gone. Raises
+    UserError for a model or a file of values that is not there.
     """
     store = TreeStore(run.at("trees"))
-    valuer = Valuer(run.at("reward_model"), run.config.model.context)
+    scorer, trained = reward_model(model) if model else (run.at("reward_model"), run)
+    if model and "config.json" not in storage.names(scorer):
+        raise UserError(
+            f"{model} holds no reward model, as config.json is not in it: name a run or a model's directory"
+        )
+    valuer = Valuer(scorer, (trained or run).config.model.context)
+    scored_file = None if values is None else ScoredFile(values)
     figures = _Figures()
 
     @asynccontextmanager
@@ -61,6 +70,24 @@ def create_app(run: RunDirectory) -> FastAPI:
         if tree_id not in store.finished():
             raise HTTPException(404, f"there is no tree {tree_id} in this run")
         return from_table(store.table(tree_id))
+
+    def of_task(tree_id: str) -> list[Tree]:
+        task = read(tree_id).task.id
+        ids = sorted(name for name in store.finished() if name.partition("@")[0] == task)
+        return [read(name) for name in ids]
+
+    def scored(tree: Tree) -> dict[int, list[float | None]]:
+        return {} if scored_file is None else scored_file.of(tree)
+
+    def check_node(tree: Tree, node: int) -> None:
+        if not 0 <= node < len(tree.nodes):
+            raise HTTPException(404, f"tree {tree.id} has no node {node}")
+
+    def begin(name: str, tree: Tree, nodes: Sequence[int]) -> dict[str, Any]:
+        if not (model or run.finished("reward_model")):
+            raise HTTPException(404, "this run has no reward model yet: run `agentrm train` first, or name a --model")
+        valuer.begin(name, tree, nodes)
+        return valuer.state(name)
 
     @app.get("/")
     def index() -> FileResponse:
@@ -130,8 +157,7 @@ def create_app(run: RunDirectory) -> FastAPI:
     @app.get("/api/trees/{tree_id}/path/{node}")
     def path(tree_id: str, node: int) -> list[dict[str, Any]]:
         found = read(tree_id)
-        if not 0 <= node < len(found.nodes):
-            raise HTTPException(404, f"tree {tree_id} has no node {node}")
+        check_node(found, node)
         return trees.steps(found, node)
 
     @app.get("/api/trees/{tree_id}/matches")
@@ -139,16 +165,35 @@ def create_app(run: RunDirectory) -> FastAPI:
         return list(trees.matches(read(tree_id), text))
 
     @app.get("/api/trees/{tree_id}/values")
-    def values(tree_id: str) -> dict[str, Any]:
+    def tree_values(tree_id: str) -> dict[str, Any]:
         return valuer.state(tree_id)
 
     @app.post("/api/trees/{tree_id}/values")
-    def begin_values(tree_id: str) -> dict[str, Any]:
+    def begin_tree_values(tree_id: str) -> dict[str, Any]:
         found = read(tree_id)
-        if not run.finished("reward_model"):
-            raise HTTPException(404, "this run has no reward model yet: run `agentrm train` first")
-        valuer.begin(found)
-        return valuer.state(tree_id)
+        return begin(tree_id, found, range(len(found.nodes)))
+
+    @app.get("/api/trees/{tree_id}/episodes")
+    def list_episodes(tree_id: str) -> list[dict[str, Any]]:
+        found = of_task(tree_id)
+        return episodes.listed(found, {tree.id: scored(tree) for tree in found})
+
+    @app.get("/api/episodes/{tree_id}/{node}")
+    def episode(tree_id: str, node: int) -> dict[str, Any]:
+        found = read(tree_id)
+        check_node(found, node)
+        name = "" if scored_file is None else scored_file.name
+        return episodes.shown(found, node, scored(found).get(node)) | {"scored_by": name}
+
+    @app.get("/api/episodes/{tree_id}/{node}/values")
+    def episode_values(tree_id: str, node: int) -> dict[str, Any]:
+        return valuer.state(f"{tree_id}/{node}")
+
+    @app.post("/api/episodes/{tree_id}/{node}/values")
+    def begin_episode_values(tree_id: str, node: int) -> dict[str, Any]:
+        found = read(tree_id)
+        check_node(found, node)
+        return begin(f"{tree_id}/{node}", found, found.path(node))
 
     app.mount("/page", StaticFiles(directory=_PAGE))
 

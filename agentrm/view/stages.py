@@ -23,6 +23,8 @@ def stages(run: RunDirectory) -> list[Stage]:
     rows = []
     seconds = run.metrics("seconds")
     for stage, command in _STAGES:
+        if stage == "trees" and run.metrics("import"):
+            command = "import"
         done, total, unit = _count(run, stage, command)
         finished = run.finished(stage) and (stage != "trees" or done >= total)
         found = run.metrics(command)

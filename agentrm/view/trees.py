@@ -49,6 +49,7 @@ def _summary(store: TreeStore, name: str) -> dict[str, Any]:
         "id": name,
         **{key: root[key] for key in _SUMMARY if key != "outcome"},
         "nodes": rows.num_rows,
+        "ended": len(outcomes),
         "best": max(outcomes, default=None),
     }
 

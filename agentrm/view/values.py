@@ -1,8 +1,8 @@
-"""The reward model's values of a tree's states, computed when they are asked for, one tree after the other."""
+"""The reward model's values of states of trees and episodes, one after the other when they are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from threading import Event
@@ -26,23 +26,25 @@ class Valuer:
         self._values: dict[str, Values] = {}
         self._failures: dict[str, str] = {}
 
-    def begin(self, tree: Tree) -> None:
-        """Value a tree's nodes, unless that is done or under way; what failed is tried again."""
+    def begin(self, name: str, tree: Tree, nodes: Sequence[int]) -> None:
+        """Value some nodes of a tree, which the page calls `name`, unless that is done or under way; what failed is
+        tried again.
+        """
         values: Values = []
-        if self._values.setdefault(tree.id, values) is values:
-            self._failures.pop(tree.id, None)
-            self._thread.submit(self._run, tree, values)
+        if self._values.setdefault(name, values) is values:
+            self._failures.pop(name, None)
+            self._thread.submit(self._run, name, tree, nodes, values)
 
-    def state(self, tree_id: str) -> dict[str, Any]:
-        """`available`: whether there is a reward model by now; `asked`: whether the tree is being valued or
+    def state(self, name: str) -> dict[str, Any]:
+        """`available`: whether there is a reward model by now; `asked`: whether what has this name is being valued or
         has been; `values` of its first nodes, as many as are computed, None for one that exceeds the model's context;
         `error`: why that failed, or "".
         """
         return {
             "available": "config.json" in storage.names(self._directory),
-            "asked": tree_id in self._values,
-            "values": list(self._values.get(tree_id, ())),
-            "error": self._failures.get(tree_id, ""),
+            "asked": name in self._values,
+            "values": list(self._values.get(name, ())),
+            "error": self._failures.get(name, ""),
         }
 
     def close(self) -> None:
@@ -50,15 +52,15 @@ class Valuer:
         self._closed.set()
         self._thread.shutdown(cancel_futures=True)
 
-    def _run(self, tree: Tree, values: Values) -> None:
+    def _run(self, name: str, tree: Tree, nodes: Sequence[int], values: Values) -> None:
         try:
-            for index in range(len(tree.nodes)):
+            for index in nodes:
                 if self._closed.is_set():
                     return
                 values.append(self._value(tree.state(index)))
         except Exception as error:  # Nobody waits for this thread: the page has to be told whatever it was.
-            self._failures[tree.id] = next(iter(str(error).splitlines()), type(error).__name__)
-            del self._values[tree.id]
+            self._failures[name] = next(iter(str(error).splitlines()), type(error).__name__)
+            del self._values[name]
 
     @cached_property
     def _value(self) -> Callable[[State], float | None]:

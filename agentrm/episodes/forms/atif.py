@@ -7,7 +7,7 @@ know, and name no field in one line.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from agentrm.core.errors import InputRefused
@@ -20,17 +20,42 @@ TRIAL = "harbor_trial"
 """The field in which a trajectory gets the `result.json` of its trial directory."""
 
 NEWEST = (1, 8)
+_CONTINUED = "continued_trajectory_ref"
+_COPIED = "is_copied_context"
+_SHOWN = 40
 _VERSION = re.compile(r"ATIF-v(\d+)\.(\d+)")
 
 
+def joined(record: Record, beside: Callable[[str], Any]) -> Record:
+    """A trajectory with the steps of those files that it goes on in, which `beside` reads, but for the context that
+    they repeat. Raises InputRefused.
+    """
+    if not record.get(_CONTINUED):
+        return record
+    steps, extra = objects_of(record.get("steps"), "steps"), dict(object_of(record.get("extra"), "extra"))
+    part, read = record, set[str]()
+    while name := part.get(_CONTINUED):
+        where = f"{_CONTINUED} is {str(name)[:_SHOWN]!r}"
+        if not isinstance(name, str):
+            raise InputRefused(f"{where}, no file's name")
+        if name in read:
+            raise InputRefused(f"{where}, which was read before")
+        read.add(name)
+        try:
+            part = object_of(beside(name), name)
+            _check_version(part)
+            steps = [*steps, *(each for each in objects_of(part.get("steps"), "steps") if not each.get(_COPIED))]
+            extra |= object_of(part.get("extra"), "extra")
+        except InputRefused as error:
+            raise InputRefused(f"{where}: {error}") from None
+    return {**record, "steps": steps, "extra": extra}
+
+
 def read(record: Record, columns: Columns) -> Iterator[Episode]:
-    """The episode of a trajectory. Its outcome is that of the trial's verifier, else the sum of the steps' rewards."""
-    version = _VERSION.fullmatch(str(record["schema_version"]))
-    if not version or (int(version[1]), int(version[2])) > NEWEST:
-        told = f"schema_version is {str(record['schema_version'])[:40]!r}"
-        raise InputRefused(f"{told}: ATIF-v1.8 is the newest that can be read")
-    if record.get("continued_trajectory_ref"):
-        raise InputRefused("continued_trajectory_ref: the episode goes on in another file; join them first")
+    """The episode of a trajectory, `joined` where it goes on elsewhere. Its outcome is that of the trial's verifier,
+    else the sum of the steps' rewards.
+    """
+    _check_version(record)
     messages: list[dict[str, Any]] = []
     rewards: list[Any] = []
     for index, step in enumerate(objects_of(record.get("steps"), "steps")):
@@ -56,6 +81,13 @@ def read(record: Record, columns: Columns) -> Iterator[Episode]:
         rewards=rewards if given else (),
         **{key: extra[key] for key in ("labels", "source") if key in extra},
     )
+
+
+def _check_version(record: Record) -> None:
+    version = _VERSION.fullmatch(str(record.get("schema_version")))
+    if not version or (int(version[1]), int(version[2])) > NEWEST:
+        told = f"schema_version is {str(record.get('schema_version'))[:_SHOWN]!r}"
+        raise InputRefused(f"{told}: ATIF-v1.8 is the newest that can be read")
 
 
 def _verified(trial: Record) -> Any:

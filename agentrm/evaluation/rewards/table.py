@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +71,12 @@ def rows(episode: Episode, values: Values, scored_by: str) -> list[dict[str, Any
 
 
 class ValueTable:
-    """The values of one reward model in the file at `path`. Raises UserError for another suffix than `.parquet` and
-    `.jsonl`, and for a file that holds something else, or another model's values.
+    """The values of one reward model in the file at `path`. Raises UserError for a URI, another suffix than `.parquet`
+    and `.jsonl`, and for a file that holds something else, or another model's values.
     """
 
     def __init__(self, path: Path, scored_by: str) -> None:
-        if path.suffix not in (".parquet", ".jsonl"):
-            raise UserError(f"{path} must end in .parquet or .jsonl: its name says how values are written")
+        _check_path(path)
         self.path = path
         self._parts = path.with_name(f".{path.name}.parts")
         self._scored_by = scored_by
@@ -132,11 +131,45 @@ class ValueTable:
     def _pieces(self) -> Iterator[pa.Table]:
         held = [self.path] if self.path.exists() else []
         for file in (*held, *self._part_files()):
-            try:
-                yield from _read(file)
-            except (pa.ArrowException, ValueError, TypeError, AttributeError, KeyError, OSError) as error:
-                told = str(error).splitlines()[0]
-                raise UserError(f"{file} holds no values that `agentrm score` wrote: {told}") from error
+            yield from _pieces(file)
+
+
+def check(path: Path) -> None:
+    """Raise UserError where no file of values is."""
+    _check_path(path)
+    if not path.is_file():
+        raise UserError(f"there is no {path}: name a file that `agentrm score` wrote with --to")
+    next(_pieces(path), None)
+
+
+def episodes_at(path: Path, lines: Collection[int], ids: Collection[str]) -> Iterator[list[dict[str, Any]]]:
+    """The rows, step by step, of each episode in a file of values that begins at one of the `lines` of its file, or has
+    one of the `ids`. Raises UserError.
+    """
+    numbers, names = pa.array(sorted(lines), pa.int64()), pa.array(sorted(ids), pa.string())
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for piece in _pieces(path):
+            wanted = pc.or_(pc.is_in(piece["line"], numbers), pc.is_in(piece["id"], names))
+            yield from piece.filter(wanted).to_pylist()
+
+    for _, same in groupby(rows(), key=lambda row: row["key"]):
+        yield list(same)
+
+
+def _check_path(path: Path) -> None:
+    if path.parts and path.parts[0].endswith(":"):
+        raise UserError(f"{path} is a URI: values lie in a file that this machine mounts")
+    if path.suffix not in (".parquet", ".jsonl"):
+        raise UserError(f"{path} must end in .parquet or .jsonl: its name says how values are written")
+
+
+def _pieces(file: Path) -> Iterator[pa.Table]:
+    try:
+        yield from _read(file)
+    except (pa.ArrowException, ValueError, TypeError, AttributeError, KeyError, OSError) as error:
+        told = str(error).splitlines()[0]
+        raise UserError(f"{file} holds no values that `agentrm score` wrote: {told}") from error
 
 
 def _read(file: Path) -> Iterator[pa.Table]:

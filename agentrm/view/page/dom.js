@@ -34,11 +34,11 @@ export const number = (value, digits = 2) => (value === null || value === undefi
 
 export const whole = (value) => value.toLocaleString("en");
 
-// A figure on a colour from low (0) to high (1); the colour is only a help, the figure says it all.
-export function chip(value) {
+// A figure on a colour from low to high; the colour is only a help, the figure says it all.
+export function chip(value, low = 0, high = 1) {
   if (value === null || value === undefined) return element("span", { className: "none" }, "·");
   const made = element("span", { className: "chip" }, number(value));
-  made.style.setProperty("--share", `${Math.min(1, Math.max(0, value)) * 100}%`);
+  made.style.setProperty("--share", `${Math.min(1, Math.max(0, (value - low) / (high - low))) * 100}%`);
   return made;
 }
 

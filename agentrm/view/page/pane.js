@@ -54,12 +54,16 @@ export class Pane {
 
   build() {
     const { facts } = this.tree;
-    const told = [
-      `${whole(this.count)} nodes`,
+    this.imported = facts.ended_by === "imported";
+    const grown = [
       `${whole(facts.iterations)} iterations, ended by ${facts.ended_by || "nothing yet"}`,
       `${whole(facts.policy_tokens)} policy tokens`,
       `${whole(facts.environment_steps)} environment steps`,
       `${facts.seconds.toFixed(1)} s`,
+    ];
+    const told = [
+      `${whole(this.count)} nodes`,
+      ...(this.imported ? [`${whole(facts.iterations)} imported episodes`] : grown),
     ];
     if (facts.environment_errors) told.push(`${facts.environment_errors} environment errors`);
     if (facts.engine_errors) told.push(`${facts.engine_errors} engine errors`);
@@ -182,7 +186,8 @@ export class Pane {
 
   result(node) {
     if (this.outcome[node] !== null) {
-      const why = this.terminal[node] ? "the environment ended the episode" : "the episode was as long as it may be";
+      const grown = this.terminal[node] ? "the environment ended the episode" : "the episode was as long as it may be";
+      const why = this.imported ? "an episode ended here: its outcome, of several the mean" : grown;
       return [element("span", { title: why }, chip(this.outcome[node]))];
     }
     if (this.estimate[node] === null) return [];
@@ -230,9 +235,13 @@ export class Pane {
     if (Number.isFinite(this.values[node])) facts.push(`model ${number(this.values[node], 3)}`);
     if (this.outcome[node] !== null)
       facts.push(`outcome ${number(this.outcome[node], 3)}, progress ${number(this.progress[node], 3)}`);
-    if (depth) facts.push(`${tokens} tokens, log-probability ${number(logprob)}`);
+    if (tokens) facts.push(`${tokens} tokens, log-probability ${number(logprob)}`);
     const head = element("h3", {}, depth ? `Step ${depth}` : "Start", element("small", {}, facts.join(" · ")));
     const made = element("section", {}, head);
+    if (this.outcome[node] !== null) {
+      const href = `/?${new URLSearchParams({ episode: `${this.id}/${node}` })}`;
+      made.append(element("p", { className: "told" }, element("a", { href }, "Read the episode that ended here")));
+    }
     if (reasoning) made.append(block("reasoning", reasoning));
     if (thought) made.append(block("thought", thought));
     if (depth && !calls.length) made.append(block("action", action));

@@ -180,10 +180,13 @@ function treeList() {
       const link = element("a", { href: `/?${new URLSearchParams({ left: tree.id })}` }, tree.id);
       const values = [chip(tree.value), chip(tree.best)];
       const counts = [tree.nodes, tree.visits].map(whole);
-      return { cells: [tick, link, ...counts, ...values, whole(tree.iterations), tree.ended_by] };
+      const ended = tree.ended
+        ? element("a", { href: `/?${new URLSearchParams({ episode: tree.id })}` }, whole(tree.ended))
+        : "0";
+      return { cells: [tick, link, ...counts, ended, ...values, whole(tree.iterations), tree.ended_by] };
     });
     const made = table(
-      ["", "tree", "nodes", "root visits", "root value", "best outcome", "iterations", "ended by"],
+      ["", "tree", "nodes", "root visits", "episodes", "root value", "best outcome", "iterations", "ended by"],
       rows,
     );
     made.classList.add("trees");

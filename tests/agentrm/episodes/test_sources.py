@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from agentrm.config.schema import Episodes
-from agentrm.episodes.episode import Episode
+from agentrm.episodes.episode import Episode, Problem
 from agentrm.episodes.reading import read
 from agentrm.episodes.sources import found
 from tests.agentrm.episodes import records
@@ -105,6 +105,79 @@ def test_harbors_trial_directories(tmp_path: Path) -> None:
             (each.task, each.outcome) for each in (first, second)
         ]
         assert in_archive[0].file == f"{tmp_path / name}/job/flights__1/agent/trajectory.json"
+
+
+def continued(folder: Path) -> None:
+    """A trial whose trajectory goes on in two files, the first of which repeats what was said before."""
+    first, last = records.ATIF["steps"][:2], records.ATIF["steps"][2:]
+    again = [step | {"is_copied_context": True} for step in first]
+    asked = [{"step_id": 3, "source": "user", "message": "And back?"}]
+    parts = {
+        "trajectory.json": records.ATIF | {"steps": first, "continued_trajectory_ref": "trajectory.cont-1.json"},
+        "trajectory.cont-1.json": records.ATIF
+        | {"steps": again + last, "continued_trajectory_ref": "trajectory.cont-2.json"},
+        "trajectory.cont-2.json": records.ATIF | {"steps": asked + last, "extra": {"outcome": 0.75}},
+    }
+    folder.mkdir(parents=True)
+    for name, part in parts.items():
+        (folder / name).write_text(json.dumps(part, indent=2))
+
+
+def zipped(path: Path, folder: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for each in sorted(folder.rglob("*.json")):
+            archive.write(each, str(each.relative_to(folder.parent)))
+    return path
+
+
+def test_a_trajectory_that_goes_on_in_other_files_is_one_episode(tmp_path: Path) -> None:
+    continued(tmp_path / "job" / "flights__1" / "agent")
+    (tmp_path / "log").mkdir()
+    continued(tmp_path / "log" / "flat")
+    for source in (tmp_path / "job", tmp_path / "log", zipped(tmp_path / "log.zip", tmp_path / "log" / "flat")):
+        (episode,) = episodes(source)
+        said = [(message["role"], message["content"]) for message in episode.messages]
+        assert said == [
+            ("user", "A flight to Oslo?"),
+            ("assistant", "I look."),
+            ("tool", "SK 1"),
+            ("assistant", "Take SK 1."),
+            ("user", "And back?"),
+            ("assistant", "Take SK 1."),
+        ]
+        assert episode.file.endswith("/trajectory.json") and episode.outcome == 0.75
+        assert list(episode.rewards) == [0.25, 0.75, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("reference", "told"),
+    [
+        ("trajectory.cont-9.json", "there is no trajectory.cont-9.json in the same folder"),
+        ("../trajectory.json", "does not lie in the same folder"),
+        ("s3://elsewhere/t.json", "does not lie in the same folder"),
+        ("trajectory.json", "which was read before"),
+        (7, "no file's name"),
+        ("other.json", "schema_version is 'None'"),
+        ("broken.json", "no JSON"),
+    ],
+)
+def test_a_continuation_that_cannot_be_read_is_named(tmp_path: Path, reference: object, told: str) -> None:
+    folder = tmp_path / "job" / "flights__1" / "agent"
+    folder.mkdir(parents=True)
+    (folder / "trajectory.json").write_text(json.dumps(records.ATIF | {"continued_trajectory_ref": reference}))
+    (folder / "other.json").write_text("{}")
+    (folder / "broken.json").write_text("{")
+    (problem,) = read(found([str(tmp_path / "job")]), Episodes())
+    assert isinstance(problem, Problem) and told in problem.reason
+    assert problem.reason.startswith("continued_trajectory_ref is ") and "\n" not in problem.reason
+
+
+def test_a_tar_archive_cannot_be_read_out_of_its_order(tmp_path: Path) -> None:
+    continued(tmp_path / "job" / "flights__1" / "agent")
+    with tarfile.open(tmp_path / "job.tar", "w") as archive:
+        archive.add(tmp_path / "job", "job")
+    (problem,) = read(found([str(tmp_path / "job.tar")]), Episodes())
+    assert isinstance(problem, Problem) and "unpack it, or make a .zip of it" in problem.reason
 
 
 def test_lines_in_archives(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from typing import Any, cast
 import pytest
 from fastapi import FastAPI
 
-from agentrm.config.schema import Serve
+from agentrm.config.schema import End, Serve
 from agentrm.core.errors import ModelError
 from agentrm.core.messages import Conversation
+from agentrm.evaluation.calibration import Calibration
 from agentrm.models.engine import Reading
 from agentrm.models.scorers import Input, Per
 from agentrm.service import client as client_module
@@ -103,6 +104,18 @@ def test_all_calls(url: str) -> None:
     assert both(url, lambda client: client.score_ids([[1, 2, 3], [4]]), api_key=KEY) == [[3.0, 1.0]] * 2
     for (model,) in both(url, lambda client: client.models(), api_key=KEY):
         assert (model.id, model.context) == ("a-model", 1000)
+
+
+def test_probabilities_are_asked_for_and_refused_by_a_model_that_has_none(backend: Backend, url: str) -> None:
+    known = {End.state: Calibration([0.0, 4.0], [0.0, 1.0])}
+    app = create_app(backend.score, backend.healthy, Serve(), "a-model", context=1000, calibrations=known)
+    with serving(app) as address:
+        # Of the raw values 2, 3 and 1.
+        assert both(address, lambda client: client.score(CONVERSATIONS, calibrated=True)) == [[0.5, 0.5]] * 2
+        assert both(address, lambda client: client.score_steps(CONVERSATIONS, calibrated=True)) == [[[0.5] * 2] * 2] * 2
+        assert both(address, lambda client: client.score_ids([[1, 2, 3], [4]], calibrated=True)) == [[0.75, 0.25]] * 2
+    for found in both(url, lambda client: client.score(CONVERSATIONS, calibrated=True), api_key=KEY):
+        assert type(found) is RequestRefused and "no calibration of states" in str(found)
 
 
 def test_one_retry_hides_one_failure(url: str, backend: Backend) -> None:

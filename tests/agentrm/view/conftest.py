@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from agentrm.config.loading import load, resolved
+from agentrm.config.schema import Episodes
 from agentrm.core.task import Task
 from agentrm.core.tree import Node, Tree
 from agentrm.data.trees import TreeStore
+from agentrm.episodes.episode import Episode
+from agentrm.episodes.reading import read
+from agentrm.episodes.sources import found
+from agentrm.evaluation.rewards.table import ValueTable, key, rows
+from agentrm.evaluation.rewards.values import Values
+from jobs import importing
 from tests.names import NASTIEST
 
 SMALL, LARGE = Task("babyai", "goto_local", "train", 1), Task("maze", "perfect_small", "train", 7)
@@ -57,6 +65,49 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for index, node in enumerate(tree.nodes[1:], start=1):
             tree.nodes[node.parent].children.append(index)
         store.write(tree)
+    return root
+
+
+def spoken(*turns: str) -> list[dict[str, str]]:
+    """What the user and the agent say in turn."""
+    return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(turns)]
+
+
+EPISODES = (
+    {
+        "id": "won",
+        "model": "good",
+        "reward": 1,
+        "messages": spoken("Add <b>2</b> and 2.", "2 + 2", "Well?", "It is 4."),
+    },
+    {
+        "id": "lost",
+        "model": "bad",
+        "reward": 0,
+        "messages": spoken("Add <b>2</b> and 2.", "2 + 2", "Well?", "It is 5."),
+    },
+    {
+        "id": "sly",
+        "model": "bad",
+        "reward": 0,
+        "messages": [{"role": "system", "content": "Be sly."}, *spoken("Go.", "4")],
+    },
+)
+"""Two of one opening and one of another, of one task."""
+VALUES = {"won": [0.25, 0.5, 2.0], "lost": [0.25, 0.5, -1.0]}
+
+
+@pytest.fixture(scope="session")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of imported episodes, `log.jsonl` beside it, and `values.parquet` of two of them."""
+    root = tmp_path_factory.mktemp("imported")
+    log = root / "log.jsonl"
+    log.write_text("".join(json.dumps(row | {"task_id": "sum"}) + "\n" for row in EPISODES))
+    importing.run(load("imported", [f"run={root / 'run'}"]), [str(log)])
+    table = ValueTable(root / "values.parquet", "a-model")
+    scored = [each for each in read(found([str(log)]), Episodes()) if isinstance(each, Episode) and each.id in VALUES]
+    table.add([row for each in scored for row in rows(each, Values(VALUES[each.id]), "a-model")])
+    table.commit({str(log)}, {key(each) for each in scored})
     return root
 
 

@@ -14,16 +14,25 @@ from safetensors.torch import load_file, save_file
 from tensorboardX import SummaryWriter
 from transformers import AutoModelForSequenceClassification
 
-from agentrm.config.schema import Model, Scratch
+from agentrm.config.loading import load
+from agentrm.config.schema import Episodes, Model, Scratch
 from agentrm.core.errors import UserError
 from agentrm.data.trees import TreeStore, from_table
+from agentrm.episodes.episode import Episode
+from agentrm.episodes.export.writing import write
+from agentrm.episodes.reading import read
+from agentrm.episodes.sources import found
+from agentrm.evaluation.rewards.table import ValueTable, key, rows
+from agentrm.evaluation.rewards.values import Values
 from agentrm.models.explicit import build, raw_values
 from agentrm.models.initial import prepare
 from agentrm.rendering.renderer import Renderer
 from agentrm.run import RunDirectory
 from agentrm.view.app import create_app
-from tests.agentrm.view.conftest import LARGE, NODES, SMALL
+from jobs import importing
+from tests.agentrm.view.conftest import EPISODES, LARGE, NODES, SMALL
 from tests.names import NASTIEST
+from tests.reward_models import write_reward_model
 
 
 @pytest.fixture
@@ -98,6 +107,7 @@ def test_trees_are_listed_and_filtered(client: TestClient) -> None:
         "visits": 4,
         "value": 0.5,
         "nodes": 5,
+        "ended": 2,
         "best": 1.0,
     }
     assert listed["trees"][1]["nodes"] == NODES and listed["trees"][1]["best"] is None
@@ -203,6 +213,118 @@ def test_a_reward_model_that_cannot_be_loaded_is_said_and_asked_again(root: Path
         while not (answer := client.get(values).json())["error"]:
             time.sleep(0.05)
         assert "names no class" in answer["error"] and not answer["asked"]
+
+
+@pytest.fixture
+def of_others(imported: Path) -> Iterator[TestClient]:
+    app = create_app(RunDirectory.existing(imported / "run"), values=imported / "values.parquet")
+    with TestClient(app, base_url="http://127.0.0.1:8400") as client:
+        yield client
+
+
+def test_the_episodes_of_a_task_are_listed_over_all_its_trees(of_others: TestClient) -> None:
+    first, second = (tree["id"] for tree in of_others.get("/api/trees").json()["trees"])
+    listed = of_others.get(f"/api/trees/{first}/episodes").json()
+    assert listed == of_others.get(f"/api/trees/{second}/episodes").json()
+    shown = {each["name"]: (each["model"], each["steps"], each["outcome"], each["value"]) for each in listed}
+    assert shown == {"won": ("good", 2, 1.0, 2.0), "lost": ("bad", 2, 0.0, -1.0), "sly": ("bad", 1, 0.0, None)}
+    (stage,) = [stage for stage in of_others.get("/api/run").json()["stages"] if stage["name"] == "trees"]
+    assert (stage["state"], stage["command"], stage["figures"]["episodes"]) == ("done", "agentrm import", 3)
+
+
+def test_an_episode_is_a_conversation_with_a_value_at_each_step(of_others: TestClient, imported: Path) -> None:
+    def episode(name: str) -> dict:
+        tree = of_others.get("/api/trees").json()["trees"][0]["id"]
+        listed = of_others.get(f"/api/trees/{tree}/episodes").json()
+        return of_others.get(f"/api/episodes/{next(each['id'] for each in listed if each['name'] == name)}").json()
+
+    won, lost, sly = map(episode, ("won", "lost", "sly"))
+    assert (won["values"], won["scored_by"]) == ([0.25, 0.5, 2.0], "values.parquet")
+    assert lost["values"] == [0.25, 0.5, -1.0] and sly["values"] is None
+    (stored,) = won["stored"]
+    assert stored == {
+        "file": str(imported / "log.jsonl"),
+        "line": 1,
+        "id": "won",
+        "model": "good",
+        "outcome": 1.0,
+        "side": "",
+    }
+    assert [(step["text"], step["answers"]) for step in won["steps"]] == [
+        ("", [["instruction and first observation", "Add <b>2</b> and 2."]]),
+        ("2 + 2", [["observation", "Well?"]]),
+        ("It is 4.", []),
+    ]
+    # Half of the episodes through the first step were won.
+    assert [(step["visits"], step["value"]) for step in won["steps"]] == [(2, 0.5), (2, 0.5), (1, 1.0)]
+    assert [step["node"] for step in won["steps"]][:2] == [step["node"] for step in lost["steps"]][:2]
+    assert sly["steps"][0]["answers"] == [["system", "Be sly."], ["instruction and first observation", "Go."]]
+
+
+def test_values_are_those_of_what_an_episode_says_now(of_others: TestClient, imported: Path, tmp_path: Path) -> None:
+    """The file of values is of another version of the log, in a directory that has moved."""
+    moved = tmp_path / "moved" / "log.jsonl"
+    moved.parent.mkdir()
+    changed = (imported / "log.jsonl").read_text().replace("It is 5.", "It is fifty.")
+    moved.write_text(changed)
+    importing.run(load("imported", [f"run={tmp_path / 'run'}"]), [str(moved)])
+    app = create_app(RunDirectory.existing(tmp_path / "run"), values=imported / "values.parquet")
+    with TestClient(app, base_url="http://127.0.0.1:8400") as client:
+        tree = client.get("/api/trees").json()["trees"][0]["id"]
+        listed = client.get(f"/api/trees/{tree}/episodes").json()
+    assert {each["name"]: each["value"] for each in listed} == {"won": 2.0, "lost": None, "sly": None}
+
+
+def test_exported_episodes_that_were_scored_are_known_by_their_id(root: Path, tmp_path: Path) -> None:
+    write(TreeStore(root / "trees").trees(), "openai", str(tmp_path / "exported"))
+    scored = [each for each in read(found([str(tmp_path / "exported")]), Episodes()) if isinstance(each, Episode)]
+    (best,) = [each for each in scored if each.id == f"{SMALL.id}/2"]
+    table = ValueTable(tmp_path / "values.jsonl", "a-model")
+    table.add(rows(best, Values([0.25, 0.75]), "a-model"))
+    table.commit({best.file}, {key(best)})
+    app = create_app(RunDirectory.existing(root), values=tmp_path / "values.jsonl")
+    with TestClient(app, base_url="http://127.0.0.1:8400") as client:
+        listed = client.get(f"/api/trees/{SMALL.id}/episodes").json()
+        assert {each["id"].rpartition("/")[2]: each["value"] for each in listed} == {"2": 0.75, "3": None, "4": None}
+        assert client.get(f"/api/episodes/{SMALL.id}/2").json()["values"] == [0.25, 0.75]
+        assert client.get(f"/api/episodes/{SMALL.id}/9").status_code == 404
+
+
+def test_a_model_that_is_named_is_asked_in_place_of_the_runs(
+    imported: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    model = tmp_path_factory.mktemp("model") / "model"
+    write_reward_model(model, [message["content"] for row in EPISODES for message in row["messages"]] * 9, 256)
+    run = RunDirectory.existing(imported / "run")
+    with TestClient(create_app(run, str(model)), base_url="http://127.0.0.1:8400") as client:
+        (tree,) = [tree["id"] for tree in client.get("/api/trees").json()["trees"] if tree["ended"] == 2]
+        values = f"/api/episodes/{tree}/2/values"
+        assert client.get(values).json() == {"available": True, "asked": False, "values": [], "error": ""}
+        answer = client.post(values).json()
+        nodes = [step["node"] for step in client.get(f"/api/episodes/{tree}/2").json()["steps"]]
+        while len(answer["values"]) < len(nodes):
+            assert not answer["error"]
+            time.sleep(0.05)
+            answer = client.get(values).json()
+        assert client.get(f"/api/trees/{tree}/values").json()["asked"] is False
+    renderer = Renderer.from_pretrained(model, 256)
+    scorer = AutoModelForSequenceClassification.from_pretrained(model).eval()
+    own = from_table(TreeStore(run.at("trees")).table(tree))
+    expected = raw_values(scorer, [renderer.ids(own.state(node).conversation()) for node in nodes])
+    assert answer["values"] == pytest.approx(expected) and len(set(expected)) == len(nodes) > 1
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"model": "absent"}, "holds no reward model"),
+        ({"values": Path("absent.parquet")}, "there is no absent.parquet"),
+        ({"values": Path("log.txt")}, "must end in .parquet or .jsonl"),
+    ],
+)
+def test_what_was_named_and_is_not_there_is_told_at_the_start(imported: Path, options: dict, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        create_app(RunDirectory.existing(imported / "run"), **options)
 
 
 def test_demonstrations_are_counted_over_all_kinds(root: Path, client: TestClient) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
@@ -23,13 +24,26 @@ ROW = 28
 
 @pytest.fixture(scope="module")
 def address(untouched: Path) -> Iterator[str]:
-    command = [AGENTRM, "view", untouched, "--port", "0", "--no-open"]
+    with viewed(untouched) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def of_others(imported: Path) -> Iterator[str]:
+    with viewed(imported / "run", "--values", imported / "values.parquet") as address:
+        yield address
+
+
+@contextmanager
+def viewed(run: Path, *options: str | Path) -> Iterator[str]:
+    """The address of the real command, which is interrupted in the end."""
+    command = [AGENTRM, "view", run, "--port", "0", "--no-open", *options]
     # A shell's background jobs ignore the interrupt, and their children with them.
     heeds = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heeds) as process:
         assert process.stdout is not None
         told = process.stdout.readline()
-        assert told.startswith(f"{untouched} at http://127.0.0.1:") and told.endswith(" until Ctrl-C\n")
+        assert told.startswith(f"{run} at http://127.0.0.1:") and told.endswith(" until Ctrl-C\n")
         yield told.rpartition(" at ")[2].split()[0]
         process.send_signal(signal.SIGINT)
         assert process.stdout.read() == "stopping\n"
@@ -138,4 +152,39 @@ def test_two_trees_side_by_side(page: Page, address: str) -> None:
 
 def test_a_tree_that_is_not_there_is_said(page: Page, address: str) -> None:
     page.open(f"{address}/?left=absent")
+    page.wait_for("document.body.innerText.includes('there is no tree absent in this run')")
+
+
+def test_two_episodes_of_a_task_side_by_side(page: Page, of_others: str) -> None:
+    page.open(f"{of_others}/")
+    page.wait_for("document.querySelectorAll('.trees tbody tr').length === 2")
+    page.run("[...document.querySelectorAll('.trees a')].find((each) => each.textContent === '2').click()")
+    page.wait_for("document.querySelectorAll('.conversation section').length === 3")
+    page.run(
+        "(() => { const beside = document.querySelector('[name=beside]');"
+        "beside.value = [...beside.options].find((each) => each.text.startsWith('lost')).value;"
+        "beside.dispatchEvent(new Event('change')); })()"
+    )
+    page.wait_for("document.querySelectorAll('.conversation').length === 2")
+    page.wait_for("document.querySelectorAll('.conversation section').length === 6")
+    left, right = (page.run(f"document.querySelectorAll('.conversation')[{place}].innerText") for place in range(2))
+    assert "Add <b>2</b> and 2." in left and "It is 4." in left and "It is 5." in right
+    assert page.run("document.querySelectorAll('.steps b').length") == 0
+    strips = "[...document.querySelectorAll('.strip')].map((each) => each.innerText.split(/\\s+/).join(' ').trim())"
+    assert page.run(strips) == ["0.25 0.50 2.00", "0.25 0.50 -1.00"]
+    assert page.run("document.querySelectorAll('.conversation section.shared').length") == 4
+    assert "values of values.parquet" in left and "mean outcome 0.500 of 2" in left
+    boxes = "[...document.querySelectorAll('.conversation')].map((each) => each.getBoundingClientRect())"
+    assert page.run(f"(([left, right]) => left.right <= right.left && left.top === right.top)({boxes})")
+
+
+def test_a_tree_leads_to_its_episodes(page: Page, of_others: str, address: str) -> None:
+    show(page, address, left=SMALL.id)
+    page.run("document.querySelector('[data-node=\"2\"]').click()")
+    page.wait_for("document.querySelector('.steps a')?.textContent === 'Read the episode that ended here'")
+    page.run("document.querySelector('.steps a').click()")
+    page.wait_for("document.querySelectorAll('.conversation section').length === 2")
+    text = page.run("document.querySelector('.conversation').innerText")
+    assert "A door." in text and "no reward model yet" in text
+    page.open(f"{of_others}/?episode=absent")
     page.wait_for("document.body.innerText.includes('there is no tree absent in this run')")
