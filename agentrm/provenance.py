@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentrm.config.schema import Tasks
+from agentrm.config.tasks import chosen_kinds
 from agentrm.environments.official import OfficialEnvironment, identity
 from agentrm.environments.registry import base_name, environment_class
 
@@ -22,23 +23,30 @@ def used_data(chosen: Tasks) -> dict[str, Any]:
         cls = environment_class(base_name(each.environment))
         if not issubclass(cls, OfficialEnvironment):
             continue
-        folder = cls.official.folder
-        named = "" if folder is None else f"{cls.official.variable}={folder}"
+        folders = {name: folder for data in cls.official for name, folder in data.named().items()}
+        named = ", ".join(f"{name}={folder}" for name, folder in folders.items())
         used = found.setdefault(cls.name, {"folder": named, "tasks": {}, "left_out": {}})
-        for kind in each.kinds or cls.kinds:
-            published = cls.official.find(kind, each.split)
+        for kind in chosen_kinds(each):
+            published = cls.published(kind, each.split)
             used["tasks"][f"{kind}.{each.split}"] = published.identity if published else _GENERATED
             used["left_out"] |= published.left_out if published else {}
     return found
 
 
-def other_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Which tasks are of other data than before, and of which; "" where none is."""
+def other_data(before: Mapping[str, Any], now: Mapping[str, Any], same_sets: bool = False) -> str:
+    """Which tasks are of other data than before, and of which; "" where none is. With the `same_sets` of tasks, a set
+    that names no kinds has other ones where the data is another.
+    """
     for name in before.keys() & now.keys():
         old, new = before[name]["tasks"], now[name]["tasks"]
         for tasks in old.keys() & new.keys():
             if old[tasks] != new[tasks]:
                 return f"{name}.{tasks} was of data {old[tasks]} ({before[name]['folder'] or 'none'}), not {new[tasks]}"
+        if same_sets and (changed := sorted(old.keys() ^ new.keys())):
+            was, now_is = ("there", "gone") if changed[0] in old else ("not there", "there")
+            return (
+                f"{name}.{changed[0]} was {was} ({before[name]['folder'] or 'no official data'}), and is {now_is} now"
+            )
     return ""
 
 

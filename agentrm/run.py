@@ -177,7 +177,7 @@ class RunDirectory:
         other data.
         """
         data = used_data(self.config.tasks)
-        if told := other_data(self.metrics("data"), data):
+        if told := other_data(self.metrics("data"), data, same_sets=True):
             raise UserError(f"{self.location}: {told}: name the data that it was made with, or choose another run=...")
         self.write_metrics("data", data)
 

@@ -37,13 +37,16 @@ def is_endpoint(source: str) -> bool:
 
 @dataclass
 class TaskSet:
-    """`count` tasks of one environment, spread evenly over `kinds` (empty: all kinds)."""
+    """`count` tasks of one environment, spread evenly over `kinds` (empty: those of official data where the split has
+    any here, else all others; never both). `official`: generated tasks will not do in their place.
+    """
 
     environment: str = MISSING
     kinds: list[str] = field(default_factory=list)
     split: str = one_of(*SPLITS)("train")
     count: int = positive(MISSING)
     offset: int = not_negative(0)
+    official: bool = False
 
 
 @dataclass

@@ -10,12 +10,19 @@ from agentrm.core.task import Task
 from agentrm.environments.registry import base_name, environment_class
 
 
+def chosen_kinds(each: TaskSet) -> tuple[str, ...]:
+    """The kinds of a set of tasks: those that it names, else all of one provenance, official where that is here."""
+    return tuple(each.kinds) or environment_class(each.environment).usual_kinds(each.split)
+
+
 def tasks(sets: Sequence[TaskSet], seed: int) -> list[Task]:
     """The tasks of some task sets: each kind's in turn, as long as it has more. Raises UserError for too few tasks."""
     chosen: list[Task] = []
     for each in sets:
         cls = environment_class(each.environment)
-        sizes = {kind: cls.size(kind, each.split) for kind in each.kinds or cls.kinds}
+        for kind in chosen_kinds(each):
+            cls.require(kind, each.split, each.official)
+        sizes = {kind: cls.size(kind, each.split) for kind in chosen_kinds(each)}
         found = [
             cls.task(kind, each.split, index, seed)
             for index in range(each.offset, min(max(sizes.values()), each.offset + each.count))
@@ -46,11 +53,11 @@ def check(config: Config) -> None:
     for name, sets in groups.items():
         for number, each in enumerate(sets):
             cls = environment_class(each.environment)
-            unknown = [kind for kind in each.kinds if kind not in cls.kinds]
+            unknown = [kind for kind in each.kinds if kind not in cls.every_kind()]
             if unknown:
                 raise UserError(
                     f"the key tasks.{name}[{number}].kinds holds {unknown[0]}: {each.environment} has "
-                    f"{', '.join(cls.kinds)}"
+                    f"{', '.join(cls.every_kind())}"
                 )
         tasks(sets, chosen.seed)
     _check_held_out(chosen)
@@ -71,7 +78,7 @@ def learned_sets(chosen: Tasks) -> list[TaskSet]:
 
 def kind_names(each: TaskSet) -> list[str]:
     """The kinds of a task set as ENVIRONMENT.KIND."""
-    return [f"{each.environment}.{kind}" for kind in each.kinds or environment_class(each.environment).kinds]
+    return [f"{each.environment}.{kind}" for kind in chosen_kinds(each)]
 
 
 def _check_held_out(chosen: Tasks) -> None:
@@ -87,5 +94,5 @@ def _check_held_out(chosen: Tasks) -> None:
 
 
 def _kinds(each: TaskSet) -> list[tuple[str, str]]:
-    kinds = each.kinds or environment_class(each.environment).kinds
+    kinds = chosen_kinds(each)
     return [(base_name(each.environment), kind) for kind in kinds]

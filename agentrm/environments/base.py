@@ -47,6 +47,8 @@ class Environment(ABC):
     engine: ClassVar[str]
     licence: ClassVar[str]
     kinds: ClassVar[tuple[str, ...]]
+    published_kinds: ClassVar[tuple[str, ...]] = ()
+    """Kinds beside `kinds` that have tasks only where their project's official data is."""
     max_steps: ClassVar[int]
     instruction: ClassVar[str]
     action_form: ClassVar[str] = ""
@@ -72,6 +74,24 @@ class Environment(ABC):
         return ""
 
     @classmethod
+    def every_kind(cls) -> tuple[str, ...]:
+        """All that a task's kind can be, whether or not its data is here."""
+        return cls.kinds + cls.published_kinds
+
+    @classmethod
+    def usual_kinds(cls, split: str) -> tuple[str, ...]:
+        """The kinds of a set of tasks that names none: official ones where this split has any here, else the others;
+        never both.
+        """
+        return cls.kinds
+
+    @classmethod
+    def require(cls, kind: str, split: str, official: bool) -> None:
+        """Raise UserError, with the way to get it, where a kind's data is not here, or it must be `official`."""
+        if official:
+            raise UserError(f"{cls.name} has no official data: leave the key official out")
+
+    @classmethod
     def task(cls, kind: str, split: str, index: int, seed: int = 0) -> Task:
         """The task of this index here: an official one, or that of a universe of generated ones."""
         data = cls.data(kind, split)
@@ -85,11 +105,17 @@ class Environment(ABC):
         return _TEXT
 
     @classmethod
-    def instruction_for_calls(cls) -> str:
-        """The instruction without the `action_form`."""
+    def guide(cls, kind: str) -> tuple[str, tuple[Turn, ...]]:
+        """The instruction and the solved example that stand before the tasks of a kind."""
+        return cls.instruction, cls.example
+
+    @classmethod
+    def instruction_for_calls(cls, kind: str) -> str:
+        """The instruction of a kind without the `action_form`."""
+        instruction, _ = cls.guide(kind)
         if not cls.action_form:
-            return cls.instruction
-        before, _, after = cls.instruction.partition(cls.action_form)
+            return instruction
+        before, _, after = instruction.partition(cls.action_form)
         return f"{before.rstrip()} {after.lstrip()}".strip()
 
     @classmethod
@@ -143,6 +169,11 @@ class Environment(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the engine."""
+
+    @classmethod
+    def step_limit(cls, kind: str) -> int:
+        """After how many actions an episode of a kind ends."""
+        return cls.max_steps
 
     @classmethod
     def size_of(cls, task: Task) -> int:

@@ -9,7 +9,8 @@ from agentrm.environments.registry import environment_class, make
 
 
 class Description(Measurement):
-    """One environment. `tasks` counts over all kinds by split; `restore` says how a session comes back to an earlier
+    """One environment. `kinds` has those of official data only where that is here; `tasks` counts over all others by
+    split; `restore` says how a session comes back to an earlier
     state, by `snapshot` or `replay`; `perturbations` names its wordings; `problem` says why the environment cannot
     start here. What is measured is there only where that was asked for and the environment can start.
     """
@@ -29,9 +30,10 @@ class Description(Measurement):
 def describe(name: str) -> Description:
     """Describe an environment, starting its engine once to see whether it is installed. Raises UserError."""
     cls = environment_class(name)
-    tasks, problem = dict.fromkeys(SPLITS, 0), ""
+    kinds, tasks, problem = list(cls.kinds), dict.fromkeys(SPLITS, 0), ""
     try:
         make(name).close()
+        kinds += [kind for kind in cls.published_kinds if any(cls.data(kind, split) for split in SPLITS)]
         tasks = {split: sum(cls.size(kind, split) for kind in cls.kinds) for split in SPLITS}
     except AgentRMError as error:
         problem = str(error)
@@ -39,7 +41,7 @@ def describe(name: str) -> Description:
         "name": name,
         "engine": cls.engine,
         "licence": cls.licence,
-        "kinds": list(cls.kinds),
+        "kinds": kinds,
         "tasks": tasks,
         "max_steps": cls.max_steps,
         "restore": "snapshot" if cls.snapshots else "replay",

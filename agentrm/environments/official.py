@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from agentrm.core.errors import UserError
-from agentrm.core.task import Task
+from agentrm.core.task import SPLITS, Task
 from agentrm.environments.base import OFFICIAL, Environment
 from agentrm.environments.screening import Entry
 from agentrm.environments.support import GENERATED_SIZES, check_kind, digest
@@ -45,80 +45,144 @@ class Published:
 
 @dataclass(frozen=True)
 class OfficialData:
-    """Where an environment's official data is, and which of its tasks are official there.
+    """Where some official data of an environment is, and which of its tasks are of it.
 
     `variable` names the folder; `covers(kind, split)` says whether tasks are taken from it, `read(folder, kind, split)`
-    which (asked once in a process; raises UserError for a folder without them).
+    which (asked once in a process; raises UserError for a folder without them). `source` says where a user gets the
+    folder. `beside` are other variables whose folders are read too.
     """
 
     variable: str
     covers: Callable[[str, str], bool]
     read: Callable[[Path, str, str], Published]
+    source: str
+    beside: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path | None:
         """Where the data is; None where the user has named none."""
-        named = os.environ.get(self.variable)
-        return Path(named).expanduser().absolute() if named else None
+        return named_folder(self.variable)
+
+    def named(self) -> dict[str, str]:
+        """Its variables and those beside it that name a folder, with absolute paths."""
+        folders = {each: named_folder(each) for each in (self.variable, *self.beside)}
+        return {each: str(folder) for each, folder in folders.items() if folder is not None}
 
     def find(self, kind: str, split: str) -> Published | None:
-        """The official tasks of a kind in a split; None where its tasks are generated here."""
-        folder = self.folder
-        if folder is None or not self.covers(kind, split):
+        """The official tasks of a kind in a split; None where they are not of this data, or it is not here."""
+        if self.folder is None or not self.covers(kind, split):
             return None
-        if not folder.is_dir():
-            raise UserError(f"{self.variable}={folder} is no folder on {platform.node()}: name one, or unset it")
-        return _read_once(self.read, folder, kind, split)
+        folders = [_existing(name) for name in (self.variable, *self.beside)]
+        assert folders[0] is not None
+        return _read_once(self.read, kind, split, folders[0], *folders[1:])
+
+
+def named_folder(variable: str) -> Path | None:
+    """The folder that a variable of the user's names; None where it names none."""
+    named = os.environ.get(variable)
+    return Path(named).expanduser().absolute() if named else None
+
+
+def _existing(variable: str) -> Path | None:
+    folder = named_folder(variable)
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"{variable}={folder} is no folder on {platform.node()}: name one, or unset it")
+    return folder
 
 
 @cache
-def _read_once(read: Callable[[Path, str, str], Published], folder: Path, kind: str, split: str) -> Published:
+def _read_once(
+    read: Callable[[Path, str, str], Published], kind: str, split: str, folder: Path, *_beside: Path | None
+) -> Published:
     return read(folder, kind, split)
 
 
 class OfficialEnvironment(Environment):
-    """An environment with official data: where it is not, and beside it, tasks are generated, `sizes` by split."""
+    """An environment with official data: where it is not, and beside it, tasks are generated, `sizes` by split.
 
-    official: ClassVar[OfficialData]
+    `published_kinds` are those that only official data has tasks of.
+    """
+
+    official: ClassVar[tuple[OfficialData, ...]]
     sizes: ClassVar[Mapping[str, int]] = GENERATED_SIZES
 
     @classmethod
+    def published(cls, kind: str, split: str) -> Published | None:
+        """The official tasks of a kind in a split; None where they are not here."""
+        return next((found for each in cls.official if (found := each.find(kind, split))), None)
+
+    @classmethod
     def size(cls, kind: str, split: str) -> int:
-        check_kind(cls.name, cls.kinds, kind, split)
-        found = cls.official.find(kind, split)
-        return cls.sizes[split] if found is None else len(found.entries)
+        check_kind(cls.name, cls.every_kind(), kind, split)
+        if found := cls.published(kind, split):
+            return len(found.entries)
+        return 0 if kind in cls.published_kinds else cls.generated_size(kind, split)
+
+    @classmethod
+    def generated_size(cls, kind: str, split: str) -> int:
+        """The number of tasks that are no official ones, of a kind that has some."""
+        return cls.sizes[split]
 
     @classmethod
     def data(cls, kind: str, split: str) -> str:
-        found = cls.official.find(kind, split)
-        return "" if found is None else found.identity
+        found = cls.published(kind, split)
+        return found.identity if found else ""
+
+    @classmethod
+    def usual_kinds(cls, split: str) -> tuple[str, ...]:
+        for group in (cls.published_kinds, cls.kinds):
+            if found := tuple(kind for kind in group if cls.data(kind, split)):
+                return found
+        return cls.kinds
+
+    @classmethod
+    def require(cls, kind: str, split: str, official: bool) -> None:
+        if (official or kind in cls.published_kinds) and not cls.data(kind, split):
+            raise UserError(cls._absent(kind, split))
 
     @classmethod
     def size_of(cls, task: Task) -> int:
-        check_kind(cls.name, cls.kinds, task.kind, task.split)
-        return len(cls._published(task).entries) if task.data else cls.sizes[task.split]
+        check_kind(cls.name, cls.every_kind(), task.kind, task.split)
+        if task.data:
+            return len(cls._of(task).entries)
+        if task.kind in cls.published_kinds:
+            raise UserError(cls._absent(task.kind, task.split))
+        return cls.generated_size(task.kind, task.split)
 
     @classmethod
     def entry(cls, task: Task) -> Any:
         """What the data holds for a task that exists here; None for a generated one."""
-        return cls._published(task).entries[task.index] if task.data else None
+        return cls._of(task).entries[task.index] if task.data else None
 
     @classmethod
-    def _published(cls, task: Task) -> Published:
+    def _of(cls, task: Task) -> Published:
         """The data of an official task. Raises UserError where this machine has none, or another."""
-        official, here = cls.official, platform.node()
-        found = official.find(task.kind, task.split)
+        here, found = platform.node(), cls.published(task.kind, task.split)
+        covering = [each for each in cls.official if each.covers(task.kind, task.split)]
         if found is None:
+            names = " or ".join(each.variable for each in covering) or "a variable"
             raise UserError(
-                f"task {task.id} is of official data, which {here} lacks: let {official.variable} name its folder on "
-                "every machine"
+                f"task {task.id} is of official data, which {here} lacks: let {names} name its folder on every machine"
             )
         if found.identity != task.data:
+            named = ", ".join(f"{each.variable}={each.folder}" for each in covering if each.folder)
             raise UserError(
-                f"task {task.id} is of other official data than {official.variable}={official.folder} on {here} holds "
-                f"({found.identity}): every machine needs the same files"
+                f"task {task.id} is of other official data than {named} on {here} holds ({found.identity}): every "
+                "machine needs the same files"
             )
         return found
+
+    @classmethod
+    def _absent(cls, kind: str, split: str) -> str:
+        """Why there are no official tasks of a kind in a split here, and how to get them."""
+        ways = [each for each in cls.official if each.covers(kind, split)]
+        if not ways:
+            covered = [name for name in SPLITS if any(each.covers(kind, name) for each in cls.official)]
+            return f"{cls.name} {kind} has no official tasks in {split}" + (
+                f": ask for the split {' or '.join(covered)}" if covered else ""
+            )
+        how = "; or ".join(f"get {each.source}, and let {each.variable} name its folder" for each in ways)
+        return f"the official tasks of {cls.name} {kind} in {split} are not here: {how}"
 
 
 def identity(content: object) -> str:

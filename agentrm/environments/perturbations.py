@@ -41,8 +41,29 @@ class Perturbed(Environment):
         return cls.base.data(kind, split)
 
     @classmethod
+    def usual_kinds(cls, split: str) -> tuple[str, ...]:
+        return cls.base.usual_kinds(split)
+
+    @classmethod
+    def require(cls, kind: str, split: str, official: bool) -> None:
+        cls.base.require(kind, split, official)
+
+    @classmethod
+    def step_limit(cls, kind: str) -> int:
+        return cls.base.step_limit(kind)
+
+    @classmethod
     def size_of(cls, task: Task) -> int:
         return cls.base.size_of(task)
+
+    @classmethod
+    def guide(cls, kind: str) -> tuple[str, tuple[Turn, ...]]:
+        instruction, example = cls.base.guide(kind)
+        return cls.reword(instruction), tuple(map(cls._reword_turn, example))
+
+    @classmethod
+    def _reword_turn(cls, turn: Turn) -> Turn:
+        return Turn(cls.reword(turn.observation), cls.reword(turn.thought), cls.reword(turn.action))
 
     @classmethod
     def tools(cls, kind: str) -> tuple[Tool, ...]:
@@ -117,14 +138,12 @@ def perturbed(environment: type[Environment], perturbation: str) -> type[Environ
         engine = environment.engine
         licence = environment.licence
         kinds = environment.kinds
+        published_kinds = environment.published_kinds
         max_steps = environment.max_steps
         snapshots = environment.snapshots
         max_live = environment.max_live
 
     Wording.instruction = Wording.reword(environment.instruction)
     Wording.action_form = Wording.reword(environment.action_form)
-    Wording.example = tuple(
-        Turn(Wording.reword(turn.observation), Wording.reword(turn.thought), Wording.reword(turn.action))
-        for turn in environment.example
-    )
+    Wording.example = tuple(map(Wording._reword_turn, environment.example))
     return Wording

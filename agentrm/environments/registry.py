@@ -60,11 +60,11 @@ def base_name(name: str) -> str:
 
 def data_variables() -> dict[str, str]:
     """The variables that name official data here, with absolute paths, for processes in other places."""
-    named = {}
+    named: dict[str, str] = {}
     for name in names():
         with suppress(UserError):
-            if (official := getattr(_base_class(name), "official", None)) and (folder := official.folder):
-                named[official.variable] = str(folder)
+            for data in getattr(_base_class(name), "official", ()):
+                named |= data.named()
     return named
 
 
@@ -83,8 +83,8 @@ def find_task(name: str, seed: int) -> Task:
     environment, *kinds, split, index = parts
     kind = ".".join(kinds)
     cls = environment_class(environment)
-    if kind not in cls.kinds:
-        raise UserError(f"{name} is no task: {environment} has the kinds {', '.join(cls.kinds)}")
+    if kind not in cls.every_kind():
+        raise UserError(f"{name} is no task: {environment} has the kinds {', '.join(cls.every_kind())}")
     if split not in SPLITS:
         raise UserError(f"{name} is no task: the split must be one of {', '.join(SPLITS)}")
     if ending.isdigit():

@@ -37,13 +37,11 @@ class Opening:
             return observation
         environment = environment_class(task.environment)
         if self._calls:
-            return f"{environment.instruction_for_calls()}\n\n{observation}"
-        parts = [environment.instruction]
-        if environment.example:
-            turns = [
-                f"{turn.observation}\n{render(turn.thought, turn.action, self.action_format)}"
-                for turn in environment.example
-            ]
+            return f"{environment.instruction_for_calls(task.kind)}\n\n{observation}"
+        instruction, example = environment.guide(task.kind)
+        parts = [instruction]
+        if example:
+            turns = [f"{turn.observation}\n{render(turn.thought, turn.action, self.action_format)}" for turn in example]
             parts += ["An example:", *turns, "Now it is your turn."]
         return "\n\n".join([*parts, observation])
 
@@ -55,4 +53,4 @@ async def begin(task: Task, sessions: Sessions, opening: Opening) -> State:
 
 def step_limit(task: Task, max_depth: int) -> int:
     """The number of actions after which an episode is cut: the environment's own limit, or less."""
-    return min(max_depth, environment_class(task.environment).max_steps)
+    return min(max_depth, environment_class(task.environment).step_limit(task.kind))

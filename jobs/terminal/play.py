@@ -26,7 +26,7 @@ def play(name: str, kind: str, split: str, index: int, seed: int, console: Conso
     try:
         first = pool.observe(task, ())
         console.print(f"{task.id}  {_HELP}", style="bold", markup=False)
-        console.print(f"{environment.instruction}\n\n{first.text}", markup=False)
+        console.print(f"{environment.guide(task.kind)[0]}\n\n{first.text}", markup=False)
         player = _Player(pool, task, environment.max_steps)
         player.play(console)
         grade = pool.grade(task, player.actions)

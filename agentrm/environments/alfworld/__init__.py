@@ -9,3 +9,4 @@ TASK_TYPES = (
     "pick_two_obj_and_place",
 )
 DATA_VARIABLE = "ALFWORLD_DATA"
+SOURCE = "ALFWorld's games (run `alfworld-download`)"

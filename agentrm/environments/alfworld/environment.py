@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentrm.core.task import Grade, Observation, Task
-from agentrm.environments.alfworld import DATA_VARIABLE, TASK_TYPES
+from agentrm.environments import agentboard
+from agentrm.environments.alfworld import DATA_VARIABLE, SOURCE, TASK_TYPES
 from agentrm.environments.base import Turn
 from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
 from agentrm.environments.rewriting import Rewriting
@@ -50,7 +52,9 @@ class ALFWorld(OfficialEnvironment):
     to, so that no two splits share one.
 
     Outcome is 1 when the goal holds. Progress is the share of milestones reached: an object of the goal's type held;
-    one treated as asked (clean, hot, cool); the first of two placed; the goal.
+    one treated as asked (clean, hot, cool); the first of two placed; the goal. Where AGENTBOARD_DATA names AgentBoard's
+    data beside the official games, it is in valid_unseen the share of AgentBoard's subgoals, which are looked for in
+    what is observed, and the goal.
     """
 
     name: ClassVar[str] = "alfworld"
@@ -58,7 +62,11 @@ class ALFWorld(OfficialEnvironment):
     licence: ClassVar[str] = "MIT (its planner library fast-downward-textworld: GPL-3)"
     kinds: ClassVar[tuple[str, ...]] = TASK_TYPES + tuple(f"{kind}_small" for kind in TASK_TYPES)
     max_steps: ClassVar[int] = 30
-    official: ClassVar[OfficialData] = OfficialData(DATA_VARIABLE, lambda kind, _: kind in TASK_TYPES, _published)
+    official: ClassVar[tuple[OfficialData, ...]] = (
+        OfficialData(
+            DATA_VARIABLE, lambda kind, _: kind in TASK_TYPES, _published, SOURCE, (agentboard.DATA_VARIABLE,)
+        ),
+    )
     snapshots: ClassVar[bool] = True
     max_live: ClassVar[int | None] = 64
     instruction: ClassVar[str] = (
@@ -126,6 +134,7 @@ class ALFWorld(OfficialEnvironment):
         self._task: Task | None = None
         self._game: Game | None = None
         self._goal: alfworld_games.Goal | None = None
+        self._subgoals: tuple[str, ...] = ()
         self._milestones: list[bool] = []
         self._won = False
 
@@ -134,7 +143,8 @@ class ALFWorld(OfficialEnvironment):
         entry = self.entry(task)
         self._game = self._games.read_official(entry.path) if entry else self._games.generated_game(task)
         self._task, self._goal = task, self._games.Goal.of(self._game.problem)
-        self._milestones, self._won = [], False
+        self._subgoals = tuple(entry.value) if entry else ()
+        self._milestones, self._won = [False] * len(self._subgoals), False
         state = self._engine.start(self._game)
         self._observe(state.won)
         # The first paragraph greets to TextWorld.
@@ -142,15 +152,14 @@ class ALFWorld(OfficialEnvironment):
 
     def step(self, action: str) -> Observation:
         state, _, won = self._engine.step(" ".join(action.split()))
-        self._observe(won)
+        self._observe(won, state.feedback)
         return Observation(state.feedback.strip(), done=won)
 
     def grade(self) -> Grade:
-        return Grade(
-            outcome=float(self._won),
-            progress=sum(self._milestones) / len(self._milestones),
-            success=self._won,
-        )
+        # The goal itself is one more than AgentBoard's subgoals.
+        parts = len(self._milestones) + bool(self._subgoals)
+        progress = 1.0 if self._won else sum(self._milestones) / parts
+        return Grade(outcome=float(self._won), progress=progress, success=self._won)
 
     def expert_actions(self) -> list[str]:
         assert self._task is not None
@@ -178,10 +187,11 @@ class ALFWorld(OfficialEnvironment):
         return digest(self._task, facts, self._milestones, self._won)
 
     def snapshot(self) -> Any:
-        return self._task, self._game, self._goal, self._engine.operators, tuple(self._milestones), self._won
+        progress = self._subgoals, tuple(self._milestones), self._won
+        return self._task, self._game, self._goal, self._engine.operators, progress
 
     def restore(self, state: Any) -> None:
-        self._task, self._game, self._goal, operators, milestones, self._won = state
+        self._task, self._game, self._goal, operators, (self._subgoals, milestones, self._won) = state
         self._milestones = list(milestones)
         assert self._game is not None
         self._engine.restore(self._game, operators)
@@ -189,9 +199,15 @@ class ALFWorld(OfficialEnvironment):
     def close(self) -> None:
         self._engine.close()
 
-    def _observe(self, won: bool) -> None:
+    def _observe(self, won: bool, observation: str = "") -> None:
         """Take the milestones that hold now into those reached."""
         assert self._goal is not None
+        if self._subgoals:
+            texts = observation, _MOVED.sub(r"You put the \1 in/on the \2", observation)
+            found = [any(re.search(each, text) for text in texts) for each in self._subgoals]
+            self._milestones = [old or new for old, new in zip(self._milestones, found, strict=True)]
+            self._won = won
+            return
         goal = self._goal
         facts = self._engine.facts(("objecttype", "receptacletype", "holds", "inreceptacle", *_STATES))
         targets = {fact[1] for fact in facts if fact[0] == "objecttype" and fact[2] == f"{goal.target}type"}
@@ -208,6 +224,8 @@ class ALFWorld(OfficialEnvironment):
 
 
 _STATES = ("isclean", "ishot", "iscool")
+# What the engine said when AgentBoard wrote its subgoals, and says now.
+_MOVED = re.compile(r"You move the (.+?) to the (.+?)(?=\.|$)")
 
 
 def _import_alfworld() -> None:

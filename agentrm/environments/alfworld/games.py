@@ -16,6 +16,7 @@ from alfworld.gen.goal_library import gdict
 
 from agentrm.core.errors import UserError
 from agentrm.core.task import Task
+from agentrm.environments import agentboard
 from agentrm.environments.alfworld import TASK_TYPES
 from agentrm.environments.official import Published, announce
 from agentrm.environments.screening import Entry, screen
@@ -134,11 +135,39 @@ def draw_scene(task: Task) -> tuple[Scene, random.Random]:
 
 
 def official_games(data: Path, kind: str, split: str) -> Published:
-    """The official games of a task type, sorted by name. Raises UserError for a directory without `json_2.1.1`."""
+    """The official games of a task type, sorted by name; the value of each are AgentBoard's subgoals for it, where its
+    data is here. Raises UserError for a directory without `json_2.1.1`.
+    """
     if not (data / "json_2.1.1").is_dir():
         raise UserError(f"ALFWORLD_DATA={data} holds no json_2.1.1: run `alfworld-download`, or unset the variable")
     games, left_out = _official_games(data, split)
-    return Published.of(tuple(each for each in games if each.value == kind), left_out)
+    subgoals, broken = _board_subgoals() if split == "test" else ({}, {})
+    found = [
+        Entry(each.path, subgoals.get(each.path.parent.name, []), each.content) for each in games if each.value == kind
+    ]
+    return Published.of(tuple(found), left_out | broken)
+
+
+def _board_subgoals() -> tuple[dict[str, list[str]], dict[str, str]]:
+    """AgentBoard's subgoals, regular expressions, by the name of a game's folder, and why a line of its is left out."""
+    if agentboard.lines_file("alfworld") is None:
+        return {}, {}
+    lines, left_out = agentboard.read_lines("alfworld", _board_game)
+    return {name: list(line.patterns) for line, name in lines}, left_out
+
+
+def _board_game(line: agentboard.Line) -> str:
+    """The folder of the game that a line is about. Raises ValueError where it names none, or looks for no texts."""
+    for pattern in line.patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"a subgoal is no regular expression ({error})") from None
+    names = [part for value in line.info.values() if isinstance(value, str) for part in value.split("/")]
+    found = next((name for name in names if name.startswith("trial_")), None)
+    if found is None:
+        raise ValueError("its additional_info names no game (a description with .../trial_...)")
+    return found
 
 
 @cache

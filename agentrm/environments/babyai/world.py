@@ -84,6 +84,27 @@ class World:
         unchanged = after == before and not self.status
         return f"{refusal or 'Nothing happens.'} {after}" if unchanged else after
 
+    @property
+    def goal(self) -> str:
+        return self.engine.mission
+
+    def possible(self) -> list[str]:
+        """Actions that may do something now."""
+        verbs = ["go to", "pick up", "put next to"]
+        actions = list(PRIMITIVES)
+        for thing, name in self.names.items():
+            door_verbs = ["go through", "toggle and go through"] if thing.type == "door" else []
+            actions += [f"{verb} {name}" for verb in verbs + door_verbs if (verb, thing.type) != ("pick up", "door")]
+        return actions
+
+    def content(self) -> object:
+        """All that decides what follows."""
+        here = {name: place for thing, place in self.positions().items() if (name := self.names.get(thing))}
+        carried = self.names.get(self.engine.carrying)
+        cells, direction = self.engine.grid.encode().tolist(), int(self.engine.agent_dir)
+        known = sorted(here.items()), sorted(self.seen), carried
+        return cells, self.position, direction, known, self.milestones, self.status
+
     def _execute(self, action: str) -> str | None:
         """Run an action's plan; a text says why there is none."""
         if action in PRIMITIVES:

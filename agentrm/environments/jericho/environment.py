@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentrm.core.task import Grade, Observation, Task
+from agentrm.environments import agentboard
 from agentrm.environments.base import Turn
-from agentrm.environments.jericho import DATA_VARIABLE, MAX_STEPS
+from agentrm.environments.jericho import DATA_VARIABLE, MAX_STEPS, SOURCE
 from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
 from agentrm.environments.support import digest, engine_import
 
@@ -36,9 +37,12 @@ class Jericho(OfficialEnvironment):
     of story files, those that jericho has a walkthrough for (by content, else by name) are the tests of the kind
     `adventure`, sorted by name: to do what the first `max_steps` actions of the walkthrough do.
 
-    Outcome and progress are the share of milestones reached, in any order. AgentBoard's subgoals are not published:
-    ours are what the actions of the walkthrough are the first to make true in the story's object table (the player in
-    a room, a thing held or put somewhere, opened, unlocked), and the victory of a made game.
+    Outcome and progress are the share of milestones reached, in any order: what the actions of the walkthrough are the
+    first to make true in the story's object table (the player in a room, a thing held or put somewhere, opened,
+    unlocked), and the victory of a made game.
+
+    Where AGENTBOARD_DATA names AgentBoard's data beside the story files, the tests are its 20 games in its order, with
+    its goals and its own subgoals, which are looked for in what the story says; each observation counts for one.
     """
 
     name: ClassVar[str] = "jericho"
@@ -46,8 +50,14 @@ class Jericho(OfficialEnvironment):
     licence: ClassVar[str] = "GPL-2.0-or-later (jericho); games made by TextWorld: MIT"
     kinds: ClassVar[tuple[str, ...]] = ("quest_small", "quest", "errands", OFFICIAL_KIND)
     max_steps: ClassVar[int] = MAX_STEPS
-    official: ClassVar[OfficialData] = OfficialData(
-        DATA_VARIABLE, lambda kind, split: (kind, split) == (OFFICIAL_KIND, "test"), _published
+    official: ClassVar[tuple[OfficialData, ...]] = (
+        OfficialData(
+            DATA_VARIABLE,
+            lambda kind, split: (kind, split) == (OFFICIAL_KIND, "test"),
+            _published,
+            SOURCE,
+            (agentboard.DATA_VARIABLE,),
+        ),
     )
     sizes: ClassVar[Mapping[str, int]] = SIZES
     snapshots: ClassVar[bool] = True
@@ -94,12 +104,13 @@ class Jericho(OfficialEnvironment):
     def reset(self, task: Task) -> Observation:
         self.check(task)
         entry = self.entry(task)
-        self._load(self._official.script_of(entry) if entry else self._games.generated_script(task))
+        script = self._official.script_of(entry) if entry else self._games.generated_script(task)
+        self._load(script)
         assert self._story is not None
         assert self._script is not None
         opening = self._story.reset()
         self._task, self._end = task, ""
-        self._reached = (False,) * len(self._script.milestones)
+        self._reached = (False,) * (len(script.subgoals) or len(script.milestones))
         # TextWorld's own opening has a large banner before the goal.
         _, goal, rest = opening.partition(self._script.goal)
         return Observation(f"{goal}{rest}" if goal else f"{self._script.goal}\n\n{opening}")
@@ -107,6 +118,9 @@ class Jericho(OfficialEnvironment):
     def step(self, action: str) -> Observation:
         story, script = self._live
         text, self._end = story.step(action)
+        if script.subgoals:
+            self._reached = self._stories.observed(text, script.subgoals, self._reached)
+            return Observation(text or "Nothing happens.", done=bool(self._end) or self._is_solved)
         objects = story.objects()
         self._reached = tuple(
             old or self._stories.holds(objects, milestone)
@@ -124,7 +138,7 @@ class Jericho(OfficialEnvironment):
         assert self._task is not None
         _, script = self._live
         self.reset(self._task)
-        return list(script.actions)
+        return [] if script.subgoals else list(script.actions)
 
     def admissible_actions(self) -> list[str]:
         """Looking, waiting, and those moves and actions of the walkthrough that change something now."""

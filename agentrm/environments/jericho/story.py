@@ -41,7 +41,8 @@ _NO_TITLE = re.compile(r"[.!?:\"]$")
 class Script:
     """What there is to do in a story: `actions` lead through all `milestones`, each of them facts made true at once.
 
-    `ends` when the story itself ends with the last action; else it is solved with the last milestone.
+    `ends` when the story itself ends with the last action; else it is solved with the last milestone. Where there are
+    `subgoals`, texts to look for in what the story says, they stand in the place of milestones and actions.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Script:
     actions: tuple[str, ...]
     milestones: tuple[tuple[Fact, ...], ...]
     ends: bool
+    subgoals: tuple[str, ...] = ()
 
     def fields(self) -> dict[str, Any]:
         """All but the path, for JSON."""
@@ -61,7 +63,8 @@ class Script:
         milestones = tuple(
             tuple((thing, column, value) for thing, column, value in each) for each in fields["milestones"]
         )
-        return cls(path, fields["seed"], fields["goal"], tuple(fields["actions"]), milestones, fields["ends"])
+        seed, goal, actions = fields["seed"], fields["goal"], tuple(fields["actions"])
+        return cls(path, seed, goal, actions, milestones, fields["ends"], tuple(fields.get("subgoals", ())))
 
 
 class Story:
@@ -125,6 +128,17 @@ def holds(objects: Objects, milestone: Iterable[Fact]) -> bool:
     return all(objects[thing, column] == value for thing, column, value in milestone)
 
 
+def observed(text: str, subgoals: tuple[str, ...], before: tuple[bool, ...]) -> tuple[bool, ...]:
+    """Which subgoals were observed so far; an observation counts for the first of those left that it holds, whatever
+    stands between words, as in AgentBoard.
+    """
+    said = _plain(text)
+    found = next(
+        (number for number, each in enumerate(subgoals) if not before[number] and _plain(each) in said), len(before)
+    )
+    return tuple(known or number == found for number, known in enumerate(before))
+
+
 def walk(path: Path, seed: int, actions: Iterable[str]) -> tuple[list[tuple[tuple[Fact, ...], str]], bool]:
     """Play actions until the story ends: for each the facts that it is the first to make true and the answer, and
     whether the story was won.
@@ -168,7 +182,7 @@ def known_script(path: Path, max_steps: int) -> Script:
     only what it really does in this file becomes a milestone. Raises ValueError for a file without one, or in which it
     does nothing.
     """
-    binding = BINDINGS_DICT.get(md5(path.read_bytes()).hexdigest()) or _BY_NAME.get(path.stem.lower())
+    binding = _binding(path)
     if binding is None:
         raise ValueError("no game that jericho knows")
     if "walkthrough" not in binding:
@@ -187,6 +201,16 @@ def known_script(path: Path, max_steps: int) -> Script:
     return Script(path, seed, goal, tuple(actions[: len(steps)]), milestones, won)
 
 
+def known_seed(path: Path) -> int:
+    """The seed with which jericho plays a story file."""
+    return (_binding(path) or {}).get("seed") or _OTHER_SEED
+
+
+def _binding(path: Path) -> Mapping[str, Any] | None:
+    """What jericho knows of a story file: by its content, else by its name."""
+    return BINDINGS_DICT.get(md5(path.read_bytes()).hexdigest()) or _BY_NAME.get(path.stem.lower())
+
+
 def _facts(objects: Objects) -> set[Fact]:
     return {(thing, column, value) for thing, row in enumerate(objects.tolist()) for column, value in enumerate(row)}
 
@@ -201,6 +225,12 @@ def _clean(text: str) -> str:
     """The story's words: without the prompt and the status line that stands on it, and without gaps."""
     lines = [line.strip() for line in text.split("\n") if not line.startswith(">")]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
+def _plain(text: str) -> str:
+    """Letters and digits with the spaces between them."""
+    letters = re.sub(r"[^a-zA-Z0-9\s]", "", re.sub(r"\[Your score .*?\]", "", text.replace("\n", " ")))
+    return re.sub(r"\s+", " ", letters).strip()
 
 
 def _word(memory: Any, address: int) -> int:

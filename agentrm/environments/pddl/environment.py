@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from agentrm.core.task import Grade, Observation, Task
 from agentrm.environments.base import Turn
 from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
-from agentrm.environments.pddl import DATA_VARIABLE, OFFICIAL
+from agentrm.environments.pddl import DATA_VARIABLE, OFFICIAL, SOURCE
 from agentrm.environments.support import digest, engine_import
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class PDDL(OfficialEnvironment):
     where the environment variable AGENTBOARD_PDDL names its folder `.../pddl_env/pddlgym/pddl` (with `gripper`,
     `blockworld`, `barman` and `tyreworld` in it); some of them cannot be solved within `max_steps`.
 
-    Outcome and progress are the largest share of goal facts that held at one time, as in AgentBoard, but counted from
-    those that hold at the start, so that both begin at 0.
+    Outcome and progress are the largest share of goal facts that held at one time: of AgentBoard's problems as it
+    counts them, from the first action that changed something; of generated ones from those that hold at the start.
     """
 
     name: ClassVar[str] = "pddl"
@@ -42,7 +42,9 @@ class PDDL(OfficialEnvironment):
     licence: ClassVar[str] = "GPL-3.0-or-later (pyperplan)"
     kinds: ClassVar[tuple[str, ...]] = tuple(OFFICIAL)
     max_steps: ClassVar[int] = 30
-    official: ClassVar[OfficialData] = OfficialData(DATA_VARIABLE, lambda _, split: split == "test", _published)
+    official: ClassVar[tuple[OfficialData, ...]] = (
+        OfficialData(DATA_VARIABLE, lambda _, split: split == "test", _published, SOURCE),
+    )
     snapshots: ClassVar[bool] = True
     instruction: ClassVar[str] = (
         "You act in a small world until all conditions of a goal hold at the same time. The first message says how "
@@ -85,7 +87,7 @@ class PDDL(OfficialEnvironment):
         self._task: Task | None = None
         self._problem: Problem | None = None
         self._state: frozenset[int] = frozenset()
-        self._reached = 0
+        self._reached = self._held = 0
 
     def reset(self, task: Task) -> Observation:
         self.check(task)
@@ -120,8 +122,7 @@ class PDDL(OfficialEnvironment):
 
     def grade(self) -> Grade:
         problem = self._live
-        held = len(problem.goals & problem.initial)
-        progress = (self._reached - held) / (len(problem.goals) - held)
+        progress = (self._reached - self._held) / (len(problem.goals) - self._held)
         return Grade(outcome=progress, progress=progress, success=problem.goals <= self._state)
 
     def expert_actions(self) -> list[str]:
@@ -139,17 +140,17 @@ class PDDL(OfficialEnvironment):
         return digest(self._task, self._live.statics, facts, self._reached)
 
     def snapshot(self) -> Any:
-        return self._task, self._problem, self._state, self._reached
+        return self._task, self._problem, self._state, self._reached, self._held
 
     def restore(self, state: Any) -> None:
-        self._task, self._problem, self._state, self._reached = state
+        self._task, self._problem, self._state, self._reached, self._held = state
 
     def close(self) -> None:
         self._problem = None
 
     def _start(self, task: Task, problem: Problem) -> None:
         self._task, self._problem, self._state = task, problem, problem.initial
-        self._reached = len(problem.goals & problem.initial)
+        self._held = self._reached = 0 if task.data else len(problem.goals & problem.initial)
 
     def _look(self) -> str:
         """All that holds, with what never changes."""

@@ -41,10 +41,10 @@ class Simulator:
         self._java.switch(self)
         return self._game
 
-    def load(self, name: str, variation: int, with_gold_path: bool) -> None:
+    def load(self, name: str, variation: int, with_gold_path: bool, simplification: str = SIMPLIFICATION) -> None:
         """Start a variation of a task. Drawing its gold path too takes seconds."""
         game = self.game
-        game.load(name, variation, SIMPLIFICATION, with_gold_path)
+        game.load(name, variation, simplification, with_gold_path)
         # The engine keeps both of the game before, and an action that takes no time would show them.
         getattr(game, "score_$eq")(0.0)
         getattr(game, "isComplete_$eq")(False)

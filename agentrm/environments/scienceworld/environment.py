@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
 from agentrm.core.errors import UserError
 from agentrm.core.task import SPLITS, Grade, Observation, Task
-from agentrm.environments.base import Environment, Turn
+from agentrm.environments import agentboard
+from agentrm.environments.base import Turn
+from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
 from agentrm.environments.rewriting import Rewriting
-from agentrm.environments.support import check_kind, digest, engine_import
+from agentrm.environments.scienceworld import board
+from agentrm.environments.support import digest, engine_import
 
 # The engine's own train, dev and test variations of each task. Left out, for they draw anew at every load and so are
 # no function of their task: grow-fruit, use-thermometer, power-component(-renewable-vs-nonrenewable-energy).
@@ -47,18 +51,35 @@ _PROCEED = Rewriting(("go", "proceed"), slots={}, ignore_case=True)
 _FETCH = Rewriting(("pick up", "fetch"), slots={}, ignore_case=True)
 
 
-class ScienceWorld(Environment):
+def _published(folder: Path, kind: str, split: str) -> Published:
+    return board.published_tasks(folder, {name: sum(counts) for name, counts in VARIATIONS.items()})
+
+
+class ScienceWorld(OfficialEnvironment):
     """A kind is a task of ScienceWorld, an index one of its variations in the engine's own split (valid is dev).
 
-    Outcome is the engine's score, 0 where it is negative (a wrong focus fails and ends the episode); progress is the
-    highest score so far. All objects of a process share one JVM, which takes about 450 MB and 1 MB more for each.
+    The kind `agentboard` are AgentBoard's 90 variations, where the environment variable AGENTBOARD_DATA names its data:
+    with its goals and simplifications, its limit of 30 actions, and the share of its subgoals as outcome and progress.
+
+    Of all others outcome is the engine's score, 0 where it is negative (a wrong focus fails and ends the episode);
+    progress is the highest score so far. All objects of a process share one JVM, which takes about 450 MB and 1 MB more
+    for each.
     """
 
     name: ClassVar[str] = "scienceworld"
     engine: ClassVar[str] = "scienceworld 1.2.3 (needs Java 17)"
     licence: ClassVar[str] = "Apache-2.0"
     kinds: ClassVar[tuple[str, ...]] = tuple(VARIATIONS)
+    published_kinds: ClassVar[tuple[str, ...]] = (agentboard.KIND,)
     max_steps: ClassVar[int] = 100
+    official: ClassVar[tuple[OfficialData, ...]] = (
+        OfficialData(
+            agentboard.DATA_VARIABLE,
+            lambda kind, split: (kind, split) == (agentboard.KIND, "test"),
+            _published,
+            agentboard.SOURCE,
+        ),
+    )
     generated: ClassVar[bool] = False
     max_live: ClassVar[int | None] = 256
     instruction: ClassVar[str] = (
@@ -111,27 +132,49 @@ class ScienceWorld(Environment):
             raise UserError("ScienceWorld needs Java 17 on the PATH: `apt install openjdk-17-jre-headless` or its like")
         self._simulator = Simulator()
         self._task: Task | None = None
+        self._board: board.BoardTask | None = None
+        self._reached: tuple[bool, ...] = ()
         self._score = 0.0
         self._progress = 0.0
 
     @classmethod
-    def size(cls, kind: str, split: str) -> int:
-        check_kind(cls.name, cls.kinds, kind, split)
+    def generated_size(cls, kind: str, split: str) -> int:
         return VARIATIONS[kind][SPLITS.index(split)]
+
+    @classmethod
+    def step_limit(cls, kind: str) -> int:
+        return agentboard.MAX_STEPS if kind == agentboard.KIND else cls.max_steps
 
     def reset(self, task: Task) -> Observation:
         self._load(task, with_gold_path=False)
         game = self._simulator.game
+        if self._board is not None:
+            seen = f"{game.freeActionLook()}\n{game.freeActionInventory()}"
+            return Observation(f"Your task: {self._board.goal}\n{seen}".strip())
         return Observation(f"{game.getTaskDescription()}\n{game.freeActionLook()}".strip())
 
     def step(self, action: str) -> Observation:
         # A lone surrogate cannot be sent to the JVM.
         sendable = " ".join(action.encode(errors="replace").decode().split())
+        if self._board is not None:
+            return self._step_on_board(self._board, sendable)
         text, self._score, completed = self._simulator.step(sendable)
         self._progress = max(self._progress, self._score)
         return Observation(text.strip(), done=completed or self._score < 0)
 
+    def _step_on_board(self, task: board.BoardTask, action: str) -> Observation:
+        """A step as AgentBoard takes it: it ends with the last subgoal, not with what the engine thinks of it."""
+        if action == board.CHECK:
+            actions = ", ".join([*self._simulator.game.getPossibleActions(), board.CHECK])
+            return Observation(f"Choose an action from these valid actions: {actions}")
+        text, _, _ = self._simulator.step(action)
+        self._reached = board.reached(task.subgoals, self._reached, text)
+        return Observation(text.strip(), done=all(self._reached))
+
     def grade(self) -> Grade:
+        if self._board is not None:
+            share = sum(self._reached) / len(self._reached)
+            return Grade(outcome=share, progress=share, success=share == 1)
         return Grade(outcome=max(self._score, 0.0), progress=self._progress, success=self._score >= 1)
 
     def expert_actions(self) -> list[str]:
@@ -156,15 +199,20 @@ class ScienceWorld(Environment):
         game = self._simulator.game
         seen = game.freeActionLook(), game.freeActionInventory(), game.getGoalProgressStr()
         hidden = game.getNumMoves(), self._simulator.random_state()
-        return digest(self._task, seen, hidden, self._score, self._progress)
+        return digest(self._task, seen, hidden, self._score, self._progress, self._reached)
 
     def close(self) -> None:
         self._simulator.close()
 
     def _load(self, task: Task, with_gold_path: bool) -> None:
         self.check(task)
-        self._task = None
-        # Variations are numbered through, split after split.
-        first = sum(self.size(task.kind, split) for split in SPLITS[: SPLITS.index(task.split)])
-        self._simulator.load(task.kind, first + task.index, with_gold_path)
+        self._task, self._board, self._reached = None, self.entry(task), ()
+        if self._board is not None:
+            self._reached = (False,) * len(self._board.subgoals)
+            names = self._board.task, self._board.variation
+            self._simulator.load(*names, with_gold_path, board.SIMPLIFICATION)
+        else:
+            # Variations are numbered through, split after split.
+            first = sum(self.generated_size(task.kind, split) for split in SPLITS[: SPLITS.index(task.split)])
+            self._simulator.load(task.kind, first + task.index, with_gold_path)
         self._task, self._score, self._progress = task, 0.0, 0.0

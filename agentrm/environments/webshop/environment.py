@@ -12,7 +12,7 @@ from agentrm.environments.base import Turn
 from agentrm.environments.calls import text_argument, text_tool, write_call
 from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
 from agentrm.environments.support import digest, engine_import
-from agentrm.environments.webshop import DATA_VARIABLE
+from agentrm.environments.webshop import DATA_VARIABLE, SOURCE
 
 if TYPE_CHECKING:
     from agentrm.environments.webshop.catalogue import Catalogue
@@ -54,7 +54,7 @@ class WebShop(OfficialEnvironment):
     licence: ClassVar[str] = "Apache-2.0 (its libraries: MIT, BSD or Apache-2.0)"
     kinds: ClassVar[tuple[str, ...]] = CATEGORIES
     max_steps: ClassVar[int] = 10
-    official: ClassVar[OfficialData] = OfficialData(DATA_VARIABLE, lambda *_: True, _published)
+    official: ClassVar[tuple[OfficialData, ...]] = (OfficialData(DATA_VARIABLE, lambda *_: True, _published, SOURCE),)
     snapshots: ClassVar[bool] = True
     instruction: ClassVar[str] = (
         f"You are in a web shop and have to buy what the instruction asks for. {_ACTION_FORM} A button is anything on "
@@ -197,7 +197,7 @@ class WebShop(OfficialEnvironment):
         if goal is None:
             self._catalogue, self._goal = self._generator.catalogue(), self._generator.generated_goal(task)
         else:
-            folder = self.official.folder
+            folder = self.official[0].folder
             assert folder is not None
             self._catalogue, self._goal = self._official.official_shop(folder).catalogue, goal
         self._task, self._session, self._milestones = task, session, milestones

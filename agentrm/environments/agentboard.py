@@ -1,0 +1,131 @@
+"""AgentBoard's published tests (Ma et al. 2024, `hkust-nlp/agentboard`): a file of lines for each of its environments.
+
+A line is `{id, task, goal, subgoals[], difficulty, additional_info{...}}`. Lines that cannot be used are left out and
+told by reason; they never end a run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agentrm.core.errors import UserError
+from agentrm.environments.official import Published, announce, identity, named_folder
+
+DATA_VARIABLE = "AGENTBOARD_DATA"
+KIND = "agentboard"
+SOURCE = "AgentBoard's data (the data set hkust-nlp/agentboard, unpacked)"
+MAX_STEPS = 30
+"""The step limit of all environments but the tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One task: `goal` in the project's words, `subgoals` as it wrote them, `info` what only this environment has."""
+
+    number: int
+    goal: str
+    subgoals: tuple[Any, ...]
+    difficulty: str
+    info: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, text: str) -> Line:
+        """Raises ValueError with the reason for text that is no such line."""
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ValueError("no JSON") from None
+        if not isinstance(row, dict):
+            raise ValueError("no JSON object")
+        number, goal, subgoals = row.get("id"), row.get("goal"), row.get("subgoals")
+        info = row.get("additional_info", {})
+        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+            raise ValueError("its id is no number from 0")
+        if not isinstance(goal, str) or not goal.strip():
+            raise ValueError("its goal is no text")
+        if not isinstance(subgoals, list) or not subgoals:
+            raise ValueError("its subgoals are no list with something in it")
+        if not isinstance(info, dict):
+            raise ValueError("its additional_info is no object")
+        return cls(number, goal, tuple(subgoals), str(row.get("difficulty", "")), info)
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The subgoals of an environment that matches them with what is observed. Raises ValueError for others."""
+        if not all(isinstance(each, str) and each.strip(" .*") for each in self.subgoals):
+            raise ValueError("a subgoal is no text to look for")
+        return self.subgoals
+
+    def text(self, name: str) -> str:
+        """A text of the additional_info. Raises ValueError where it is none."""
+        found = self.info.get(name)
+        if not isinstance(found, str) or not found:
+            raise ValueError(f"its additional_info has no text {name}")
+        return found
+
+    def count(self, name: str) -> int:
+        """A number of the additional_info. Raises ValueError where it is none."""
+        found = self.info.get(name)
+        if isinstance(found, str) and found.isdecimal():
+            found = int(found)
+        if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+            raise ValueError(f"its additional_info has no number {name}")
+        return found
+
+
+def lines_file(name: str, folder: Path | None = None) -> Path | None:
+    """The file of an environment of AgentBoard's in a folder (by default the user's), which is the data set's or its
+    `data`; None where it is not there.
+    """
+    folder = folder or named_folder(DATA_VARIABLE)
+    if folder is None:
+        return None
+    ways = (folder / "data" / name / "test.jsonl", folder / name / "test.jsonl")
+    return next((path for path in ways if path.is_file()), None)
+
+
+def read_lines(
+    name: str, parse: Callable[[Line], Any], folder: Path | None = None
+) -> tuple[list[tuple[Line, Any]], dict[str, str]]:
+    """The lines of an environment's file in their order, each with what `parse` makes of it, and by name why another
+    one is left out. `parse` raises ValueError with the reason. Raises UserError where the file is not there.
+    """
+    path = lines_file(name, folder)
+    if path is None:
+        raise UserError(
+            f"{DATA_VARIABLE}={folder or named_folder(DATA_VARIABLE)} holds no data/{name}/test.jsonl: get {SOURCE}, "
+            "or unset it"
+        )
+    kept, left_out, seen = [], {}, set()
+    # What is no UTF-8 makes its line unusable, not the file.
+    for number, text in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not text.strip():
+            continue
+        try:
+            line = Line.read(text.decode())
+            if line.number in seen:
+                raise ValueError("its id stands in an earlier line")
+            value = parse(line)
+        except ValueError as error:
+            reason = "no UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+            left_out[f"{name}/test.jsonl:{number}"] = reason
+            continue
+        seen.add(line.number)
+        kept.append((line, value))
+    return kept, left_out
+
+
+def published_lines(name: str, parse: Callable[[Line], Any], folder: Path) -> Published:
+    """An environment's lines as official tasks: an entry is what `parse` made of a line. Raises UserError where no line
+    can be used.
+    """
+    kept, left_out = read_lines(name, parse, folder)
+    announce(DATA_VARIABLE, folder, len(kept), left_out)
+    if not kept:
+        raise UserError(f"{DATA_VARIABLE}: no line of {lines_file(name, folder)} can be used")
+    name_of_data = identity([json.dumps(asdict(line), sort_keys=True) for line, _ in kept])
+    return Published(tuple(value for _, value in kept), name_of_data, left_out)
