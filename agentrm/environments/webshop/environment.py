@@ -12,7 +12,7 @@ from agentrm.environments.base import Turn
 from agentrm.environments.calls import text_argument, text_tool, write_call
 from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
 from agentrm.environments.support import digest, engine_import
-from agentrm.environments.webshop import DATA_VARIABLE
+from agentrm.environments.webshop import DATA_VARIABLE, SMALL
 
 if TYPE_CHECKING:
     from agentrm.environments.webshop.catalogue import Catalogue
@@ -38,10 +38,15 @@ def _published(folder: Path, kind: str, split: str) -> Published:
 class WebShop(OfficialEnvironment):
     """A kind is one of the shop's five categories; each task asks for a product of it.
 
+    A kind that ends with `_small` is a shop of one category for small models: 40 products of each type with short
+    numbers, titles and prices, four of them on a page of results, and with pages that repeat neither the request nor
+    themselves after a click on an option. Which options a product has stands on its own page alone, in all kinds.
+
     The shop is WebShop's own when the environment variable WEBSHOP_DATA names the data folder of its project
     (`items_shuffle*.json`, `items_ins_v2*.json`, `items_human_ins.json`; the first 500 of its shuffled goals are the
     test split, the next 1,000 valid), else a generated one of 4,500 products of 45 types. There a request belongs to
-    the split that the title of its product hashes to, so that no two splits ask for one product.
+    the split that the title of its product hashes to, so that no two splits ask for one product. Small shops are always
+    generated.
 
     A purchase ends the episode. Outcome is the original's reward for it: how many of the attributes, the options and
     the price limit are met, times how well the type fits (see `type_reward`). Progress counts the milestones of the
@@ -52,9 +57,9 @@ class WebShop(OfficialEnvironment):
     name: ClassVar[str] = "webshop"
     engine: ClassVar[str] = "own shop on bm25s 0.3.16"
     licence: ClassVar[str] = "Apache-2.0 (its libraries: MIT, BSD or Apache-2.0)"
-    kinds: ClassVar[tuple[str, ...]] = CATEGORIES
+    kinds: ClassVar[tuple[str, ...]] = (*CATEGORIES, *(category + SMALL for category in CATEGORIES))
     max_steps: ClassVar[int] = 10
-    official: ClassVar[OfficialData] = OfficialData(DATA_VARIABLE, lambda *_: True, _published)
+    official: ClassVar[OfficialData] = OfficialData(DATA_VARIABLE, lambda kind, _: kind in CATEGORIES, _published)
     snapshots: ClassVar[bool] = True
     instruction: ClassVar[str] = (
         f"You are in a web shop and have to buy what the instruction asks for. {_ACTION_FORM} A button is anything on "
@@ -144,7 +149,7 @@ class WebShop(OfficialEnvironment):
             name, self._session = buttons[argument]
             if self._session.page == before.page == "item":
                 self._observe()
-                return Observation(self._pages.SEPARATOR.join([f"You have clicked {name}.", self._page()]))
+                return Observation(self._pages.clicked(self._shop, self._session, self._wanted.instruction, name))
         self._observe()
         return Observation(self._page(), done=self._session.page == "done")
 
@@ -195,7 +200,7 @@ class WebShop(OfficialEnvironment):
     def _open(self, task: Task, session: Session, milestones: int) -> None:
         goal = self.entry(task)
         if goal is None:
-            self._catalogue, self._goal = self._generator.catalogue(), self._generator.generated_goal(task)
+            self._catalogue, self._goal = self._generator.catalogue(task.kind), self._generator.generated_goal(task)
         else:
             folder = self.official.folder
             assert folder is not None
@@ -217,7 +222,7 @@ class WebShop(OfficialEnvironment):
         session, goal = self._session, self._wanted
         now = 0
         if session.page == "results":
-            now = int(any(self._goals.fits(self._shop.products[asin], goal) for asin in session.shown()))
+            now = int(any(self._goals.fits(self._shop.products[asin], goal) for asin in session.shown(self._shop)))
         elif session.page == "done":
             now = (3 + len(goal.options)) * self.grade().success
         elif session.asin and self._goals.fits(self._shop.products[session.asin], goal):

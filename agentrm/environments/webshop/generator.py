@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
 from random import Random
@@ -15,10 +15,12 @@ import yaml
 
 from agentrm.core.task import Task
 from agentrm.environments.support import derive_seed, digest, split_of
+from agentrm.environments.webshop import SMALL
 from agentrm.environments.webshop.catalogue import Catalogue, Product
 from agentrm.environments.webshop.goals import Goal, price_limit
 
-PRODUCTS_PER_TYPE = 100
+PRODUCTS_PER_TYPE, SMALL_PER_TYPE = 100, 40
+SMALL_POOL, SMALL_VALUES = 6, 3
 _LEAD = re.compile(r"(an?|some)( (?:pair|box|bag|jar|bottle|pack) of)? ")
 _OPENINGS = (
     "i am looking for", "i need", "i want to buy", "find me", "can you find me", "show me", "i would like",
@@ -63,10 +65,9 @@ class Listing:
     positions: dict[str, tuple[str, ...]]
 
 
-@cache
-def catalogue() -> Catalogue:
-    """The generated shop; one for all tasks, built once in a process."""
-    return Catalogue([listing.product for listing in _listings()])
+def catalogue(kind: str) -> Catalogue:
+    """The generated shop of a kind, built once in a process: a small one, or the one of all others."""
+    return _catalogue(_small(kind))
 
 
 @lru_cache(maxsize=4096)
@@ -98,6 +99,31 @@ def _vocabulary() -> dict[str, Any]:
     return yaml.safe_load(files("agentrm.environments.webshop").joinpath("vocabulary.yaml").read_text("utf-8"))
 
 
+def _small(kind: str) -> str:
+    """The category that a small shop sells; "" for the large one."""
+    return kind.removesuffix(SMALL) if kind.endswith(SMALL) else ""
+
+
+@cache
+def _catalogue(small: str) -> Catalogue:
+    return Catalogue([listing.product for listing in (_small_listings(small) if small else _listings())], bool(small))
+
+
+@cache
+def _small_listings(category: str) -> tuple[Listing, ...]:
+    """All products of a small shop, types mixed, numbered as they stand; titles are unique."""
+    drawn = [
+        _draw_small(category, query, row, Random(derive_seed("webshop", SMALL, query, number)))
+        for query, row in _vocabulary()["categories"][category].items()
+        for number in range(SMALL_PER_TYPE)
+    ]
+    unique = {listing.product.title: listing for listing in drawn}
+    mixed = sorted(unique.values(), key=lambda listing: digest(listing.product.title))
+    return tuple(
+        replace(listing, product=replace(listing.product, asin=f"B{number:03}")) for number, listing in enumerate(mixed)
+    )
+
+
 @cache
 def _listings() -> tuple[Listing, ...]:
     """All products, types mixed; titles are unique."""
@@ -112,24 +138,61 @@ def _listings() -> tuple[Listing, ...]:
 
 
 @cache
-def _shelf(category: str, split: str) -> tuple[Listing, ...]:
+def _shelf(kind: str, split: str) -> tuple[Listing, ...]:
+    category = _small(kind)
+    listings = _small_listings(category) if category else _listings()
     return tuple(
         listing
-        for listing in _listings()
-        if listing.product.category == category and split_of(listing.product.title) == split
+        for listing in listings
+        if listing.product.category == (category or kind) and split_of(listing.product.title) == split
     )
+
+
+def _attributes(row: dict[str, Any]) -> list[str]:
+    """Those that stand before the noun, as a type's row gives or names them."""
+    return _vocabulary()["attributes"][row["before"]] if isinstance(row["before"], str) else row["before"]
+
+
+def _brand(rng: Random) -> str:
+    brands = _vocabulary()["brands"]
+    return rng.choice(brands["starts"]) + rng.choice(brands["ends"])
+
+
+def _draw_small(category: str, query: str, row: dict[str, Any], rng: Random) -> Listing:
+    before = tuple(rng.sample(_attributes(row), 2))
+    name = rng.choice(row["names"])
+    options = {}
+    for axis in row["options"]:
+        pool = _vocabulary()["options"][axis]
+        values = pool["values"][:SMALL_POOL]
+        kept = set(rng.sample(values, min(SMALL_VALUES, len(values) - 1)))
+        options[pool["name"]] = tuple(value for value in values if value in kept)
+    price = float(round(rng.uniform(*row["prices"])))
+    product = Product(
+        asin="",
+        title=capwords(" ".join((_brand(rng), *before, _LEAD.sub("", name)))),
+        category=category,
+        query=query,
+        path=tuple(row["path"]),
+        description="",
+        features=(),
+        options=options,
+        attributes=before,
+        price=price,
+        price_tag=f"${price:.0f}",
+    )
+    return Listing(product, name, {"before": before, "having": (), "purposes": ()})
 
 
 def _draw(category: str, query: str, row: dict[str, Any], rng: Random) -> Listing:
     vocabulary = _vocabulary()
-    before = vocabulary["attributes"][row["before"]] if isinstance(row["before"], str) else row["before"]
     positions = {
-        "before": tuple(rng.sample(before, rng.randint(1, 3))),
+        "before": tuple(rng.sample(_attributes(row), rng.randint(1, 3))),
         "having": tuple(rng.sample(row["having"], rng.randint(0, 2))),
         "purposes": tuple(rng.sample(row["purposes"], rng.randint(0, 2))),
     }
     attributes = tuple(attribute for own in positions.values() for attribute in own)
-    brand = rng.choice(vocabulary["brands"]["starts"]) + rng.choice(vocabulary["brands"]["ends"])
+    brand = _brand(rng)
     name = rng.choice(row["names"])
     noun = _LEAD.sub("", name)
     shown = [attribute for attribute in attributes if rng.random() < 0.5]

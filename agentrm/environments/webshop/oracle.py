@@ -36,7 +36,7 @@ def _words(text: str) -> list[str]:
 
 def _way(catalogue: Catalogue, goal: Goal, query: str, number: int) -> list[str]:
     """Actions that buy from this page of results what the request was written for, else the first that fits, or []."""
-    shown = Session(page="results", results=catalogue.search(query), number=number).shown()
+    shown = Session(page="results", results=catalogue.search(query), number=number).shown(catalogue)
     fitting = [asin for asin in shown if fits(catalogue.products[asin], goal)]
     if not fitting:
         return []

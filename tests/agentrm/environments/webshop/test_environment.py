@@ -17,7 +17,8 @@ for package in ("bm25s", "ijson", "rapidfuzz", "Stemmer", "textblob"):
 
 from agentrm.environments.webshop import goals  # noqa: E402
 from agentrm.environments.webshop.catalogue import Catalogue, Product, terms  # noqa: E402
-from agentrm.environments.webshop.generator import PRODUCTS_PER_TYPE, catalogue, generated_goal  # noqa: E402
+from agentrm.environments.webshop.environment import CATEGORIES  # noqa: E402
+from agentrm.environments.webshop.generator import PRODUCTS_PER_TYPE, SMALL_PER_TYPE, catalogue, generated_goal  # noqa: E402
 from agentrm.environments.webshop.official import official_shop  # noqa: E402
 
 LOTION = Product(
@@ -159,7 +160,7 @@ def test_search_scores_as_lucene_does() -> None:
 
 
 def test_the_generated_shop_is_large_and_its_splits_share_no_product() -> None:
-    products = catalogue().products.values()
+    products = catalogue("garden").products.values()
     assert len(products) > 0.99 * 45 * PRODUCTS_PER_TYPE
     assert len({product.query for product in products}) == 45
     assert all(re.fullmatch("B0[0-9A-F]{8}", product.asin) for product in products)
@@ -182,7 +183,7 @@ def test_requests_say_all_that_is_scored() -> None:
     for kind in ("beauty", "electronics", "fashion", "garden", "grocery"):
         for index in range(40):
             goal = generated_goal(Task("webshop", kind, "train", index))
-            product = catalogue().products[goal.asin]
+            product = catalogue(kind).products[goal.asin]
             assert 1 <= len(goal.attributes) <= 3
             for said in (*goal.attributes, *goal.options, f"price lower than {goal.price_upper:.2f} dollars"):
                 assert said in goal.instruction
@@ -191,6 +192,26 @@ def test_requests_say_all_that_is_scored() -> None:
             assert all(attribute in pages for attribute in product.attributes)
             texts.add(goal.instruction)
     assert len(texts) == 200
+
+
+def test_small_shops_are_short_and_hide_their_options_until_a_product_is_looked_at(environment) -> None:
+    for kind in ("beauty_small", "grocery_small"):
+        products = catalogue(kind).products
+        assert len(products) > 0.95 * 9 * SMALL_PER_TYPE
+        assert list(products) == [f"B{number:03}" for number in range(len(products))]
+        assert {product.category for product in products.values()} == {kind.removesuffix("_small")}
+        environment.reset(Task("webshop", kind, "train", 3))
+        actions = environment.expert_actions()
+        listed = environment.step(actions[0]).text
+        assert environment._goal.instruction not in listed
+        assert len(re.findall(r"\| B[0-9]{3} \|", listed)) == 4
+        shown = [products[asin] for asin in environment._session.shown(environment._catalogue)]
+        hidden = [value for product in shown for values in product.options.values() for value in values]
+        assert all(f"| {value} |" not in listed for value in hidden)
+        looked_at = environment.step(actions[1]).text
+        assert all(f"| {value} |" in looked_at for value in environment._goal.options)
+    bought = [{generated_goal(Task("webshop", "beauty_small", split, i)).asin for i in range(200)} for split in SPLITS]
+    assert not (bought[0] & bought[1] or bought[0] & bought[2] or bought[1] & bought[2])
 
 
 def test_the_oracle_earns_the_full_reward(environment) -> None:
@@ -248,7 +269,7 @@ def test_pages_and_their_buttons(environment) -> None:
     second = environment.step("click[next >]").text
     assert second.startswith(f"{head}Page 2 (Total results: 50) [SEP] < Prev [SEP] Next > [SEP] B0")
     assert environment.step("Click[< Prev]").text == first
-    asin = environment._session.shown()[0]
+    asin = environment._session.shown(environment._catalogue)[0]
     item = environment.step(f"click[{asin.lower()}]").text
     product = environment._catalogue.products[asin]
     assert item.startswith(f"{head}< Prev [SEP] ")
@@ -416,10 +437,10 @@ def official(tmp_path: Path) -> Path:
 
 def test_the_official_thousand_products(environment, official: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBSHOP_DATA", str(official))
-    assert sum(environment.size(kind, "test") for kind in environment.kinds) == 500
-    assert sum(environment.size(kind, "valid") for kind in environment.kinds) == 1000
+    assert sum(environment.size(kind, "test") for kind in CATEGORIES) == 500
+    assert sum(environment.size(kind, "valid") for kind in CATEGORIES) == 1000
     solved = 0
-    for kind in environment.kinds:
+    for kind in CATEGORIES:
         assert environment.reset(environment.task(kind, "test", 0)).text.startswith(
             "WebShop [SEP] Instruction: [SEP] Find"
         )
