@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -38,15 +38,16 @@ def _published(folder: Path, kind: str, split: str) -> Published:
 class WebShop(OfficialEnvironment):
     """A kind is one of the shop's five categories; each task asks for a product of it.
 
-    A kind that ends with `_small` is a shop of one category for small models: 40 products of each type with short
-    numbers, titles and prices, four of them on a page of results, and with pages that repeat neither the request nor
-    themselves after a click on an option. Which options a product has stands on its own page alone, in all kinds.
+    A kind that ends with `_small` has a shop of its own for each task, of four products of one type of that category,
+    for small models: single-digit numbers, short titles, and pages that repeat neither the request nor themselves. Only
+    a product's own page says which options it has, in all kinds; the oracle, which knows them in the large shop, looks
+    around in a small one as a shopper does, and thinks aloud.
 
     The shop is WebShop's own when the environment variable WEBSHOP_DATA names the data folder of its project
     (`items_shuffle*.json`, `items_ins_v2*.json`, `items_human_ins.json`; the first 500 of its shuffled goals are the
     test split, the next 1,000 valid), else a generated one of 4,500 products of 45 types. There a request belongs to
     the split that the title of its product hashes to, so that no two splits ask for one product. Small shops are always
-    generated.
+    generated, each in the split that its content hashes to.
 
     A purchase ends the episode. Outcome is the original's reward for it: how many of the attributes, the options and
     the price limit are met, times how well the type fits (see `type_reward`). Progress counts the milestones of the
@@ -169,6 +170,9 @@ class WebShop(OfficialEnvironment):
         self.reset(self._task)
         return found
 
+    def thought(self, plan: Sequence[str]) -> str:
+        return self._oracle.thought(self._shop, self._session, self._wanted)
+
     def admissible_actions(self) -> list[str]:
         actions = [f"click[{name}]" for name in self._buttons()]
         if self._session.page == "done":
@@ -200,7 +204,11 @@ class WebShop(OfficialEnvironment):
     def _open(self, task: Task, session: Session, milestones: int) -> None:
         goal = self.entry(task)
         if goal is None:
-            self._catalogue, self._goal = self._generator.catalogue(task.kind), self._generator.generated_goal(task)
+            self._catalogue, self._goal = (
+                self._generator.small_shop(task)
+                if task.kind.endswith(SMALL)
+                else (self._generator.catalogue(), self._generator.generated_goal(task))
+            )
         else:
             folder = self.official.folder
             assert folder is not None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
+from itertools import count
 from random import Random
 from string import capwords
 from typing import Any
@@ -17,10 +18,15 @@ from agentrm.core.task import Task
 from agentrm.environments.support import derive_seed, digest, split_of
 from agentrm.environments.webshop import SMALL
 from agentrm.environments.webshop.catalogue import Catalogue, Product
-from agentrm.environments.webshop.goals import Goal, price_limit
+from agentrm.environments.webshop.goals import PRICE_STEP, Goal, price_limit
+from agentrm.environments.webshop.oracle import ways
 
-PRODUCTS_PER_TYPE, SMALL_PER_TYPE = 100, 40
-SMALL_POOL, SMALL_VALUES = 6, 3
+PRODUCTS_PER_TYPE = 100
+# The oracle's longest way in a small shop leaves a step of the environment's ten.
+SMALL_LONGEST = 9
+# A small shop: its products, the options of each of them, of how many values each has how many, and which share of
+# the products that are not meant have the attribute, and which a price, that is asked for.
+SMALL_PRODUCTS, SMALL_OPTIONS, SMALL_POOL, SMALL_VALUES, SMALL_ALIKE = 4, ("color", "size"), 6, 3, 0.75
 _LEAD = re.compile(r"(an?|some)( (?:pair|box|bag|jar|bottle|pack) of)? ")
 _OPENINGS = (
     "i am looking for", "i need", "i want to buy", "find me", "can you find me", "show me", "i would like",
@@ -65,9 +71,10 @@ class Listing:
     positions: dict[str, tuple[str, ...]]
 
 
-def catalogue(kind: str) -> Catalogue:
-    """The generated shop of a kind, built once in a process: a small one, or the one of all others."""
-    return _catalogue(_small(kind))
+@cache
+def catalogue() -> Catalogue:
+    """The large generated shop; one for all tasks, built once in a process."""
+    return Catalogue([listing.product for listing in _listings()])
 
 
 @lru_cache(maxsize=4096)
@@ -94,34 +101,23 @@ def generated_goal(task: Task) -> Goal:
     )
 
 
+@lru_cache(maxsize=4096)
+def small_shop(task: Task) -> tuple[Catalogue, Goal]:
+    """The shop of a task of a small kind, and its request: the first draw that belongs to the task's split."""
+    for draw in count():
+        rng = Random(derive_seed(task.environment, task.seed, task.kind, task.split, task.index, draw))
+        products, goal = _draw_small(task.kind.removesuffix(SMALL), rng)
+        if split_of(repr((products, goal))) != task.split:
+            continue
+        shop = Catalogue(products, brief=True)
+        if len(next(ways(shop, goal))) <= SMALL_LONGEST:
+            return shop, goal
+    raise AssertionError("draws never end")
+
+
 @cache
 def _vocabulary() -> dict[str, Any]:
     return yaml.safe_load(files("agentrm.environments.webshop").joinpath("vocabulary.yaml").read_text("utf-8"))
-
-
-def _small(kind: str) -> str:
-    """The category that a small shop sells; "" for the large one."""
-    return kind.removesuffix(SMALL) if kind.endswith(SMALL) else ""
-
-
-@cache
-def _catalogue(small: str) -> Catalogue:
-    return Catalogue([listing.product for listing in (_small_listings(small) if small else _listings())], bool(small))
-
-
-@cache
-def _small_listings(category: str) -> tuple[Listing, ...]:
-    """All products of a small shop, types mixed, numbered as they stand; titles are unique."""
-    drawn = [
-        _draw_small(category, query, row, Random(derive_seed("webshop", SMALL, query, number)))
-        for query, row in _vocabulary()["categories"][category].items()
-        for number in range(SMALL_PER_TYPE)
-    ]
-    unique = {listing.product.title: listing for listing in drawn}
-    mixed = sorted(unique.values(), key=lambda listing: digest(listing.product.title))
-    return tuple(
-        replace(listing, product=replace(listing.product, asin=f"B{number:03}")) for number, listing in enumerate(mixed)
-    )
 
 
 @cache
@@ -138,13 +134,11 @@ def _listings() -> tuple[Listing, ...]:
 
 
 @cache
-def _shelf(kind: str, split: str) -> tuple[Listing, ...]:
-    category = _small(kind)
-    listings = _small_listings(category) if category else _listings()
+def _shelf(category: str, split: str) -> tuple[Listing, ...]:
     return tuple(
         listing
-        for listing in listings
-        if listing.product.category == (category or kind) and split_of(listing.product.title) == split
+        for listing in _listings()
+        if listing.product.category == category and split_of(listing.product.title) == split
     )
 
 
@@ -158,30 +152,57 @@ def _brand(rng: Random) -> str:
     return rng.choice(brands["starts"]) + rng.choice(brands["ends"])
 
 
-def _draw_small(category: str, query: str, row: dict[str, Any], rng: Random) -> Listing:
-    before = tuple(rng.sample(_attributes(row), 2))
-    name = rng.choice(row["names"])
-    options = {}
-    for axis in row["options"]:
-        pool = _vocabulary()["options"][axis]
-        values = pool["values"][:SMALL_POOL]
-        kept = set(rng.sample(values, min(SMALL_VALUES, len(values) - 1)))
-        options[pool["name"]] = tuple(value for value in values if value in kept)
-    price = float(round(rng.uniform(*row["prices"])))
-    product = Product(
-        asin="",
-        title=capwords(" ".join((_brand(rng), *before, _LEAD.sub("", name)))),
-        category=category,
-        query=query,
-        path=tuple(row["path"]),
-        description="",
-        features=(),
-        options=options,
-        attributes=before,
-        price=price,
-        price_tag=f"${price:.0f}",
+def _draw_small(category: str, rng: Random) -> tuple[list[Product], Goal]:
+    """The products of a shop of one type, numbered from 1, and a request that at least one of them meets."""
+    _, row = rng.choice(sorted(_vocabulary()["categories"][category].items()))
+    attributes, name = _attributes(row), rng.choice(row["names"])
+    noun = _LEAD.sub("", name)
+    pools = [_vocabulary()["options"][axis] for axis in SMALL_OPTIONS]
+    wanted, asked = rng.choice(attributes), {pool["name"]: rng.choice(pool["values"][:SMALL_POOL]) for pool in pools}
+    price = round(rng.uniform(*row["prices"]))
+    limit, price_text = price_limit(rng, price)
+    products = []
+    for number in range(SMALL_PRODUCTS):
+        meant = not number
+        attribute = wanted if meant or rng.random() < SMALL_ALIKE else rng.choice(attributes)
+        cheap = meant or rng.random() < SMALL_ALIKE
+        paid = price if meant else rng.randint(1, int(limit)) if cheap else int(limit) + rng.randint(1, PRICE_STEP)
+        options = {}
+        for pool in pools:
+            values = pool["values"][:SMALL_POOL]
+            kept = set(rng.sample(values, SMALL_VALUES))
+            if meant and asked[pool["name"]] not in kept:
+                kept = {asked[pool["name"]], *sorted(kept)[1:]}
+            options[pool["name"]] = tuple(value for value in values if value in kept)
+        products.append(
+            Product(
+                asin="",
+                title=capwords(f"{attribute} {noun}"),
+                category=category,
+                query=noun,
+                path=tuple(row["path"]),
+                description="",
+                features=(),
+                options=options,
+                attributes=(attribute,),
+                price=float(paid),
+                price_tag=f"${paid}",
+            )
+        )
+    meant, order = products[0], rng.sample(range(SMALL_PRODUCTS), SMALL_PRODUCTS)
+    numbered = [replace(products[place], asin=str(number)) for number, place in enumerate(order, start=1)]
+    positions = {"before": [wanted], "having": [], "purposes": []}
+    goal = Goal(
+        instruction=_request(rng, name, positions, asked) + price_text,
+        asin=str(1 + order.index(0)),
+        title=meant.title,
+        query=noun,
+        path=meant.path,
+        attributes=(wanted,),
+        options=tuple(asked.values()),
+        price_upper=limit,
     )
-    return Listing(product, name, {"before": before, "having": (), "purposes": ()})
+    return numbered, goal
 
 
 def _draw(category: str, query: str, row: dict[str, Any], rng: Random) -> Listing:

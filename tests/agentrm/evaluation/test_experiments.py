@@ -15,7 +15,7 @@ from agentrm.run import alike
 
 MODELS = ["demonstrations", "policy", "trees", "reward_model"]
 SHARED = {
-    "reward-kinds": [MODELS[:3]] * 3 + [MODELS] * 2,
+    "reward-kinds": [MODELS] + [MODELS[:3]] * 3 + [MODELS],
     "generalisation": [MODELS[:3]] * 2 + [MODELS],
     "data-scaling": [MODELS[:3]] * 4 + [MODELS],
     "test-time-scaling": [MODELS] * 9,

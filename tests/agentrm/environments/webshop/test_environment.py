@@ -15,10 +15,11 @@ from agentrm.environments.registry import make
 for package in ("bm25s", "ijson", "rapidfuzz", "Stemmer", "textblob"):
     pytest.importorskip(package)
 
+from agentrm.environments.support import split_of  # noqa: E402
 from agentrm.environments.webshop import goals  # noqa: E402
 from agentrm.environments.webshop.catalogue import Catalogue, Product, terms  # noqa: E402
 from agentrm.environments.webshop.environment import CATEGORIES  # noqa: E402
-from agentrm.environments.webshop.generator import PRODUCTS_PER_TYPE, SMALL_PER_TYPE, catalogue, generated_goal  # noqa: E402
+from agentrm.environments.webshop.generator import PRODUCTS_PER_TYPE, catalogue, generated_goal, small_shop  # noqa: E402
 from agentrm.environments.webshop.official import official_shop  # noqa: E402
 
 LOTION = Product(
@@ -160,7 +161,7 @@ def test_search_scores_as_lucene_does() -> None:
 
 
 def test_the_generated_shop_is_large_and_its_splits_share_no_product() -> None:
-    products = catalogue("garden").products.values()
+    products = catalogue().products.values()
     assert len(products) > 0.99 * 45 * PRODUCTS_PER_TYPE
     assert len({product.query for product in products}) == 45
     assert all(re.fullmatch("B0[0-9A-F]{8}", product.asin) for product in products)
@@ -183,7 +184,7 @@ def test_requests_say_all_that_is_scored() -> None:
     for kind in ("beauty", "electronics", "fashion", "garden", "grocery"):
         for index in range(40):
             goal = generated_goal(Task("webshop", kind, "train", index))
-            product = catalogue(kind).products[goal.asin]
+            product = catalogue().products[goal.asin]
             assert 1 <= len(goal.attributes) <= 3
             for said in (*goal.attributes, *goal.options, f"price lower than {goal.price_upper:.2f} dollars"):
                 assert said in goal.instruction
@@ -195,23 +196,73 @@ def test_requests_say_all_that_is_scored() -> None:
 
 
 def test_small_shops_are_short_and_hide_their_options_until_a_product_is_looked_at(environment) -> None:
-    for kind in ("beauty_small", "grocery_small"):
-        products = catalogue(kind).products
-        assert len(products) > 0.95 * 9 * SMALL_PER_TYPE
-        assert list(products) == [f"B{number:03}" for number in range(len(products))]
-        assert {product.category for product in products.values()} == {kind.removesuffix("_small")}
-        environment.reset(Task("webshop", kind, "train", 3))
+    lengths = set()
+    for index in range(40):
+        environment.reset(Task("webshop", "beauty_small", "train", index))
+        goal, products = environment._goal, environment._catalogue.products
+        assert sorted(products) == ["1", "2", "3", "4"] and {each.category for each in products.values()} == {"beauty"}
         actions = environment.expert_actions()
+        lengths.add(len(actions))
         listed = environment.step(actions[0]).text
-        assert environment._goal.instruction not in listed
-        assert len(re.findall(r"\| B[0-9]{3} \|", listed)) == 4
-        shown = [products[asin] for asin in environment._session.shown(environment._catalogue)]
-        hidden = [value for product in shown for values in product.options.values() for value in values]
-        assert all(f"| {value} |" not in listed for value in hidden)
-        looked_at = environment.step(actions[1]).text
-        assert all(f"| {value} |" in looked_at for value in environment._goal.options)
-    bought = [{generated_goal(Task("webshop", "beauty_small", split, i)).asin for i in range(200)} for split in SPLITS]
-    assert not (bought[0] & bought[1] or bought[0] & bought[2] or bought[1] & bought[2])
+        assert goal.instruction not in listed and len(re.findall(r"\| [1-4] \|", listed)) == 4
+        assert not any(f"| {value} |" in listed for each in products.values() for value in each.options["size"])
+        # What was looked at before lacks an option, and was left; the last one has both.
+        for looked_at in actions[1:-4:2]:
+            page = environment.step(looked_at).text
+            assert not all(f"| {value} |" in page for value in goal.options)
+            assert "no." in environment.thought(()) and environment.step("click[< Prev]").text == listed
+        page = environment.step(actions[-4]).text
+        assert all(f"| {value} |" in page for value in goal.options) and "no." not in environment.thought(())
+        assert environment.step(actions[-3]).text == f"You have clicked {goal.options[0]}."
+        environment.step(actions[-2])
+        assert environment.thought(()) == "At least 1 more action."
+        assert environment.step(actions[-1]).text == f"Purchased | {actions[-4][6:-1]}"
+    assert lengths == {5, 7, 9}
+
+
+def test_the_oracle_of_a_small_shop_says_what_it_has_read(environment) -> None:
+    environment.reset(Task("webshop", "garden_small", "train", 0))
+    assert environment.thought(()) == "At least 5 more actions."
+    goal = environment._goal
+    black_large = replace(goal, options=("black", "large"), query="lamp", attributes=("spot clean",), price_upper=20.0)
+    shop = [
+        replace(LOTION, asin=asin, title="Spot Clean Lamp", attributes=("spot clean",), options=options, price=10.0)
+        for asin, options in (
+            ("1", {"color": ("white",), "size": ("large",)}),
+            ("2", {"color": ("black",), "size": ("large",)}),
+        )
+    ]
+    environment._catalogue, environment._goal = Catalogue(shop, brief=True), black_large
+    told = []
+    for action in ("search[lamp]", "click[1]", "click[< prev]", "click[2]", "click[black]", "click[large]"):
+        environment.step(action)
+        told.append(environment.thought(()))
+    assert told == [
+        "At least 4 more actions.",
+        "Black: no. Large: yes. At least 5 more actions.",
+        "At least 4 more actions.",
+        "Black: yes. Large: yes. At least 3 more actions.",
+        "At least 2 more actions.",
+        "At least 1 more action.",
+    ]
+
+
+def test_small_shops_are_in_one_split_each() -> None:
+    asked = [
+        {
+            generated_content(Task("webshop", "fashion_small", split, index, seed))
+            for index in range(60)
+            for seed in (0, 1)
+        }
+        for split in SPLITS
+    ]
+    assert not (asked[0] & asked[1] or asked[0] & asked[2] or asked[1] & asked[2])
+    assert all(split_of(content) == split for split, found in zip(SPLITS, asked, strict=True) for content in found)
+
+
+def generated_content(task: Task) -> str:
+    shop, goal = small_shop(task)
+    return repr((list(shop.products.values()), goal))
 
 
 def test_the_oracle_earns_the_full_reward(environment) -> None:
