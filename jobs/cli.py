@@ -22,7 +22,7 @@ from agentrm.environments.catalogue import describe, describe_measured
 from agentrm.environments.perturbations import MARK
 from agentrm.environments.registry import environment_class, names
 from jobs.terminal.play import play as play_task
-from jobs.terminal.tables import console, environment_table, print_quality
+from jobs.terminal.tables import console, environment_table, print_quality, print_results
 
 app = typer.Typer(
     help="Reward models that make LLM agents better on tasks that nobody trained them for.",
@@ -234,6 +234,23 @@ def experiment(
         _job("experiment", preset, overrides, experiment=name)
     for each, about in EXPERIMENTS.items():
         typer.echo(f"{each}: {about.question}\n  In the paper: {about.paper}")
+
+
+@app.command(rich_help_panel="Pipeline")
+def pool(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Evaluated runs that differ in their seeds.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Pool the episodes of several runs: outcomes, and the paired lead over the best of what needs no reward model."""
+    from agentrm.evaluation.metrics import summarise
+    from agentrm.evaluation.pooling import pooled
+    from agentrm.reports.report import by_group
+
+    found = by_group(summarise(pooled(runs), ["group"]))
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        print_results(found, console())
 
 
 @app.command(rich_help_panel="Pipeline")

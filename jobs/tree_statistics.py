@@ -1,4 +1,4 @@
-"""What the trees of a run hold, per environment.
+"""What the trees of a run hold, per environment and split.
 
     python -m jobs.tree_statistics --preset quickstart
 
@@ -21,20 +21,29 @@ _BARS = " ▁▂▃▄▅▆▇█"
 
 
 def run(config: Config) -> dict[str, Statistics]:
-    """Print the statistics; returns them by environment."""
+    """Print the statistics; returns them by "environment, split"."""
     found = statistics(TreeStore(RunDirectory.open(config).require("trees", "trees")))
     show(found, Console(highlight=False))
     return found
 
 
 def show(found: dict[str, Statistics], console: Console) -> None:
-    """One column per environment, and the histogram of the states' values."""
+    """One column per environment and split, and the histogram of the states' values."""
     table = Table("", *found, box=box.SIMPLE_HEAD)
     for column in table.columns[1:]:
         column.justify = "right"
     for name, read in (
         ("trees", lambda each: f"{each.trees:,}"),
+        ("rollouts per tree", lambda each: f"{each.rollouts / each.trees:.1f}"),
         ("states", lambda each: f"{each.states:,}"),
+        ("visits per label", lambda each: f"{each.visits / max(each.states, 1):.2f}"),
+        ("labels of several visits", lambda each: f"{each.revisited / max(each.states, 1):.0%}"),
+        ("trees that branch below the root", lambda each: f"{each.deep / each.trees:.0%}"),
+        ("depth of selection, mean of the deepest", lambda each: f"{each.deepest / each.trees:.1f}"),
+        (
+            "nodes selected, by depth",
+            lambda each: " ".join(str(each.branching[d]) for d in range(1 + max(each.branching, default=0))),
+        ),
         ("iterations", lambda each: f"{each.iterations:,}"),
         ("episodes graded", lambda each: f"{each.episodes:,}"),
         ("rollouts cut and estimated", lambda each: f"{each.estimates:,}"),

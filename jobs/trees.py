@@ -109,7 +109,8 @@ async def spread(todo: Iterable[Work], build: Build, lanes: int, bar: Bar) -> Co
                 total["failed"] += 1
                 print(f"a tree could not be grown: {counts['failed']}", file=sys.stderr)
             total.update({name: count for name, count in counts.items() if name != "failed"})
-            bar.advance(len(numbers), nodes=int(total["nodes"]), rollouts=int(total["rollouts"]))
+            value = total["root_value"] / max(total["trees"], 1)
+            bar.advance(len(numbers), nodes=int(total["nodes"]), rollouts=int(total["rollouts"]), mean_value=value)
 
     await asyncio.gather(*(feed() for _ in range(lanes)))
     return total

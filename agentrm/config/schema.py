@@ -529,8 +529,8 @@ class Judging:
 @dataclass
 class Evaluate:
     """Test-time search by `methods`, in the table's order; the table always holds the baselines as well: one
-    sampled episode, the shortest and the likeliest of N, the oracle's choice, and each search that is scored on its way
-    by random scores and by the policy's log-probability.
+    sampled episode, the shortest, the likeliest and the most frequent of N, the oracle's choice, and each search that
+    is scored on its way by random scores and by the policy's log-probability.
 
     Best-of-N draws `n` episodes; beam search keeps `width` states and expands each by `branches`, the other searches
     take the same numbers. `lookahead`: greedy steps before a state is scored; `iterations`: nodes that MCTS expands.

@@ -1,4 +1,4 @@
-"""What a dataset of trees holds, per environment: counts, values, duplicates, malformed actions, and errors."""
+"""What a dataset of trees holds, per environment and split: counts, shape, values, duplicates, and errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from agentrm.data.trees import TreeStore
 BINS = 10
 _COLUMNS = (
     "environment",
+    "split",
     "node",
+    "parent",
+    "depth",
     "visits",
     "value",
     "outcome",
@@ -33,17 +36,28 @@ _COLUMNS = (
 
 @dataclass(slots=True)
 class Statistics:
-    """Sums over the trees of one environment.
+    """Sums over the trees of one environment and split.
 
-    `states`: nodes with a value, the roots included; `episodes`: rollouts that ended in a grade; `estimates`: rollouts
-    that the reward model's value cut. `duplicates`: sampled turns that were merged into another one's node.
-    `malformed`: nodes whose turn held no action; `cleaned`: those from whose turn something was removed to read it.
-    `values[b]` counts states with V from b / 10 to (b + 1) / 10, the last one with 1.
-    `root_values`, `policy_tokens`, `environment_steps`, `environment_errors` and `engine_errors` are summed over trees.
+    `states`: nodes with a value, the roots included, each of which is a label; `visits`: the returns that these values
+    are means of, and `revisited` the states with more than one. `rollouts`: returns backed up to the roots.
+    `branching[d]` counts nodes of depth d with more than one child: what selection has reached and expanded, for a
+    rollout leaves one action at a node (several only where a child is rolled out more than once); `deepest` sums over
+    trees the largest such depth, and `deep` counts the trees that branch below their root.
+
+    `episodes`: rollouts that ended in a grade; `estimates`: rollouts that the reward model's value cut. `duplicates`:
+    sampled turns that were merged into another one's node. `malformed`: nodes whose turn held no action; `cleaned`:
+    those from whose turn something was removed to read it. `values[b]` counts states with V from b / 10 to
+    (b + 1) / 10, the last one with 1. `root_values`, `policy_tokens`, `environment_steps`, `environment_errors` and
+    `engine_errors` are summed over trees.
     """
 
     trees: int = 0
     states: int = 0
+    visits: int = 0
+    revisited: int = 0
+    rollouts: int = 0
+    deep: int = 0
+    deepest: int = 0
     episodes: int = 0
     estimates: int = 0
     iterations: int = 0
@@ -56,15 +70,25 @@ class Statistics:
     engine_errors: int = 0
     root_values: float = 0.0
     values: np.ndarray = field(default_factory=lambda: np.zeros(BINS, dtype=np.int64))
+    branching: Counter[int] = field(default_factory=Counter)
     ended_by: Counter[str] = field(default_factory=Counter)
 
     def add(self, table: pa.Table) -> None:
         """Count the rows of one tree."""
         root = {name: table[name][0].as_py() for name in _COLUMNS}
-        visited = table["visits"].to_numpy() > 0
+        visits, depth = table["visits"].to_numpy(), table["depth"].to_numpy()
+        visited = visits > 0
         values = table["value"].to_numpy()[visited]
         self.trees += 1
         self.states += len(values)
+        self.visits += int(visits.sum())
+        self.revisited += int((visits > 1).sum())
+        self.rollouts += root["visits"]
+        several = np.flatnonzero(np.bincount(table["parent"].to_numpy()[1:], minlength=len(table)) > 1)
+        self.branching.update(depth[several].tolist())
+        deepest = int(depth[several].max()) if len(several) else 0
+        self.deepest += deepest
+        self.deep += deepest > 0
         self.episodes += len(table) - table["outcome"].null_count
         self.estimates += len(table) - table["estimate"].null_count
         self.duplicates += int(table["merged"].to_numpy()[1:].sum()) - (len(table) - 1)
@@ -78,8 +102,8 @@ class Statistics:
 
 
 def statistics(store: TreeStore) -> dict[str, Statistics]:
-    """By environment, in the order of their names. Raises UserError as `TreeStore.trees` does."""
+    """By "environment, split", in the order of their names. Raises UserError as `TreeStore.trees` does."""
     found: dict[str, Statistics] = {}
     for table in store.tables(_COLUMNS):
-        found.setdefault(table["environment"][0].as_py(), Statistics()).add(table)
+        found.setdefault(f"{table['environment'][0]}, {table['split'][0]}", Statistics()).add(table)
     return dict(sorted(found.items()))

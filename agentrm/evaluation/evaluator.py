@@ -17,6 +17,7 @@ from agentrm.evaluation.metrics import (
     CEILING,
     LIKELIEST,
     LOG_PROBABILITY,
+    MAJORITY,
     RANDOM,
     SHORTEST,
     VERDICTS,
@@ -32,6 +33,7 @@ from agentrm.search.result import Cost
 from agentrm.search.sampling import sample
 from agentrm.search.shared import SharedPolicy
 from agentrm.search.strategy import Strategy, search
+from agentrm.search.voting import Majority
 
 Row = dict[str, Any]
 Rows = dict[str, Row]
@@ -48,7 +50,8 @@ def methods(settings: Evaluate) -> list[str]:
     for label in guided:
         steered += [label, label + RANDOM, label + LOG_PROBABILITY]
         steered += [_equal(label)] if settings.equal_tokens else []
-    return [*greedy, BASELINE, *whole, _shortest(settings), _likeliest(settings), _ceiling(settings), *steered]
+    plain = [name(settings) for name in (_shortest, _likeliest, _majority, _ceiling)]
+    return [*greedy, BASELINE, *whole, *(label for label in plain if label not in whole), *steered]
 
 
 def _asked_for(settings: Evaluate) -> dict[str, tuple[Strategy, Evaluate]]:
@@ -75,6 +78,10 @@ def _shortest(settings: Evaluate) -> str:
 
 def _likeliest(settings: Evaluate) -> str:
     return f"{LIKELIEST} {settings.n}"
+
+
+def _majority(settings: Evaluate) -> str:
+    return f"{MAJORITY} {settings.n}"
 
 
 def _ceiling(settings: Evaluate) -> str:
@@ -105,6 +112,8 @@ class Evaluator:
         self._searches: dict[str, tuple[Strategy, RewardModel, Evaluate]] = {
             _shortest(config.evaluate): (whole, ShortestFirst(), self._plain),
             _likeliest(config.evaluate): (whole, likelihood, self._plain),
+            # It compares how episodes ended, and scores none.
+            _majority(config.evaluate): (Majority(config.evaluate.n), likelihood, self._plain),
         }
         for label, (made, settings) in _asked_for(config.evaluate).items():
             self._searches[label] = made, reward_model, settings

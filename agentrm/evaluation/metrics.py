@@ -17,8 +17,10 @@ from agentrm.core.errors import UserError
 
 BASELINE = "sampled mean"
 CEILING = "oracle best of"
+GREEDY = "greedy"
 SHORTEST = "shortest of"
 LIKELIEST = "likeliest of"
+MAJORITY = "majority of"
 RANDOM = ", random scores"
 """Behind a search's name: its states were compared by these in the reward model's place."""
 LOG_PROBABILITY = ", log-probability"
@@ -32,7 +34,18 @@ _REQUIRED = ("method", "task", "outcome", "progress", "success", "error", *COSTS
 
 def is_check(method: str) -> bool:
     """Whether a row of every table shows what is reached without a trained reward model, or by the true reward."""
-    return method.startswith((BASELINE, CEILING, SHORTEST, LIKELIEST)) or method.endswith((RANDOM, LOG_PROBABILITY))
+    whole = (BASELINE, CEILING, SHORTEST, LIKELIEST, MAJORITY)
+    return method.startswith(whole) or method.endswith((RANDOM, LOG_PROBABILITY))
+
+
+def rivals(method: str, methods: Sequence[str]) -> list[str]:
+    """The methods of a table that one which the reward model chooses in has to lead to be worth that model: what needs
+    none and sees no true reward (a greedy episode, the mean of N, which is what a random one of them is worth, their
+    shortest, likeliest and most frequent), and the same search by random scores and by the log-probability.
+    """
+    whole = (BASELINE, SHORTEST, LIKELIEST, MAJORITY)
+    own = (method + RANDOM, method + LOG_PROBABILITY)
+    return [each for each in methods if each == GREEDY or each.startswith(whole) or each in own]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +109,9 @@ def summarise(episodes: pa.Table, by: Sequence[str], settings: Settings = _DEFAU
     Columns: `by`, method, tasks, failed; outcome, success and progress with `_low` and `_high`; `gain` over the sampled
     mean and `closed`, the share of the distance from the sampled mean to the oracle's choice, likewise (NaN where there
     is no such distance); `lead` over the same search by the policy's log-probability, likewise (NaN where the table has
-    none); mean costs per task. Raises UserError for a missing column, or a method twice on one task.
+    none); `best_lead` over the best of its `rivals` on these tasks, likewise, and that one's name as `rival` (None
+    where there is none, or the method needs no reward model); mean costs per task. Raises UserError for a missing
+    column, or a method twice on one task.
     """
     missing = [column for column in (*by, *_REQUIRED) if column not in episodes.column_names]
     if missing:
@@ -141,6 +156,15 @@ def _group_rows(key: dict[str, str], group: pd.DataFrame, settings: Settings) ->
             intervals["lead"] = bootstrap.mean(values(method, "outcome") - values(untrained, "outcome"))
         else:
             intervals["lead"] = Interval(np.nan, np.nan, np.nan)
+        best = max(
+            [] if is_check(method) or method == GREEDY else rivals(method, methods),
+            key=lambda each: values(each, "outcome").mean(),
+            default=None,
+        )
+        over = Interval(np.nan, np.nan, np.nan)
+        if best is not None:
+            over = bootstrap.mean(values(method, "outcome") - values(best, "outcome"))
+        intervals["best_lead"], row["rival"] = over, best
         for name, interval in intervals.items():
             row |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
         yield row | {cost: float(values(method, cost).mean()) for cost in COSTS}

@@ -13,34 +13,34 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from agentrm.evaluation.metrics import CEILING, is_check
+from agentrm.evaluation.metrics import BASELINE, CEILING, GREEDY, is_check, rivals
 from agentrm.reports.quality_table import is_of_environment
 
 Row = Mapping[str, object]
 
-_WITHOUT = ("greedy", "majority", "judge")
-# Replaced by the page's own colours once the figure is text, or by these where it is a file of its own.
-_INK, _FAINT = "#010203", "#040506"
+_WITHOUT = (GREEDY, "judge")
+# Of all figures: replaced by the page's own colours once a figure is text, or by these where it is a file of its own.
+INK, FAINT = "#010203", "#040506"
 _DARK, _LINE = "#0f172a", "#cbd5e1"
 _SCORED, _BASELINE, _CEILING = "#3b82f6", "#94a3b8", "#f59e0b"
 _SERIES = (_SCORED, _CEILING, "#10b981", "#8b5cf6")
 _LABEL = 0.14
 """Inches that a label takes in a figure."""
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "agentrm",
     "font.family": "sans-serif",
     "font.size": 10,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _FAINT,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "grid.color": _FAINT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": FAINT,
     "grid.linewidth": 0.6,
 }
 
@@ -57,7 +57,7 @@ def colour(method: str) -> str:
     return _CEILING if method.startswith(CEILING) else _BASELINE
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def outcome_bars(groups: Mapping[str, Sequence[Row]]) -> str:
     """Mean outcome with its interval, one panel per group and one bar per method."""
     figure, axes = _panels(groups, height=0.6 + 0.32 * max(len(rows) for rows in groups.values()))
@@ -69,7 +69,7 @@ def outcome_bars(groups: Mapping[str, Sequence[Row]]) -> str:
             [_number(row, "outcome_high") - value for value, row in zip(values, rows, strict=True)],
         ]
         axis.barh(methods, values, color=[colour(method) for method in methods], height=0.62)
-        axis.errorbar(values, methods, xerr=errors, fmt="none", ecolor=_INK, elinewidth=1, capsize=2.5)
+        axis.errorbar(values, methods, xerr=errors, fmt="none", ecolor=INK, elinewidth=1, capsize=2.5)
         axis.set_title(f"{name}\n({rows[0]['tasks']} tasks)", loc="left")
         axis.set_xlim(0, 1)
         axis.set_xlabel("mean outcome")
@@ -77,7 +77,46 @@ def outcome_bars(groups: Mapping[str, Sequence[Row]]) -> str:
         axis.set_axisbelow(True)
         axis.tick_params(left=False)
     axes[0].invert_yaxis()
-    return _svg(figure)
+    return svg(figure)
+
+
+@mpl.rc_context(STYLE)
+def headline_bars(groups: Mapping[str, Sequence[Row]]) -> str:
+    """One panel per group of `metrics.summarise` rows: one answer, the best of what needs no reward model, the methods
+    in which it chooses, and the oracle's choice.
+    """
+    told = {name: _headline(rows) for name, rows in groups.items()}
+    figure, axes = _panels(groups, height=0.6 + 0.38 * max(map(len, told.values())), shared=False)
+    for axis, (name, rows) in zip(axes, told.items(), strict=True):
+        places = range(len(rows))
+        values = [_number(row, "outcome") for _, row in rows]
+        errors = [
+            [value - _number(row, "outcome_low") for value, (_, row) in zip(values, rows, strict=True)],
+            [_number(row, "outcome_high") - value for value, (_, row) in zip(values, rows, strict=True)],
+        ]
+        axis.barh(places, values, color=[colour(str(row["method"])) for _, row in rows], height=0.62)
+        axis.errorbar(values, places, xerr=errors, fmt="none", ecolor=INK, elinewidth=1, capsize=2.5)
+        axis.set_yticks(places, [label for label, _ in rows])
+        axis.invert_yaxis()
+        axis.set_title(f"{name}\n({groups[name][0]['tasks']} tasks)", loc="left")
+        axis.set_xlim(0, 1)
+        axis.set_xlabel("mean outcome")
+        axis.grid(axis="x")
+        axis.set_axisbelow(True)
+        axis.tick_params(left=False)
+    return svg(figure)
+
+
+def _headline(rows: Sequence[Row]) -> list[tuple[str, Row]]:
+    """The few rows of a group that tell the most, each with its label; the rivals' best is the highest of them all."""
+    by_name = {str(row["method"]): row for row in rows}
+    chosen = [name for name in by_name if uses_reward_model(name)]
+    without = [each for name in chosen for each in rivals(name, list(by_name))]
+    best = max(without, key=lambda name: _number(by_name[name], "outcome"), default=None)
+    found = [("one answer", by_name[BASELINE])] if BASELINE in by_name else []
+    found += [(f"best without:\n{best}", by_name[best])] if best is not None and best != BASELINE else []
+    found += [(name, by_name[name]) for name in chosen]
+    return found + [(name, row) for name, row in by_name.items() if name.startswith(CEILING)]
 
 
 def standalone(figure: str) -> str:
@@ -86,7 +125,7 @@ def standalone(figure: str) -> str:
     return drawn.replace("<svg ", '<svg style="background: white" ', 1)
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def outcome_against_tokens(groups: Mapping[str, Sequence[Row]]) -> str:
     """Mean outcome over the policy's tokens per task; further left and higher is better. The oracle is no method."""
     height = max(2.6, 0.2 * max(len(rows) for rows in groups.values()))
@@ -107,10 +146,10 @@ def outcome_against_tokens(groups: Mapping[str, Sequence[Row]]) -> str:
         axis.grid()
         axis.set_axisbelow(True)
     axes[0].set_ylabel("mean outcome")
-    return _svg(figure)
+    return svg(figure)
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def outcome_lines(groups: Mapping[str, Mapping[str, Sequence[Row]]], column: str, label: str) -> str:
     """Mean outcome with its interval over a column of positive numbers, one panel per group, one line per series."""
     figure, axes = _panels(groups, height=2.8)
@@ -136,10 +175,10 @@ def outcome_lines(groups: Mapping[str, Mapping[str, Sequence[Row]]], column: str
         axis.set_axisbelow(True)
     axes[0].set_ylabel("mean outcome")
     axes[0].legend(frameon=False, fontsize=8)
-    return _svg(figure)
+    return svg(figure)
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def heat_maps(maps: Mapping[str, Mapping[tuple[str, str], float]], down: str, across: str) -> str:
     """One panel per map of {(row, column): value}, every value written down: blue above 0, amber below."""
     rows = list(dict.fromkeys(row for cells in maps.values() for row, _ in cells))
@@ -159,10 +198,10 @@ def heat_maps(maps: Mapping[str, Mapping[tuple[str, str], float]], down: str, ac
         axis.set_title(name, loc="left")
         axis.set_xlabel(across)
     axes[0].set_ylabel(down)
-    return _svg(figure)
+    return svg(figure)
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def loss_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     """One panel per training: the loss of each step, faint, and its running mean."""
     figure, axes = _panels(curves, height=2.2, shared=False)
@@ -177,23 +216,23 @@ def loss_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         axis.grid()
         axis.set_axisbelow(True)
     axes[0].set_ylabel("loss")
-    return _svg(figure)
+    return svg(figure)
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def calibration_curves(quality: Mapping[str, Mapping[str, Any]]) -> str:
     """One panel per environment of `quality.quality`: mean label over mean prediction of each tenth of the states."""
     groups = {name: group["calibration"] for name, group in quality.items() if is_of_environment(name)}
     figure, axes = _panels(groups, height=2.6)
     for axis, (name, points) in zip(axes, groups.items(), strict=True):
-        axis.axline((0, 0), slope=1, color=_FAINT, linewidth=1)
+        axis.axline((0, 0), slope=1, color=FAINT, linewidth=1)
         axis.plot([p["predicted"] for p in points], [p["label"] for p in points], color=_SCORED, marker="o")
         axis.set_title(name, loc="left")
         axis.set_xlabel("predicted value")
         axis.grid()
         axis.set_axisbelow(True)
     axes[0].set_ylabel("value in the tree")
-    return _svg(figure)
+    return svg(figure)
 
 
 def _panels(names: Mapping[str, object], height: float, shared: bool = True) -> tuple[Figure, Sequence[Axes]]:
@@ -229,8 +268,9 @@ def _running_mean(values: Sequence[float]) -> list[float]:
     return [(sums[end] - sums[start]) / (end - start) for start, end in bounds]
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """A figure as inline SVG whose ink and lines are the page's."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor").replace(_FAINT, "var(--line)")
+    return text[text.index("<svg") :].replace(INK, "currentColor").replace(FAINT, "var(--line)")

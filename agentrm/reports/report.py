@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from agentrm import storage
 from agentrm.config.schema import Config
+from agentrm.core.tree import Tree
 from agentrm.evaluation.metrics import BASELINE, CEILING, COSTS, VERDICTS, Settings, is_check, summarise
 from agentrm.provenance import describe_data
 from agentrm.reports import quality_table
@@ -24,12 +25,14 @@ from agentrm.reports.curves import read_curves
 from agentrm.reports.page import LEGEND, PAGE, bullets, pipes, section, tabular
 from agentrm.reports.plots import (
     calibration_curves,
+    headline_bars,
     loss_curves,
     outcome_against_tokens,
     outcome_bars,
     standalone,
     uses_reward_model,
 )
+from agentrm.reports.tree_picture import drawn_tree, shown_tree, tree_caption
 from agentrm.run import RunDirectory
 from agentrm.training.recorder import EVENTS
 
@@ -42,6 +45,7 @@ HEADINGS = (
     "gain over sampled mean",
     "distance closed",
     "lead over log-probability",
+    "lead over the best without it",
     "policy tokens",
     "scored states",
     "reward model's tokens",
@@ -50,6 +54,12 @@ HEADINGS = (
     "seconds",
 )
 
+_HEADLINE = "What the reward model is worth"
+_HEADLINE_CAPTION = (
+    "Mean outcome of tasks that nobody trained on: of one answer; of the best method that needs no reward model; of "
+    "searches in which the reward model chooses; and of the best of N answers by the true reward, which no method "
+    "sees. Whiskers: interval."
+)
 _QUALITY = "The reward model on held-out trees"
 _QUALITY_CAPTION = (
     "Accuracy of pairs of one tree, with intervals over trees: 0.5 is chance. Equal depth and siblings compare states "
@@ -74,10 +84,17 @@ def write_report(episodes: pa.Table, output: Path, config: Config, directory: Ru
     frame = episodes.to_pandas()
     notes = _notes(config, episodes) + judge_notes(frame) + refusal_notes(frame) + quality_table.verdicts(quality)
     (output / "report.md").write_text(_markdown(groups, facts, notes, quality))
-    (output / "outcomes.svg").write_text(standalone(outcome_bars(groups)))
+    (output / "outcomes.svg").write_text(standalone(headline_bars(groups)))
     losses = fit_losses(directory)
-    (output / "report.html").write_text(_html(groups, environments.to_pylist(), facts, notes, losses, quality))
-    return {name: {row["method"]: _plain(row) for row in rows} for name, rows in groups.items()}
+    (output / "report.html").write_text(
+        _html(groups, environments.to_pylist(), facts, notes, losses, quality, shown_tree(directory))
+    )
+    return by_group(table)
+
+
+def by_group(table: pa.Table) -> dict[str, dict[str, Row]]:
+    """The rows of `metrics.summarise` as `{group: {method: {column: value}}}`, undefined values as None."""
+    return {name: {row["method"]: _plain(row) for row in rows} for name, rows in _grouped(table).items()}
 
 
 def _plain(row: Row) -> Row:
@@ -105,8 +122,14 @@ def cells(row: Row) -> list[str]:
         "" if baseline else interval(row, "gain", "{:+.3f}"),
         "" if baseline or ceiling else interval(row, "closed", "{:.0%}"),
         "" if is_check(row["method"]) else interval(row, "lead", "{:+.3f}"),
+        best_lead(row) if row.get("rival") else "",
         *(_cost(row, name) for name in COSTS),
     ]
+
+
+def best_lead(row: Row) -> str:
+    """The lead over the best method that needs no reward model, and that one's name."""
+    return f"{interval(row, 'best_lead', '{:+.3f}')} {row['rival']}"
 
 
 def _cost(row: Row, name: str) -> str:
@@ -163,9 +186,11 @@ def _notes(config: Config, episodes: pa.Table) -> list[str]:
         "resamples; gains are paired by task.",
         "Distance closed: (method − sampled mean) / (oracle's choice − sampled mean). The oracle picks the best of the "
         "same samples by the true reward, which no method sees: a ceiling for Best-of-N, not for beam search.",
-        "The shortest and the likeliest of N, and searches by random scores or by the policy's log-probability, use no "
-        "reward model: a gain that they have too is no merit of it. The lead over the log-probability, paired by task, "
-        "is that of Best-of-N over the likeliest of N, of a guided search over itself by the log-probability alone.",
+        "A greedy episode, the shortest, the likeliest and the most frequent of N, and searches by random scores or by "
+        "the policy's log-probability, use no reward model: a gain that they have too is no merit of it. The lead over "
+        "the log-probability, paired by task, is that of Best-of-N over the likeliest of N, of a guided search over "
+        "itself by the log-probability alone; the lead over the best without it is that over whichever of all these "
+        "did best on these tasks (the sampled mean is what a random one of N is worth).",
         "Costs are means per task. Tasks run side by side and share the machine, so seconds include waiting.",
     ]
     if settings.equal_tokens:
@@ -238,10 +263,14 @@ def _html(
     notes: Sequence[str],
     losses: Mapping[str, Sequence[tuple[int, float]]],
     quality: Mapping[str, Any],
+    tree: Tree | None,
 ) -> str:
     parts = [f"<header><h1>AgentRM evaluation</h1><p>{html.escape(facts['run'])}</p></header>"]
     parts.append(LEGEND)
-    parts.append(section("Outcome", outcome_bars(groups), "Bars: mean over tasks; whiskers: interval."))
+    parts.append(section(_HEADLINE, headline_bars(groups), _HEADLINE_CAPTION))
+    if tree is not None:
+        parts.append(section("One search tree that it learned from", drawn_tree(tree), tree_caption(tree)))
+    parts.append(section("All methods", outcome_bars(groups), "Bars: mean over tasks; whiskers: interval."))
     parts += [section(f"{name}, {rows[0]['tasks']} tasks", _html_table(rows)) for name, rows in groups.items()]
     parts.append(bullets(notes))
     parts.append(section("Outcome against cost", outcome_against_tokens(groups), "Further left and higher is better."))

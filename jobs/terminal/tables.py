@@ -18,7 +18,6 @@ from agentrm.evaluation.metrics import CEILING
 from agentrm.reports import quality_table
 from agentrm.reports.comparison import cells, headings, shown
 from agentrm.reports.plots import uses_reward_model
-from agentrm.reports.report import interval
 
 Row = dict[str, Any]
 
@@ -35,26 +34,34 @@ def console() -> Console:
 
 
 def print_results(metrics: Mapping[str, Mapping[str, Row]], terminal: Console) -> None:
-    """Print what `write_report` returned, in short: a table per group that fits 80 columns."""
+    """Print what `write_report` returned, in short: a row per method and a column per group, in 80 columns. A method in
+    which the reward model chooses has its lead over the best of those that need none below its outcome.
+    """
+    table = Table(title="mean outcome", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.title_justify, table.title_style = "left", "bold"
+    table.add_column("method", no_wrap=True)
     for name, methods in metrics.items():
-        first = next(iter(methods.values()))
-        table = Table(title=f"{name}, {first['tasks']} tasks", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-        table.title_justify, table.title_style = "left", "bold"
-        table.add_column("method")
-        for heading in ("outcome", "success", "closed", "tokens", "seconds"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for method, row in methods.items():
-            style = "bold cyan" if uses_reward_model(method) else "dim" if method.startswith(CEILING) else ""
-            table.add_row(
-                method,
-                interval(row, "outcome", "{:.2f}"),
-                f"{row['success']:.0%}",
-                "–" if row.get("closed") is None else f"{row['closed']:.0%}",
-                f"{row['policy_tokens']:,.0f}",
-                f"{row['seconds']:.1f}",
-                style=style,
-            )
-        terminal.print(table)
+        heading = "\n".join([*name.rsplit(" ", 1), f"{next(iter(methods.values()))['tasks']} tasks"])
+        table.add_column(heading, justify="right", no_wrap=True)
+    for method in dict.fromkeys(method for methods in metrics.values() for method in methods):
+        rows = [methods.get(method, {}) for methods in metrics.values()]
+        leads = any(row.get("rival") for row in rows)
+        table.add_row(
+            f"{method}\n  lead over best without" if leads else method,
+            *(_outcome(row) for row in rows),
+            style="bold cyan" if uses_reward_model(method) else "dim" if method.startswith(CEILING) else "",
+        )
+    terminal.print(table)
+
+
+def _outcome(row: Row) -> str:
+    if not row:
+        return "–"
+    if not row.get("rival"):
+        return f"{row['outcome']:.2f}"
+    lead, low, high = (row[f"best_lead{end}"] for end in ("", "_low", "_high"))
+    # Without the zeros three of them fit 80 columns.
+    return f"{row['outcome']:.2f}\n" + f"{lead:+.2f} [{low:.2f}, {high:.2f}]".replace("0.", ".")
 
 
 def print_comparison(rows: Sequence[Row], experiment: Experiment, terminal: Console) -> None:

@@ -75,6 +75,7 @@ def test_the_table_holds_every_method(run: Path, config: Config):
         "best of 2",
         "shortest of 2",
         "likeliest of 2",
+        "majority of 2",
         "oracle best of 2",
         "beam 2x2",
         "beam 2x2, random scores",

@@ -15,6 +15,7 @@ import Stemmer
 logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 RESULTS_KEPT = 50
+PRODUCTS_PER_PAGE, BRIEF_PAGE = 10, 4
 # Anserini's parameters, with which the original's Lucene index is searched.
 K1, B = 0.9, 0.4
 # Those of Lucene's English analyser.
@@ -59,10 +60,15 @@ class Product:
 
 
 class Catalogue:
-    """Products by asin in the shop's order, and a BM25 index (Lucene's variant) over their texts."""
+    """Products by asin in the shop's order, and a BM25 index (Lucene's variant) over their texts.
 
-    def __init__(self, products: Sequence[Product]) -> None:
+    A `brief` shop has short pages: see `pages.render`.
+    """
+
+    def __init__(self, products: Sequence[Product], brief: bool = False) -> None:
         self.products = {product.asin: product for product in products}
+        self.brief = brief
+        self.per_page = BRIEF_PAGE if brief else PRODUCTS_PER_PAGE
         self._asins = tuple(self.products)
         self._index = bm25s.BM25(k1=K1, b=B, method="lucene")
         texts = [terms(product.indexed_text()) for product in self.products.values()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,7 +12,7 @@ from agentrm.environments.base import Turn
 from agentrm.environments.calls import text_argument, text_tool, write_call
 from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
 from agentrm.environments.support import digest, engine_import
-from agentrm.environments.webshop import DATA_VARIABLE, SOURCE
+from agentrm.environments.webshop import DATA_VARIABLE, SMALL, SOURCE
 
 if TYPE_CHECKING:
     from agentrm.environments.webshop.catalogue import Catalogue
@@ -38,10 +38,16 @@ def _published(folder: Path, kind: str, split: str) -> Published:
 class WebShop(OfficialEnvironment):
     """A kind is one of the shop's five categories; each task asks for a product of it.
 
+    A kind that ends with `_small` has a shop of its own for each task, of four products of one type of that category,
+    for small models: single-digit numbers, short titles, and pages that repeat neither the request nor themselves. Only
+    a product's own page says which options it has, in all kinds; the oracle, which knows them in the large shop, looks
+    around in a small one as a shopper does, and thinks aloud.
+
     The shop is WebShop's own when the environment variable WEBSHOP_DATA names the data folder of its project
     (`items_shuffle*.json`, `items_ins_v2*.json`, `items_human_ins.json`; the first 500 of its shuffled goals are the
     test split, the next 1,000 valid), else a generated one of 4,500 products of 45 types. There a request belongs to
-    the split that the title of its product hashes to, so that no two splits ask for one product.
+    the split that the title of its product hashes to, so that no two splits ask for one product. Small shops are always
+    generated, each in the split that its content hashes to.
 
     A purchase ends the episode. Outcome is the original's reward for it: how many of the attributes, the options and
     the price limit are met, times how well the type fits (see `type_reward`). Progress counts the milestones of the
@@ -52,9 +58,11 @@ class WebShop(OfficialEnvironment):
     name: ClassVar[str] = "webshop"
     engine: ClassVar[str] = "own shop on bm25s 0.3.16"
     licence: ClassVar[str] = "Apache-2.0 (its libraries: MIT, BSD or Apache-2.0)"
-    kinds: ClassVar[tuple[str, ...]] = CATEGORIES
+    kinds: ClassVar[tuple[str, ...]] = (*CATEGORIES, *(category + SMALL for category in CATEGORIES))
     max_steps: ClassVar[int] = 10
-    official: ClassVar[tuple[OfficialData, ...]] = (OfficialData(DATA_VARIABLE, lambda *_: True, _published, SOURCE),)
+    official: ClassVar[tuple[OfficialData, ...]] = (
+        OfficialData(DATA_VARIABLE, lambda kind, _: kind in CATEGORIES, _published, SOURCE),
+    )
     snapshots: ClassVar[bool] = True
     instruction: ClassVar[str] = (
         f"You are in a web shop and have to buy what the instruction asks for. {_ACTION_FORM} A button is anything on "
@@ -144,7 +152,7 @@ class WebShop(OfficialEnvironment):
             name, self._session = buttons[argument]
             if self._session.page == before.page == "item":
                 self._observe()
-                return Observation(self._pages.SEPARATOR.join([f"You have clicked {name}.", self._page()]))
+                return Observation(self._pages.clicked(self._shop, self._session, self._wanted.instruction, name))
         self._observe()
         return Observation(self._page(), done=self._session.page == "done")
 
@@ -163,6 +171,9 @@ class WebShop(OfficialEnvironment):
         found = next((way for way in ways if self._earns_all(way)), [])
         self.reset(self._task)
         return found
+
+    def thought(self, plan: Sequence[str]) -> str:
+        return self._oracle.thought(self._shop, self._session, self._wanted)
 
     def admissible_actions(self) -> list[str]:
         actions = [f"click[{name}]" for name in self._buttons()]
@@ -195,7 +206,11 @@ class WebShop(OfficialEnvironment):
     def _open(self, task: Task, session: Session, milestones: int) -> None:
         goal = self.entry(task)
         if goal is None:
-            self._catalogue, self._goal = self._generator.catalogue(), self._generator.generated_goal(task)
+            self._catalogue, self._goal = (
+                self._generator.small_shop(task)
+                if task.kind.endswith(SMALL)
+                else (self._generator.catalogue(), self._generator.generated_goal(task))
+            )
         else:
             folder = self.official[0].folder
             assert folder is not None
@@ -217,7 +232,7 @@ class WebShop(OfficialEnvironment):
         session, goal = self._session, self._wanted
         now = 0
         if session.page == "results":
-            now = int(any(self._goals.fits(self._shop.products[asin], goal) for asin in session.shown()))
+            now = int(any(self._goals.fits(self._shop.products[asin], goal) for asin in session.shown(self._shop)))
         elif session.page == "done":
             now = (3 + len(goal.options)) * self.grade().success
         elif session.asin and self._goals.fits(self._shop.products[session.asin], goal):

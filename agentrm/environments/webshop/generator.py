@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.resources import files
+from itertools import count
 from random import Random
 from string import capwords
 from typing import Any
@@ -15,10 +16,17 @@ import yaml
 
 from agentrm.core.task import Task
 from agentrm.environments.support import derive_seed, digest, split_of
+from agentrm.environments.webshop import SMALL
 from agentrm.environments.webshop.catalogue import Catalogue, Product
-from agentrm.environments.webshop.goals import Goal, price_limit
+from agentrm.environments.webshop.goals import PRICE_STEP, Goal, price_limit
+from agentrm.environments.webshop.oracle import ways
 
 PRODUCTS_PER_TYPE = 100
+# The oracle's longest way in a small shop leaves a step of the environment's ten.
+SMALL_LONGEST = 9
+# A small shop: its products, the options of each of them, of how many values each has how many, and which share of
+# the products that are not meant have the attribute, and which a price, that is asked for.
+SMALL_PRODUCTS, SMALL_OPTIONS, SMALL_POOL, SMALL_VALUES, SMALL_ALIKE = 4, ("color", "size"), 6, 3, 0.75
 _LEAD = re.compile(r"(an?|some)( (?:pair|box|bag|jar|bottle|pack) of)? ")
 _OPENINGS = (
     "i am looking for", "i need", "i want to buy", "find me", "can you find me", "show me", "i would like",
@@ -65,7 +73,7 @@ class Listing:
 
 @cache
 def catalogue() -> Catalogue:
-    """The generated shop; one for all tasks, built once in a process."""
+    """The large generated shop; one for all tasks, built once in a process."""
     return Catalogue([listing.product for listing in _listings()])
 
 
@@ -91,6 +99,20 @@ def generated_goal(task: Task) -> Goal:
         options=tuple(options.values()),
         price_upper=price_upper,
     )
+
+
+@lru_cache(maxsize=4096)
+def small_shop(task: Task) -> tuple[Catalogue, Goal]:
+    """The shop of a task of a small kind, and its request: the first draw that belongs to the task's split."""
+    for draw in count():
+        rng = Random(derive_seed(task.environment, task.seed, task.kind, task.split, task.index, draw))
+        products, goal = _draw_small(task.kind.removesuffix(SMALL), rng)
+        if split_of(repr((products, goal))) != task.split:
+            continue
+        shop = Catalogue(products, brief=True)
+        if len(next(ways(shop, goal))) <= SMALL_LONGEST:
+            return shop, goal
+    raise AssertionError("draws never end")
 
 
 @cache
@@ -120,16 +142,78 @@ def _shelf(category: str, split: str) -> tuple[Listing, ...]:
     )
 
 
+def _attributes(row: dict[str, Any]) -> list[str]:
+    """Those that stand before the noun, as a type's row gives or names them."""
+    return _vocabulary()["attributes"][row["before"]] if isinstance(row["before"], str) else row["before"]
+
+
+def _brand(rng: Random) -> str:
+    brands = _vocabulary()["brands"]
+    return rng.choice(brands["starts"]) + rng.choice(brands["ends"])
+
+
+def _draw_small(category: str, rng: Random) -> tuple[list[Product], Goal]:
+    """The products of a shop of one type, numbered from 1, and a request that at least one of them meets."""
+    _, row = rng.choice(sorted(_vocabulary()["categories"][category].items()))
+    attributes, name = _attributes(row), rng.choice(row["names"])
+    noun = _LEAD.sub("", name)
+    pools = [_vocabulary()["options"][axis] for axis in SMALL_OPTIONS]
+    wanted, asked = rng.choice(attributes), {pool["name"]: rng.choice(pool["values"][:SMALL_POOL]) for pool in pools}
+    price = round(rng.uniform(*row["prices"]))
+    limit, price_text = price_limit(rng, price)
+    products = []
+    for number in range(SMALL_PRODUCTS):
+        meant = not number
+        attribute = wanted if meant or rng.random() < SMALL_ALIKE else rng.choice(attributes)
+        cheap = meant or rng.random() < SMALL_ALIKE
+        paid = price if meant else rng.randint(1, int(limit)) if cheap else int(limit) + rng.randint(1, PRICE_STEP)
+        options = {}
+        for pool in pools:
+            values = pool["values"][:SMALL_POOL]
+            kept = set(rng.sample(values, SMALL_VALUES))
+            if meant and asked[pool["name"]] not in kept:
+                kept = {asked[pool["name"]], *sorted(kept)[1:]}
+            options[pool["name"]] = tuple(value for value in values if value in kept)
+        products.append(
+            Product(
+                asin="",
+                title=capwords(f"{attribute} {noun}"),
+                category=category,
+                query=noun,
+                path=tuple(row["path"]),
+                description="",
+                features=(),
+                options=options,
+                attributes=(attribute,),
+                price=float(paid),
+                price_tag=f"${paid}",
+            )
+        )
+    target, order = products[0], rng.sample(range(SMALL_PRODUCTS), SMALL_PRODUCTS)
+    numbered = [replace(products[place], asin=str(number)) for number, place in enumerate(order, start=1)]
+    positions = {"before": [wanted], "having": [], "purposes": []}
+    goal = Goal(
+        instruction=_request(rng, name, positions, asked) + price_text,
+        asin=str(1 + order.index(0)),
+        title=target.title,
+        query=noun,
+        path=target.path,
+        attributes=(wanted,),
+        options=tuple(asked.values()),
+        price_upper=limit,
+    )
+    return numbered, goal
+
+
 def _draw(category: str, query: str, row: dict[str, Any], rng: Random) -> Listing:
     vocabulary = _vocabulary()
-    before = vocabulary["attributes"][row["before"]] if isinstance(row["before"], str) else row["before"]
     positions = {
-        "before": tuple(rng.sample(before, rng.randint(1, 3))),
+        "before": tuple(rng.sample(_attributes(row), rng.randint(1, 3))),
         "having": tuple(rng.sample(row["having"], rng.randint(0, 2))),
         "purposes": tuple(rng.sample(row["purposes"], rng.randint(0, 2))),
     }
     attributes = tuple(attribute for own in positions.values() for attribute in own)
-    brand = rng.choice(vocabulary["brands"]["starts"]) + rng.choice(vocabulary["brands"]["ends"])
+    brand = _brand(rng)
     name = rng.choice(row["names"])
     noun = _LEAD.sub("", name)
     shown = [attribute for attribute in attributes if rng.random() < 0.5]

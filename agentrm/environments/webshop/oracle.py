@@ -4,19 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from agentrm.environments.support import at_least
 from agentrm.environments.webshop.catalogue import Catalogue, terms
-from agentrm.environments.webshop.goals import Goal, best_options, fits
-from agentrm.environments.webshop.pages import BUY, NEXT, Session
+from agentrm.environments.webshop.goals import Goal, attribute_matches, best_options, fits
+from agentrm.environments.webshop.pages import BUY, NEXT, PREVIOUS, Session
 
 PAGES_LOOKED_AT = 2
 
 
 def ways(catalogue: Catalogue, goal: Goal) -> Iterator[list[str]]:
-    """Ways to a purchase with full reward, most like a shopper's first: by page of results, then by search."""
+    """Ways to a purchase with full reward, most like a shopper's first: by page of results, then by search.
+
+    In a `brief` shop the one way is that of a shopper who knows what was read alone.
+    """
+    if catalogue.brief:
+        yield _looking_around(catalogue, goal)
+        return
     for number in range(1, PAGES_LOOKED_AT + 1):
         for query in _queries(goal):
             if way := _way(catalogue, goal, query, number):
                 yield way
+
+
+def thought(catalogue: Catalogue, session: Session, goal: Goal) -> str:
+    """What the oracle thinks on a page of a `brief` shop: which options that are asked for the product has, when it
+    first sees its page, and how many actions are left at least; "" in another shop.
+    """
+    if not catalogue.brief:
+        return ""
+    purchase = len(goal.options) + 1
+    if session.page != "item":
+        return at_least(purchase + 1 + (session.page == "search"))
+    if session.options:
+        return at_least(purchase - len(session.options))
+    offered = {value for values in catalogue.products[session.asin].options.values() for value in values}
+    told = " ".join(f"{option.capitalize()}: {'yes' if option in offered else 'no'}." for option in goal.options)
+    # Back to the results, and to another product.
+    return f"{told} {at_least(purchase if offered >= {*goal.options} else purchase + 2)}"
+
+
+def _looking_around(catalogue: Catalogue, goal: Goal) -> list[str]:
+    """Look at the products that the list shows to be right but for their options, one after another, and buy the first
+    that has these.
+    """
+    query = goal.query
+    actions = [f"search[{query}]"]
+    for asin in Session(page="results", results=catalogue.search(query)).shown(catalogue):
+        product = catalogue.products[asin]
+        if attribute_matches(product, goal) < len(goal.attributes) or product.price > goal.price_upper:
+            continue
+        actions.append(f"click[{asin}]")
+        if fits(product, goal):
+            return [*actions, *(f"click[{option}]" for option in goal.options), f"click[{BUY}]"]
+        actions.append(f"click[{PREVIOUS}]")
+    return []
 
 
 def _queries(goal: Goal) -> Iterator[str]:
@@ -36,7 +77,7 @@ def _words(text: str) -> list[str]:
 
 def _way(catalogue: Catalogue, goal: Goal, query: str, number: int) -> list[str]:
     """Actions that buy from this page of results what the request was written for, else the first that fits, or []."""
-    shown = Session(page="results", results=catalogue.search(query), number=number).shown()
+    shown = Session(page="results", results=catalogue.search(query), number=number).shown(catalogue)
     fitting = [asin for asin in shown if fits(catalogue.products[asin], goal)]
     if not fitting:
         return []

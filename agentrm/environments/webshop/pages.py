@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from agentrm.environments.webshop.catalogue import Catalogue, Product
 
-SEPARATOR = " [SEP] "
-PRODUCTS_PER_PAGE = 10
+SEPARATOR, BRIEF_SEPARATOR = " [SEP] ", " | "
 BACK, PREVIOUS, NEXT, BUY = "Back to Search", "< Prev", "Next >", "Buy Now"
 SUBPAGES = ("Description", "Features", "Reviews")
 _ACTION = re.compile(r"\s*(search|click)\s*\[(.*)\]\s*", re.DOTALL | re.IGNORECASE)
@@ -28,9 +27,9 @@ class Session:
     asin: str = ""
     options: dict[str, str] = field(default_factory=dict)
 
-    def shown(self) -> tuple[str, ...]:
+    def shown(self, catalogue: Catalogue) -> tuple[str, ...]:
         """The asins on the present page of results."""
-        return self.results[(self.number - 1) * PRODUCTS_PER_PAGE : self.number * PRODUCTS_PER_PAGE]
+        return self.results[(self.number - 1) * catalogue.per_page : self.number * catalogue.per_page]
 
 
 def parse(action: str) -> tuple[str, str] | None:
@@ -49,23 +48,26 @@ def buttons(catalogue: Catalogue, session: Session) -> dict[str, Session]:
     if session.page == "results":
         if session.number > 1:
             found[PREVIOUS] = replace(session, number=session.number - 1)
-        if session.number * PRODUCTS_PER_PAGE < len(session.results):
+        if session.number * catalogue.per_page < len(session.results):
             found[NEXT] = replace(session, number=session.number + 1)
-        return found | {asin: replace(session, page="item", asin=asin, options={}) for asin in session.shown()}
+        return found | {asin: replace(session, page="item", asin=asin, options={}) for asin in session.shown(catalogue)}
     if session.page in SUBPAGES:
         return found | {PREVIOUS: replace(session, page="item")}
     found[PREVIOUS] = replace(session, page="results", asin="", options={})
     for name, values in catalogue.products[session.asin].options.items():
         found |= {value: replace(session, options=session.options | {name: value}) for value in values}
-    found |= {page: replace(session, page=page) for page in SUBPAGES}
+    if not catalogue.brief:
+        found |= {page: replace(session, page=page) for page in SUBPAGES}
     return found | {BUY: replace(session, page="done")}
 
 
 def render(catalogue: Catalogue, session: Session, instruction: str) -> str:
-    """The page as text, its parts between separators, in the original's simple form.
+    """The page as text, its parts between separators, in the original's simple form; a `brief` shop has shorter ones.
 
     The page after a purchase does not tell the reward, which the original prints there.
     """
+    if catalogue.brief:
+        return BRIEF_SEPARATOR.join(_brief(catalogue, session, instruction))
     head = ["Instruction:", instruction]
     if session.page == "search":
         return SEPARATOR.join(["WebShop", *head, "Search"])
@@ -78,10 +80,30 @@ def render(catalogue: Catalogue, session: Session, instruction: str) -> str:
     return SEPARATOR.join([*head, BACK, PREVIOUS, *body])
 
 
+def clicked(catalogue: Catalogue, session: Session, instruction: str, option: str) -> str:
+    """What is read when an option of a product was clicked: the product's page again, but not in a `brief` shop."""
+    told = f"You have clicked {option}."
+    return told if catalogue.brief else SEPARATOR.join([told, render(catalogue, session, instruction)])
+
+
+def _brief(catalogue: Catalogue, session: Session, instruction: str) -> list[str]:
+    if session.page == "search":
+        return [instruction, "Search"]
+    if session.page == "done":
+        return ["Purchased", session.asin]
+    shown = [name for name in buttons(catalogue, session) if name in (BACK, PREVIOUS, NEXT)]
+    if session.page == "results":
+        listed = [catalogue.products[asin] for asin in session.shown(catalogue)]
+        return [*shown, *(part for each in listed for part in (each.asin, each.title, each.price_tag))]
+    product = catalogue.products[session.asin]
+    options = [part for name, values in product.options.items() for part in (name, *values)]
+    return [*shown, product.title, product.price_tag, *options, BUY]
+
+
 def _results(catalogue: Catalogue, session: Session) -> list[str]:
     parts = [BACK, f"Page {session.number} (Total results: {len(session.results)})"]
     parts += [button for button in (PREVIOUS, NEXT) if button in buttons(catalogue, session)]
-    for asin in session.shown():
+    for asin in session.shown(catalogue):
         product = catalogue.products[asin]
         parts += [asin, product.title, product.price_tag]
     return parts

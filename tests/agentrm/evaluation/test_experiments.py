@@ -15,7 +15,7 @@ from agentrm.run import alike
 
 MODELS = ["demonstrations", "policy", "trees", "reward_model"]
 SHARED = {
-    "reward-kinds": [MODELS[:3]] * 3 + [MODELS] * 2,
+    "reward-kinds": [MODELS] + [MODELS[:3]] * 3 + [MODELS],
     "generalisation": [MODELS[:3]] * 2 + [MODELS],
     "data-scaling": [MODELS[:3]] * 4 + [MODELS],
     "test-time-scaling": [MODELS] * 9,
@@ -50,8 +50,12 @@ def test_every_variant_is_valid_shares_what_it_does_not_change_and_has_a_referen
 
 
 def test_the_matrix_is_over_environments_where_there_are_several(base: Config) -> None:
-    kinds = ["maze.perfect_tiny", "maze.loops_tiny", "all"]
-    assert list(variants("generalisation", base)) == kinds
+    assert list(variants("generalisation", base)) == ["webshop", "maze", "all"]
+    shops = changed(
+        base,
+        ["tasks.trees=[{environment: webshop, kinds: [beauty_small, garden], count: 8}]", "tasks.held_out_kinds=[]"],
+    )
+    assert list(variants("generalisation", shops)) == ["webshop.beauty_small", "webshop.garden", "all"]
     both = "[{environment: babyai, kinds: [goto_local], count: 8}, {environment: alfworld, count: 8}]"
     untested = "tasks.held_out_environments=[]"
     two = changed(base, [f"tasks.trees={both}", untested])

@@ -114,6 +114,32 @@ def test_the_lead_is_over_the_same_search_by_the_log_probability() -> None:
     assert all(math.isnan(found[name]["lead"]) for name in set(names) - {"best of 5", "beam 3x3"})
 
 
+def test_the_best_lead_is_over_the_best_of_all_that_needs_no_reward_model() -> None:
+    outcomes = {
+        "greedy": 0.1,
+        "sampled mean": 0.2,
+        "best of 5": 0.5,
+        "shortest of 5": 0.4,
+        "likeliest of 5": 0.3,
+        "majority of 5": 0.35,
+        "oracle best of 5": 0.9,
+        "beam 3x3": 0.6,
+        "beam 3x3, random scores": 0.1,
+        "beam 3x3, log-probability": 0.7,
+    }
+    found = rows(*(episode(task, method, outcome) for task in "ab" for method, outcome in outcomes.items()))
+    keys = ("best_lead", "best_lead_low", "best_lead_high")
+    # Another search by the log-probability is no rival of Best-of-5, and the oracle is nobody's.
+    for name, rival, lead in (
+        ("best of 5", "shortest of 5", 0.1),
+        ("beam 3x3", "beam 3x3, log-probability", -0.1),
+    ):
+        assert found[name]["rival"] == rival
+        assert [found[name][key] for key in keys] == pytest.approx([lead] * 3)
+    others = set(found) - {"best of 5", "beam 3x3"}
+    assert all(found[name]["rival"] is None and math.isnan(found[name]["best_lead"]) for name in others)
+
+
 def test_no_room_between_mean_and_oracle_leaves_the_share_undefined() -> None:
     episodes = [
         episode(task, method, 1.0) for task in "ab" for method in ("sampled mean", "best of 5", "oracle best of 5")

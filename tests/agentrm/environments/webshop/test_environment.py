@@ -15,9 +15,11 @@ from agentrm.environments.registry import make
 for package in ("bm25s", "ijson", "rapidfuzz", "Stemmer", "textblob"):
     pytest.importorskip(package)
 
+from agentrm.environments.support import split_of  # noqa: E402
 from agentrm.environments.webshop import goals  # noqa: E402
 from agentrm.environments.webshop.catalogue import Catalogue, Product, terms  # noqa: E402
-from agentrm.environments.webshop.generator import PRODUCTS_PER_TYPE, catalogue, generated_goal  # noqa: E402
+from agentrm.environments.webshop.environment import CATEGORIES  # noqa: E402
+from agentrm.environments.webshop.generator import PRODUCTS_PER_TYPE, catalogue, generated_goal, small_shop  # noqa: E402
 from agentrm.environments.webshop.official import official_shop  # noqa: E402
 
 LOTION = Product(
@@ -193,6 +195,76 @@ def test_requests_say_all_that_is_scored() -> None:
     assert len(texts) == 200
 
 
+def test_small_shops_are_short_and_hide_their_options_until_a_product_is_looked_at(environment) -> None:
+    lengths = set()
+    for index in range(40):
+        environment.reset(Task("webshop", "beauty_small", "train", index))
+        goal, products = environment._goal, environment._catalogue.products
+        assert sorted(products) == ["1", "2", "3", "4"] and {each.category for each in products.values()} == {"beauty"}
+        actions = environment.expert_actions()
+        lengths.add(len(actions))
+        listed = environment.step(actions[0]).text
+        assert goal.instruction not in listed and len(re.findall(r"\| [1-4] \|", listed)) == 4
+        assert not any(f"| {value} |" in listed for each in products.values() for value in each.options["size"])
+        # What was looked at before lacks an option, and was left; the last one has both.
+        for looked_at in actions[1:-4:2]:
+            page = environment.step(looked_at).text
+            assert not all(f"| {value} |" in page for value in goal.options)
+            assert "no." in environment.thought(()) and environment.step("click[< Prev]").text == listed
+        page = environment.step(actions[-4]).text
+        assert all(f"| {value} |" in page for value in goal.options) and "no." not in environment.thought(())
+        assert environment.step(actions[-3]).text == f"You have clicked {goal.options[0]}."
+        environment.step(actions[-2])
+        assert environment.thought(()) == "At least 1 more action."
+        assert environment.step(actions[-1]).text == f"Purchased | {actions[-4][6:-1]}"
+    assert lengths == {5, 7, 9}
+
+
+def test_the_oracle_of_a_small_shop_says_what_it_has_read(environment) -> None:
+    environment.reset(Task("webshop", "garden_small", "train", 0))
+    assert environment.thought(()) == "At least 5 more actions."
+    goal = environment._goal
+    black_large = replace(goal, options=("black", "large"), query="lamp", attributes=("spot clean",), price_upper=20.0)
+    shop = [
+        replace(LOTION, asin=asin, title="Spot Clean Lamp", attributes=("spot clean",), options=options, price=10.0)
+        for asin, options in (
+            ("1", {"color": ("white",), "size": ("large",)}),
+            ("2", {"color": ("black",), "size": ("large",)}),
+        )
+    ]
+    environment._catalogue, environment._goal = Catalogue(shop, brief=True), black_large
+    told = []
+    for action in ("search[lamp]", "click[1]", "click[< prev]", "click[2]", "click[black]", "click[large]"):
+        environment.step(action)
+        told.append(environment.thought(()))
+    assert told == [
+        "At least 4 more actions.",
+        "Black: no. Large: yes. At least 5 more actions.",
+        "At least 4 more actions.",
+        "Black: yes. Large: yes. At least 3 more actions.",
+        "At least 2 more actions.",
+        "At least 1 more action.",
+    ]
+
+
+def test_small_shops_are_in_one_split_each() -> None:
+    asked = [
+        {
+            generated_content(Task("webshop", "fashion_small", split, index, seed))
+            for index in range(60)
+            for seed in (0, 1)
+        }
+        for split in SPLITS
+    ]
+    assert not (asked[0] & asked[1] or asked[0] & asked[2] or asked[1] & asked[2])
+    assert all(split_of(content) == split for split, found in zip(SPLITS, asked, strict=True) for content in found)
+
+
+def generated_content(task: Task) -> str:
+    shop, goal = small_shop(task)
+    return repr((list(shop.products.values()), goal))
+
+
 def test_the_oracle_earns_the_full_reward(environment) -> None:
     for kind in environment.kinds:
         for index in range(20):
@@ -248,7 +320,7 @@ def test_pages_and_their_buttons(environment) -> None:
     second = environment.step("click[next >]").text
     assert second.startswith(f"{head}Page 2 (Total results: 50) [SEP] < Prev [SEP] Next > [SEP] B0")
     assert environment.step("Click[< Prev]").text == first
-    asin = environment._session.shown()[0]
+    asin = environment._session.shown(environment._catalogue)[0]
     item = environment.step(f"click[{asin.lower()}]").text
     product = environment._catalogue.products[asin]
     assert item.startswith(f"{head}< Prev [SEP] ")
@@ -416,10 +488,10 @@ def official(tmp_path: Path) -> Path:
 
 def test_the_official_thousand_products(environment, official: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBSHOP_DATA", str(official))
-    assert sum(environment.size(kind, "test") for kind in environment.kinds) == 500
-    assert sum(environment.size(kind, "valid") for kind in environment.kinds) == 1000
+    assert sum(environment.size(kind, "test") for kind in CATEGORIES) == 500
+    assert sum(environment.size(kind, "valid") for kind in CATEGORIES) == 1000
     solved = 0
-    for kind in environment.kinds:
+    for kind in CATEGORIES:
         assert environment.reset(environment.task(kind, "test", 0)).text.startswith(
             "WebShop [SEP] Instruction: [SEP] Find"
         )
