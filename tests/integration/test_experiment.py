@@ -68,7 +68,8 @@ def test_a_second_call_runs_only_what_is_missing(config: Config, rows: list[dict
     stages = [report.parent / "runs" / name / "evaluation" for name in ("weak", "strong")]
     kept = [stage.stat().st_mtime_ns for stage in stages]
     report.unlink()
-    assert experiment.run(config, "weak-to-strong") == rows
+    # A number that is none is not equal to itself.
+    assert repr(experiment.run(config, "weak-to-strong")) == repr(rows)
     assert kept == [stage.stat().st_mtime_ns for stage in stages]
     assert "In the paper" in report.read_text()
     assert json.loads((stages[1].parent / "metrics" / "evaluate.json").read_text())

@@ -39,7 +39,7 @@ def test_who_calls_tools_is_offered_them_and_not_told_how_to_write_an_action(tas
     state = Opening(instructions=True, action_format=ActionFormat.tools)(task, Observation("the goal is near"))
     assert state.tools == environment.tools(task.kind) == tuple(state.conversation().tools)
     (message,) = state.opening
-    assert message["content"] == f"{environment.instruction_for_calls()}\n\nthe goal is near"
+    assert message["content"] == f"{environment.instruction_for_calls(task.kind)}\n\nthe goal is near"
     bare = Opening(instructions=False, action_format=ActionFormat.tools)(task, Observation("the goal is near"))
     assert bare.tools == state.tools
     assert bare.opening == ({"role": "user", "content": "the goal is near"},)
