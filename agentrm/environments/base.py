@@ -119,6 +119,11 @@ class Environment(ABC):
         return f"{before.rstrip()} {after.lstrip()}".strip()
 
     @classmethod
+    def observation_for_calls(cls, kind: str, first: str) -> str:
+        """The first observation as an agent reads it that is offered the `tools` of a kind: without a list of them."""
+        return first
+
+    @classmethod
     def action(cls, name: str, arguments: Mapping[str, Any]) -> str:
         """The action that a call of one of the `tools` stands for. Raises ValueError where it stands for none."""
         return text_argument(arguments, "command")

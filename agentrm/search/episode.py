@@ -17,7 +17,8 @@ class Opening:
     the observation, in one turn of the user.
 
     An agent that calls tools is offered the environment's. It is told neither how an action is written nor the example,
-    whose calls would stand there as text, in a form that is not the one of its chat template.
+    whose calls would stand there as text, in a form that is not the one of its chat template; and no observation lists
+    the tools once more.
     """
 
     instructions: bool
@@ -25,8 +26,11 @@ class Opening:
 
     def __call__(self, task: Task, first: Observation) -> State:
         """The state before the first action."""
-        tools = environment_class(task.environment).tools(task.kind) if self._calls else ()
-        return State.begin(task, self._text(task, first.text), done=first.done, tools=tools)
+        if not self._calls:
+            return State.begin(task, self._text(task, first.text), done=first.done)
+        environment = environment_class(task.environment)
+        text = self._text(task, environment.observation_for_calls(task.kind, first.text))
+        return State.begin(task, text, done=first.done, tools=environment.tools(task.kind))
 
     @property
     def _calls(self) -> bool:

@@ -29,7 +29,11 @@ Kit = TypeVar("Kit", bound=Toolkit)
 
 def first_text(toolkit: type[Toolkit], goal: str) -> str:
     """What the agent reads first."""
-    return f"Tools:\n{toolkit.manual()}\n\nGoal: {goal}"
+    return f"{_listed(toolkit)}Goal: {goal}"
+
+
+def _listed(toolkit: type[Toolkit]) -> str:
+    return f"Tools:\n{toolkit.manual()}\n\n"
 
 
 class ToolEnvironment(Environment, Generic[Episode, Kit]):
@@ -56,6 +60,10 @@ class ToolEnvironment(Environment, Generic[Episode, Kit]):
     @classmethod
     def tools(cls, kind: str) -> tuple[Tool, ...]:
         return cls.toolkit(kind).schemas()
+
+    @classmethod
+    def observation_for_calls(cls, kind: str, first: str) -> str:
+        return first.removeprefix(_listed(cls.toolkit(kind)))
 
     @classmethod
     def action(cls, name: str, arguments: Mapping[str, Any]) -> str:

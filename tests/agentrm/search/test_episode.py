@@ -7,6 +7,7 @@ import pytest
 from agentrm.core.actions import ActionFormat
 from agentrm.core.state import State
 from agentrm.core.task import Observation, Task
+from agentrm.environments.hosting.sessions import SessionPool
 from agentrm.environments.registry import environment_class
 from agentrm.search.episode import Opening, step_limit
 
@@ -43,6 +44,21 @@ def test_who_calls_tools_is_offered_them_and_not_told_how_to_write_an_action(tas
     bare = Opening(instructions=False, action_format=ActionFormat.tools)(task, Observation("the goal is near"))
     assert bare.tools == state.tools
     assert bare.opening == ({"role": "user", "content": "the goal is near"},)
+
+
+@pytest.mark.parametrize("task", [Task("toolquery", "movie", "train", 0), Task("tooloperation", "todo", "train", 0)])
+def test_tools_that_are_offered_are_not_listed_once_more(task: Task) -> None:
+    pool = SessionPool()
+    first = pool.observe(task, ())
+    pool.close()
+    listed = first.text.partition("\n\nGoal: ")[0]
+    assert all(tool["function"]["name"] in listed for tool in environment_class(task.environment).tools(task.kind))
+    (told,), (offered,) = (
+        Opening(instructions=False, action_format=form)(task, first).opening
+        for form in (ActionFormat.react, ActionFormat.tools)
+    )
+    assert told["content"] == first.text
+    assert offered["content"] == first.text.removeprefix(f"{listed}\n\n") and offered["content"].startswith("Goal: ")
 
 
 def test_an_episode_is_cut_at_the_lower_of_both_limits() -> None:
