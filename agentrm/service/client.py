@@ -112,7 +112,9 @@ def _headers(api_key: str) -> Mapping[str, str]:
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
-def _conversations(given: Sequence[Conversation | Sequence[Message]], per: str, calibrated: bool) -> dict[str, Any]:
+def _conversations(
+    given: Sequence[Conversation | Sequence[Message]], per: str, calibrated: bool = False
+) -> dict[str, Any]:
     return {"conversations": [_form(Conversation.of(each)) for each in given], "per": per, "calibrated": calibrated}
 
 
