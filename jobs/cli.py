@@ -264,11 +264,14 @@ def view(
     values: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Show the values that `agentrm score` wrote of its episodes.")
     ] = None,
+    recorded: Annotated[
+        str, typer.Option(metavar="DIRECTORY", help="What a gateway has recorded (default: the run's gateway.record).")
+    ] = "",
 ) -> None:
-    """Look at a run in the browser: stages, curves, results, search trees and episodes."""
+    """Look at a run in the browser: stages, curves, results, search trees, episodes and recorded conversations."""
     from agentrm.view.server import view as serve_view
 
-    serve_view(run, port, opens, model, values)
+    serve_view(run, port, opens, model, values, recorded)
 
 
 @benchmark.command("trees")

@@ -28,6 +28,7 @@ from agentrm.reports.report import HEADINGS, cells, fit_losses, row_class
 from agentrm.run import RunDirectory, reward_model
 from agentrm.view import episodes, trees
 from agentrm.view.episodes import ScoredFile
+from agentrm.view.sessions import Sessions
 from agentrm.view.stages import stages
 from agentrm.view.values import Valuer
 
@@ -41,13 +42,17 @@ _HOSTS = ["127.0.0.1", "localhost"]
 _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
 
 
-def create_app(run: RunDirectory, model: storage.Location = "", values: Path | None = None) -> FastAPI:
+def create_app(
+    run: RunDirectory, model: storage.Location = "", values: Path | None = None, recorded: storage.Location = ""
+) -> FastAPI:
     """The application over one run, for localhost. `model`, a run or a directory, is asked for values in place of the
-    run's own reward model; `values` is a file of `agentrm score` that has those of episodes. Errors are JSON,
-    `{"error": {"message"}}`; 404 for what is not there, 409 for a file that cannot be read or has just gone. Raises
-    UserError for a model or a file of values that is not there.
+    run's own reward model; `values` is a file of `agentrm score` that has those of episodes; `recorded` is what a
+    gateway has kept (default: where the run says). Errors are JSON, `{"error": {"message"}}`; 404 for what is not
+    there, 409 for a file that cannot be read or has just gone. Raises UserError for a model or a file of values that is
+    not there.
     """
     store = TreeStore(run.at("trees"))
+    sessions = Sessions(recorded or run.config.gateway.record)
     scorer, trained = reward_model(model) if model else (run.at("reward_model"), run)
     if model and "config.json" not in storage.names(scorer):
         raise UserError(
@@ -65,14 +70,19 @@ def create_app(run: RunDirectory, model: storage.Location = "", values: Path | N
     app = FastAPI(title="AgentRM", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS)
 
-    @lru_cache(maxsize=_TREES_KEPT)
     def read(tree_id: str) -> Tree:
+        return sessions.conversation(tree_id).tree if sessions.holds(tree_id) else grown(tree_id)
+
+    @lru_cache(maxsize=_TREES_KEPT)
+    def grown(tree_id: str) -> Tree:
         if tree_id not in store.finished():
             raise HTTPException(404, f"there is no tree {tree_id} in this run")
         return from_table(store.table(tree_id))
 
     def of_task(tree_id: str) -> list[Tree]:
-        task = read(tree_id).task.id
+        if sessions.holds(tree_id):
+            return [read(tree_id)]
+        task = grown(tree_id).task.id
         ids = sorted(name for name in store.finished() if name.partition("@")[0] == task)
         return [read(name) for name in ids]
 
@@ -148,11 +158,12 @@ def create_app(run: RunDirectory, model: storage.Location = "", values: Path | N
 
     @app.get("/api/trees")
     def list_trees(text: str = "", start: Annotated[int, Query(ge=0)] = 0) -> dict[str, Any]:
-        return trees.page(store, text, start, _TREES_A_PAGE)
+        return trees.page(store, sessions, text, start, _TREES_A_PAGE)
 
     @app.get("/api/trees/{tree_id}")
     def tree(tree_id: str) -> dict[str, Any]:
-        return trees.nodes(read(tree_id))
+        recorded = sessions.conversation(tree_id) if sessions.holds(tree_id) else None
+        return trees.nodes(recorded.tree if recorded else grown(tree_id), recorded)
 
     @app.get("/api/trees/{tree_id}/path/{node}")
     def path(tree_id: str, node: int) -> list[dict[str, Any]]:

@@ -16,12 +16,12 @@ from agentrm.view.app import create_app
 _HOST = "127.0.0.1"
 
 
-def view(run: str, port: int, opens: bool, model: str = "", values: Path | None = None) -> None:
+def view(run: str, port: int, opens: bool, model: str = "", values: Path | None = None, recorded: str = "") -> None:
     """Serve the run at a location to localhost (port 0: any free one) and, if it `opens`, show it in the browser. It is
-    never served to others: a run holds whatever its environments and models wrote. `model` and `values` as in
-    `create_app`. Raises UserError as that does, for no run and a taken port.
+    never served to others: a run holds whatever its environments and models wrote. `model`, `values` and `recorded` as
+    in `create_app`. Raises UserError as that does, for no run and a taken port.
     """
-    app = create_app(RunDirectory.existing(run), model, values)
+    app = create_app(RunDirectory.existing(run), model, values, recorded)
     with _listen(port) as listening:
         url = f"http://{_HOST}:{listening.getsockname()[1]}"
         print(f"{run} at {url} until Ctrl-C", flush=True)

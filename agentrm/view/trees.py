@@ -8,6 +8,7 @@ from typing import Any
 from agentrm.core.messages import Message, text_of
 from agentrm.core.tree import Node, Tree
 from agentrm.data.trees import TreeStore
+from agentrm.view.sessions import Recorded, Sessions
 
 _SUMMARY = ("environment", "kind", "split", "index", "number", "iterations", "ended_by", "visits", "value", "outcome")
 _COLUMNS = (
@@ -33,12 +34,19 @@ _OF_TREE = (
 )
 
 
-def page(store: TreeStore, text: str, start: int, count: int) -> dict[str, Any]:
-    """`count` trees from number `start` of those whose id contains `text`, in the order of their ids, and how many
-    there are in all. Raises UserError for a file that is no tree.
+def page(store: TreeStore, sessions: Sessions, text: str, start: int, count: int) -> dict[str, Any]:
+    """`count` trees and recorded conversations from number `start` of those whose id contains `text`, in the order of
+    their ids, and how many there are in all. Raises UserError for a file that is no tree.
     """
-    ids = sorted(name for name in store.finished() if text.lower() in name.lower())
-    return {"total": len(ids), "trees": [_summary(store, name) for name in ids[start : start + count]]}
+    grown, recorded = store.finished(), set(sessions.ids())
+    ids = sorted(name for name in grown | recorded if text.lower() in name.lower())
+    return {
+        "total": len(ids),
+        "trees": [
+            _summary(store, name) if name in grown else _conversation(sessions, name)
+            for name in ids[start : start + count]
+        ],
+    }
 
 
 def _summary(store: TreeStore, name: str) -> dict[str, Any]:
@@ -54,8 +62,25 @@ def _summary(store: TreeStore, name: str) -> dict[str, Any]:
     }
 
 
-def nodes(tree: Tree) -> dict[str, Any]:
-    """The tree's figures, its nodes as columns, and the nodes of two paths.
+def _conversation(sessions: Sessions, name: str) -> dict[str, Any]:
+    tree = sessions.conversation(name).tree
+    task, root = tree.task, tree.nodes[0]
+    outcomes = [node.outcome for node in tree.nodes if node.outcome is not None]
+    return {
+        "id": name,
+        **{key: getattr(task, key) for key in ("environment", "kind", "split", "index")},
+        **{key: getattr(tree, key) for key in ("number", "iterations", "ended_by")},
+        "visits": root.visits,
+        "value": root.value if root.visits else None,
+        "nodes": len(tree.nodes),
+        "ended": len(outcomes),
+        "best": max(outcomes, default=None),
+    }
+
+
+def nodes(tree: Tree, recorded: Recorded | None = None) -> dict[str, Any]:
+    """The tree's figures, its nodes as columns, those of turns that were `untaken`, and the nodes of two paths. Of a
+    `recorded` conversation both are the one that was taken.
 
     `most_visited`: what the search would play, the child with the most visits at every step; `highest_value`: the child
     of the highest value. Of equal ones, the other figure decides, then the order.
@@ -64,10 +89,16 @@ def nodes(tree: Tree) -> dict[str, Any]:
         "id": tree.id,
         "task": tree.nodes[0].observation,
         "facts": {name: getattr(tree, name) for name in _OF_TREE},
+        "untaken": recorded.untaken if recorded else [i for i, node in enumerate(tree.nodes) if _passed_over(node)],
         "columns": {name: [getattr(node, name) for node in tree.nodes] for name in _COLUMNS},
-        "most_visited": descent(tree, lambda node: (node.visits, node.value)),
-        "highest_value": descent(tree, lambda node: (node.value, node.visits)),
+        "most_visited": recorded.path if recorded else descent(tree, lambda node: (node.visits, node.value)),
+        "highest_value": recorded.path if recorded else descent(tree, lambda node: (node.value, node.visits)),
     }
+
+
+def _passed_over(node: Node) -> bool:
+    """Whether a search scored the turn that led to a node and did not take it: no episode ended there either."""
+    return node.parent >= 0 and not node.answered and node.outcome is None
 
 
 def descent(tree: Tree, key: Callable[[Node], tuple[float, float]]) -> list[int]:

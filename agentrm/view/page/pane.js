@@ -43,6 +43,7 @@ export class Pane {
       this.children[this.parent[node]].push(node);
       this.depth[node] = this.depth[this.parent[node]] + 1;
     }
+    this.untaken = new Set(this.tree.untaken);
     this.marks.visited = new Set(this.tree.most_visited);
     this.marks.highest = new Set(this.tree.highest_value);
     for (const node of [...this.tree.most_visited, ...this.tree.highest_value]) this.open.add(node);
@@ -164,6 +165,7 @@ export class Pane {
     if (this.malformed[node]) action.append(element("em", { title: "not in the asked format" }, "malformed"));
     if (this.merged[node] > 1)
       action.append(element("em", { title: "sampled turns that led here" }, `×${this.merged[node]}`));
+    if (this.untaken.has(node)) action.append(element("em", { title: "another turn was better by the reward model" }, "not taken"));
     const cells = [
       action,
       element("span", {}, String(this.depth[node])),
@@ -191,7 +193,7 @@ export class Pane {
       return [element("span", { title: why }, chip(this.outcome[node]))];
     }
     if (this.estimate[node] === null) return [];
-    const why = "a reward model's estimate: the rollout was cut here";
+    const why = "a reward model's estimate: what was compared, or where the rollout was cut";
     return [element("span", { className: "told", title: why }, `≈ ${number(this.estimate[node])}`)];
   }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -18,6 +19,8 @@ from agentrm.episodes.reading import read
 from agentrm.episodes.sources import found
 from agentrm.evaluation.rewards.table import ValueTable, key, rows
 from agentrm.evaluation.rewards.values import Values
+from agentrm.service.gateway.forms import Candidate, Chosen
+from agentrm.service.gateway.recording import Recorder
 from jobs import importing
 from tests.names import NASTIEST
 
@@ -115,3 +118,29 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(untouched: Path, tmp_path: Path) -> Path:
     """A copy of the run directory, to change."""
     return shutil.copytree(untouched, tmp_path / untouched.name)
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two turns of a session: one of two candidates, and one that the agent got elsewhere before it ended."""
+    folder = tmp_path_factory.mktemp("recordings")
+    messages = [{"role": "user", "content": "Go to the door."}]
+    call = {"id": "1", "type": "function", "function": {"name": "move", "arguments": '{"to": "door"}'}}
+    taken = {"role": "assistant", "content": "To the door.", "tool_calls": [call]}
+    other = {"role": "assistant", "content": "To the wall."}
+
+    async def record() -> None:
+        recorder = Recorder(str(folder))
+        for session in ("first", "second"):
+            candidates = [Candidate({"message": other}), Candidate({"message": taken})]
+            await recorder.turn(
+                session, {"model": "m", "messages": messages}, Chosen({}, candidates, [0.25, 0.75], [1], {})
+            )
+        after = [*messages, taken, {"role": "tool", "tool_call_id": "1", "content": "A door."}]
+        elsewhere = [*after, {"role": "assistant", "content": "I open it."}, {"role": "user", "content": "Well done."}]
+        last = Candidate({"message": {"role": "assistant", "content": "Thanks."}})
+        await recorder.turn("first", {"model": "m", "messages": elsewhere}, Chosen({}, [last], [None], [0], {}, "why"))
+        await recorder.outcome("first", 1.0)
+
+    asyncio.run(record())
+    return folder

@@ -17,6 +17,9 @@ from transformers import AutoModelForSequenceClassification
 from agentrm.config.loading import load
 from agentrm.config.schema import Episodes, Model, Scratch
 from agentrm.core.errors import UserError
+from agentrm.core.state import Proposal, State
+from agentrm.core.task import Observation, Task
+from agentrm.core.tree import Tree
 from agentrm.data.trees import TreeStore, from_table
 from agentrm.episodes.episode import Episode
 from agentrm.episodes.export.writing import write
@@ -334,3 +337,48 @@ def test_demonstrations_are_counted_over_all_kinds(root: Path, client: TestClien
     (root / "metrics" / "demonstrations.json").write_text(json.dumps(counts))
     stage = client.get("/api/run").json()["stages"][0]
     assert stage["state"] == "done" and stage["figures"] == {"kept": 6, "no_oracle": 1}
+
+
+def test_recorded_conversations_stand_beside_trees_with_what_was_not_taken(root: Path, recordings: Path) -> None:
+    app = create_app(RunDirectory.existing(root), recorded=str(recordings))
+    first, second = (f"gateway.{name}.recorded.0.0" for name in ("first", "second"))
+    with TestClient(app, base_url="http://127.0.0.1:8400") as client:
+        listed = client.get("/api/trees", params={"text": "gateway"}).json()
+        assert [each["id"] for each in listed["trees"]] == [first, second] and listed["total"] == 2
+        assert [(each["nodes"], each["value"], each["best"]) for each in listed["trees"]] == [
+            (5, 1, 1),
+            (3, None, None),
+        ]
+        tree = client.get(f"/api/trees/{first}").json()
+        assert tree["columns"]["parent"] == [-1, 0, 0, 2, 3]
+        assert tree["columns"]["action"][1:] == ["To the wall.", 'move({"to": "door"})', "I open it.", "Thanks."]
+        assert tree["columns"]["estimate"] == [None, 0.25, 0.75, None, None]
+        assert tree["columns"]["outcome"] == [None, None, None, None, 1.0]
+        assert tree["untaken"] == [1] and tree["most_visited"] == tree["highest_value"] == [0, 2, 3, 4]
+        assert client.get(f"/api/trees/{second}").json()["untaken"] == [1]
+        steps = client.get(f"/api/trees/{first}/path/4").json()
+        assert [each["answers"] for each in steps[1:]] == [
+            [["tool", "A door."]],
+            [["observation", "Well done."]],
+            [],
+        ]
+        assert client.get(f"/api/trees/{first}/matches", params={"text": "wall"}).json() == [1]
+        assert client.get("/api/trees/gateway.first.recorded.1.0").status_code == 404
+        assert client.get("/api/trees").json()["total"] == 4
+        with (recordings / "third.jsonl").open("w") as file:
+            file.write(
+                '{"messages": [{"role": "user", "content": [{"type": "image_url"}]}], "turns": [], "tools": []}\n'
+            )
+        broken = client.get("/api/trees/gateway.third.recorded.0.0")
+        assert broken.status_code == 409 and "cannot be shown" in broken.json()["error"]["message"]
+        (recordings / "third.jsonl").unlink()
+
+
+def test_turns_that_a_search_did_not_take_are_told(root: Path, client: TestClient) -> None:
+    tree = Tree.of(State.begin(Task("maze", "perfect_small", "train", 9), "A maze."))
+    for action in ("left", "right"):
+        node = tree.add(0, Proposal(action, action), None)
+        tree.back_up(node, 0.5, 1.0)
+    tree.answer(node, Observation("A wall."))
+    TreeStore(root / "trees").write(tree)
+    assert client.get(f"/api/trees/{tree.id}").json()["untaken"] == [1]

@@ -23,8 +23,8 @@ ROW = 28
 
 
 @pytest.fixture(scope="module")
-def address(untouched: Path) -> Iterator[str]:
-    with viewed(untouched) as address:
+def address(untouched: Path, recordings: Path) -> Iterator[str]:
+    with viewed(untouched, "--recorded", recordings) as address:
         yield address
 
 
@@ -67,7 +67,7 @@ def press_button(page: Page, name: str) -> None:
 
 def test_the_run_says_what_is_there_and_what_is_not(page: Page, address: str) -> None:
     page.open(f"{address}/")
-    page.wait_for("document.querySelectorAll('.trees tbody tr').length === 2")
+    page.wait_for("document.querySelectorAll('.trees tbody tr').length === 4")
     states = page.run("[...document.querySelectorAll('.stages .state')].map((each) => each.textContent)")
     assert states == ["not there yet", "not there yet", "begun", "not there yet", "not there yet"]
     text = page.run("document.body.innerText")
@@ -188,3 +188,13 @@ def test_a_tree_leads_to_its_episodes(page: Page, of_others: str, address: str) 
     assert "A door." in text and "no reward model yet" in text
     page.open(f"{of_others}/?episode=absent")
     page.wait_for("document.body.innerText.includes('there is no tree absent in this run')")
+
+
+def test_what_was_not_taken_in_a_recorded_conversation_is_told(page: Page, address: str) -> None:
+    show(page, address, left="gateway.first.recorded.0.0")
+    rows = page.run(
+        "[...document.querySelectorAll('.canvas .row')].map((each) => each.innerText.replace(/\\s+/g, ' '))"
+    )
+    (untaken,) = [row for row in rows if "not taken" in row]
+    assert "To the wall." in untaken and "≈ 0.25" in untaken
+    assert any('move({"to": "door"})' in row and "≈ 0.75" in row for row in rows)

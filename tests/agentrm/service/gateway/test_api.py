@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections import Counter
@@ -30,6 +31,8 @@ from tests.agentrm.service.gateway.upstream import (
     texts,
 )
 from tests.servers import free_port
+
+ROOT = Path(__file__).parents[4]
 
 IMAGE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]}]
 
@@ -446,6 +449,11 @@ def test_metrics_say_what_the_choice_is_worth(endpoint: Endpoint) -> None:
         'requests_total{path="/v1/chat/completions",status="200"} 2.0',
     ):
         assert f"agentrm_gateway_{line}" in text, line
+    dashboard = json.loads((ROOT / "actors" / "grafana.json").read_text())
+    panels = [each["targets"][0]["expr"] for each in dashboard["panels"]]
+    shown = set(re.findall(r"(?<!ray_)agentrm_gateway_\w+", " ".join(panels)))
+    assert len(shown) >= 5
+    assert not [name for name in shown if not re.search(rf"^{name}\b", text, re.MULTILINE)]
 
 
 def rows(folder: Path, session: str) -> list[Body]:
