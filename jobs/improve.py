@@ -10,6 +10,7 @@ that was cut goes on where it stopped.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,9 +18,11 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
+from actors.serving import deployed
 from agentrm import storage
 from agentrm.config.schema import Config, End, Episodes
 from agentrm.core.errors import UserError
+from agentrm.core.tree import Tree
 from agentrm.data.states import held_out
 from agentrm.data.trees import TreeStore
 from agentrm.evaluation.metrics import Settings
@@ -27,7 +30,7 @@ from agentrm.evaluation.quality import leads
 from agentrm.run import RunDirectory
 from jobs import importing, train
 from jobs.quality import values_of
-from jobs.runtime import main
+from jobs.runtime import cluster, main
 
 _ENVIRONMENT = "gateway"
 _RECORDED = "recorded"
@@ -69,12 +72,15 @@ def _round(directory: RunDirectory, number: int, present: str) -> dict[str, Any]
     train.run(config)
     trees = [tree for tree in TreeStore(own.at("trees")).trees() if held_out(tree.task, config.train.held_out_trees)]
     ends = config.train.labels.at
-    # One engine after the other: where there is room for one there may be none for two.
+    # One service after the other: where there is room for one there may be none for two.
     before, after = (
-        {end: values_of(trees, storage.fetch(model), config, end) for end in ends}
+        _values(replace(config, run=f"{directory.location}-round-{number}"), model, trees)
         for model in (present, own.at("reward_model"))
     )
-    found = {end.value: leads(trees, after[end], before[end], Settings.of(config)) for end in ends}
+    found = {
+        end.value: leads(trees, new, old, Settings.of(config))
+        for end, new, old in zip(ends, after, before, strict=True)
+    }
     worse = why_worse(found, ends)
     told = f"the reward model of round {number} " + (f"is not taken: {worse}" if worse else "serves from now on")
     metrics = {
@@ -92,6 +98,12 @@ def _round(directory: RunDirectory, number: int, present: str) -> dict[str, Any]
     own.write_metrics("improve", metrics)
     _show(found, told)
     return metrics
+
+
+def _values(config: Config, model: str, trees: Sequence[Tree]) -> list[list[dict[int, float]]]:
+    """What the reward model at a location says of trees, at each of `train.labels.at`."""
+    with cluster(config), deployed(config, model, http=False) as scorers:
+        return asyncio.run(values_of(trees, scorers, config.train.labels.at))
 
 
 def why_worse(found: Leads, ends: Sequence[End]) -> str:

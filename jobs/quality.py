@@ -11,24 +11,25 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from math import inf
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from agentrm import model_directory, storage
 from agentrm.config.loading import changed
-from agentrm.config.schema import Config, End, Loss
+from agentrm.config.schema import End, Loss
 from agentrm.core.errors import ContextOverflow, UserError
+from agentrm.core.messages import Conversation
 from agentrm.core.tree import Tree
 from agentrm.data.states import held_out
 from agentrm.data.trees import TreeStore
 from agentrm.evaluation import calibration
 from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import quality
-from agentrm.models.scorers import Per, Scorer, open_scorer
+from agentrm.models.engine import Reading
+from agentrm.models.scorers import Input, Per, open_scorer
 from agentrm.run import RunDirectory, reward_model
-from jobs.terminal.progress import Bar, progress
+from jobs.terminal.progress import progress
 
 _TREES_AT_ONCE = 16
 
@@ -58,7 +59,8 @@ def run(model: storage.Location, trees: storage.Location, overrides: Sequence[st
     said = model_directory.settings(path).get(model_directory.VALUES, {})
     if End.state.value not in said.get("at", [End.state.value]):
         raise UserError(f"{model} learned values of actions alone, and what is measured are states: train it at both")
-    values = values_of(kept, path, config, End.state)
+    with closing(open_scorer(path, config.reward_engine, config.model.context)) as scorer:
+        (values,) = asyncio.run(values_of(kept, scorer, [End.state]))
     fitted = calibration.read(path).get(End.state)
     chances = None if fitted is None else [_each(fitted, found) for found in values]
     estimates = {
@@ -80,36 +82,41 @@ def _each(scale: Callable[[np.ndarray], np.ndarray], values: dict[int, float]) -
     return dict(zip(values, scale(np.array([*values.values()], float)).tolist(), strict=True))
 
 
-def values_of(trees: Sequence[Tree], model: Path, config: Config, end: End) -> list[dict[int, float]]:
-    """What the reward model in a directory says of trees at one of the ends of turns, by node: of states in which
-    somebody has answered, or of the actions that led to nodes. What exceeds its context has none. Raises ModelError.
+class Values(Protocol):
+    """What gives the values of trees: a `Scorer`, or replicas of one."""
+
+    async def read(self, inputs: list[Input], per: Per) -> Sequence[Reading]:
+        """See `Scorer`."""
+        ...
+
+    async def rank(self, conversations: list[Conversation]) -> list[float]:
+        """See `Scorer`."""
+        ...
+
+
+async def values_of(trees: Sequence[Tree], scorer: Values, ends: Sequence[End]) -> list[list[dict[int, float]]]:
+    """What a reward model says of trees at some ends of turns, for each by node: of states in which somebody has
+    answered, or of the actions that led to nodes. What exceeds its context has no value. Raises ModelError.
     """
-    read = _of_states if end is End.state else _of_actions
+    lanes = asyncio.Semaphore(_TREES_AT_ONCE)
+    reads = {End.state: _of_states, End.action: _of_actions}
 
-    async def values(scorer: Scorer, bar: Bar) -> list[dict[int, float]]:
-        lanes = asyncio.Semaphore(_TREES_AT_ONCE)
+    async def one(tree: Tree, end: End) -> dict[int, float]:
+        async with lanes:
+            found = await reads[end](tree, scorer)
+        bar.advance()
+        return found
 
-        async def one(tree: Tree) -> dict[int, float]:
-            async with lanes:
-                found = await read(tree, scorer)
-            bar.advance()
-            return found
-
-        return list(await asyncio.gather(*map(one, trees)))
-
-    with (
-        closing(open_scorer(model, config.reward_engine, config.model.context)) as scorer,
-        progress("trees", len(trees), lanes=_TREES_AT_ONCE) as bar,
-    ):
-        return asyncio.run(values(scorer, bar))
+    with progress("trees", len(trees) * len(ends), lanes=_TREES_AT_ONCE) as bar:
+        return [list(await asyncio.gather(*(one(tree, end) for tree in trees))) for end in ends]
 
 
-async def _of_states(tree: Tree, scorer: Scorer) -> dict[int, float]:
+async def _of_states(tree: Tree, scorer: Values) -> dict[int, float]:
     scored = await asyncio.gather(*(_path_values(tree, tree.path(leaf), scorer) for leaf in tree.leaves()))
     return {index: value for found in scored for index, value in found.items()}
 
 
-async def _path_values(tree: Tree, path: list[int], scorer: Scorer) -> dict[int, float]:
+async def _path_values(tree: Tree, path: list[int], scorer: Values) -> dict[int, float]:
     """The values of the states on a path from the root, as far as they fit into the model's context."""
     while path:
         try:
@@ -121,7 +128,7 @@ async def _path_values(tree: Tree, path: list[int], scorer: Scorer) -> dict[int,
     return {}
 
 
-async def _of_actions(tree: Tree, scorer: Scorer) -> dict[int, float]:
+async def _of_actions(tree: Tree, scorer: Values) -> dict[int, float]:
     taken = range(1, len(tree.nodes))
     scores = await scorer.rank([tree.taken(index).conversation() for index in taken])
     return {index: score for index, score in zip(taken, scores, strict=True) if score > -inf}

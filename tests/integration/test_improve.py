@@ -65,7 +65,7 @@ def test_a_round_that_was_cut_goes_on_and_ends_with_the_better_model_in_service(
     assert directory.in_service() == directory.at("reward_model")
 
     with monkeypatch.context() as patch:
-        patch.setattr(improve, "values_of", interrupted)
+        patch.setattr(improve, "_values", interrupted)
         with pytest.raises(KeyboardInterrupt):
             improve.run(config)
     (begun,) = directory.improvements()
