@@ -548,6 +548,8 @@ class Evaluate:
 
     `strong`: the keys, as `key=value`, that make the stronger policy of the experiment weak-to-strong (none: the same
     policy from scratch, cloned for longer).
+
+    Each of `searchers` to `max_searchers` (None: always `searchers`) runs the searches of `concurrency` tasks at once.
     """
 
     methods: list[Method] = field(default_factory=lambda: [Method.greedy, Method.best_of_n, Method.beam])
@@ -569,6 +571,12 @@ class Evaluate:
     strong: list[str] = field(default_factory=list)
     max_depth: int = 30
     concurrency: int = positive(64)
+    searchers: int = positive(1)
+    max_searchers: int | None = None
+
+    def check(self, key: str) -> None:
+        """Raise UserError for fewer searchers at most than at least."""
+        _check_most(key, "searchers", self.searchers, self.max_searchers)
 
 
 @dataclass
@@ -664,8 +672,8 @@ class Episodes:
 class Cluster:
     """`address` of a running Ray cluster, or empty to start a local one with `cpus` logical CPUs.
 
-    `roles`: actors run only on nodes with the custom resource of their role: `environments` (hosts and tree builders),
-    `rollouts` (policy and reward model) or `training`, as in cluster.yaml.
+    `roles`: actors run only on nodes with the custom resource of their role: `environments` (hosts, tree builders and
+    searchers), `rollouts` (policy and reward model) or `training`, as in cluster.yaml.
     """
 
     address: str = ""
