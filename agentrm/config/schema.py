@@ -303,11 +303,24 @@ class Template(str, Enum):
     append_only = "append_only"
 
 
+class Overflow(str, Enum):
+    """What becomes of a state that exceeds the context: it is refused, which leaves it out of training and lets no
+    search go on from it (`refuse`); the environment's answers are cut in their middle, all to one length, the longest
+    that fits (`truncate_observations`); or the agent's earliest turns go, with the answers to them (`drop_middle`).
+    What stands before the agent's first turn stays whole.
+    """
+
+    refuse = "refuse"
+    truncate_observations = "truncate_observations"
+    drop_middle = "drop_middle"
+
+
 @dataclass
 class Train(Training):
     """The reward model's fit on trees; `base` is `policy`, `model` (what `model.source` names, untrained) or a Hugging
     Face directory: of another policy, or an explicit reward model, with whose head an explicit one goes on (of an
-    ensemble the first member's). `beta` scales an implicit one's ratio.
+    ensemble the first member's). `beta` scales an implicit one's ratio. `overflow` is written into the model, which
+    then reads longer states that way wherever it scores.
     """
 
     base: str = "policy"
@@ -319,6 +332,7 @@ class Train(Training):
     kind: RewardKind = RewardKind.explicit
     beta: float = positive(0.05)
     ensemble: Ensemble = field(default_factory=Ensemble)
+    overflow: Overflow = Overflow.refuse
 
     def check(self, key: str) -> None:
         """Raise UserError as `Training` does, and for what this kind of reward model cannot learn."""
@@ -341,6 +355,10 @@ class Train(Training):
             raise UserError(
                 f"{key}.labels.at is for {key}.kind=explicit: by {kind} an action has the value of the state that it "
                 f"leads to, so leave it at [state]"
+            )
+        if self.overflow is not Overflow.refuse:
+            raise UserError(
+                f"{key}.overflow={self.overflow.value} is for {key}.kind=explicit: {kind} reads whole states"
             )
         if self.base == "model":
             raise UserError(
