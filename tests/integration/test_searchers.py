@@ -5,6 +5,7 @@ they come and go with their backlog.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from pathlib import Path
@@ -18,11 +19,13 @@ from actors.fleet import Fleet, Size
 from actors.scaling import scaled
 from actors.scripted import ScriptedSearcher, scripted_evaluator
 from actors.workers import Workers
+from agentrm.config.loading import load
 from agentrm.config.schema import Evaluate
 from agentrm.core.task import Task
 from agentrm.evaluation.evaluator import methods
 from agentrm.evaluation.results import Results
 from agentrm.failures import Failures
+from jobs.benchmarks import searchers as benchmark
 from jobs.evaluate import Work, evaluate
 
 SETTINGS = Evaluate(n=3, width=2, branches=2, concurrency=3)
@@ -103,3 +106,16 @@ def test_searchers_come_with_the_backlog_and_leave(tmp_path: Path, monkeypatch: 
     with fleet(Size(1, 4, SETTINGS.concurrency), tmp_path) as searchers:
         asyncio.run(follow(searchers))
     assert sizes == [4, 1]
+
+
+def test_the_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load("quickstart", [f"run={tmp_path / 'run'}"])
+    benchmark.run(config, 20, as_json=True)
+    figures = json.loads(capsys.readouterr().out)
+    here, one, two = figures["arms"]
+    assert one["episodes"] == 20 * len(methods(config.evaluate)) == 10 * here["episodes"] == 10 * two["episodes"]
+    assert (here["searchers"], one["searchers"], two["searchers"]) == (0, 1, 2)
+    assert here["searchers_s"] == 0 < one["searchers_s"]
+    shares = [arm["driver_s"] / arm["episodes"] for arm in (one, here)]
+    assert figures["driver_share"] == pytest.approx(shares[0] / shares[1])
+    assert not (tmp_path / "run").exists()
