@@ -23,6 +23,7 @@ from agentrm.core.state import State
 from agentrm.models.engine import ScoringEngine
 from agentrm.models.ensemble import described
 from agentrm.models.policy import Completion, GenerationEngine, Generator, LanguageModelPolicy
+from agentrm.models.scorers import shared
 from agentrm.rendering.renderer import Renderer
 from agentrm.search.episode import Opening
 
@@ -162,19 +163,23 @@ class ScoreLedger:
 
 @ray.remote
 class DirectScoring:
-    """The pooling engine of a reward model without a service around it; inputs are token ids."""
+    """The pooling engines of a reward model, one for each member of an ensemble, without a service around them; inputs
+    are token ids.
+    """
 
     def __init__(self, directory: str, engine: Engine, context: int) -> None:
-        self._engine = ScoringEngine(storage.fetch(directory), engine, context)
+        members, _ = described(storage.fetch(directory))
+        share = shared(engine, len(members))
+        self._engines = [ScoringEngine(each, share, context) for each in members]
 
     async def warm(self) -> None:
-        """Return when the engine has answered once."""
-        await self._engine.score_ids(_WARMING)
+        """Return when the engines have answered once."""
+        await self.run(_WARMING)
 
     async def run(self, batch: Sequence[list[int]]) -> float:
         """Seconds for all states of a batch at once."""
         started = time.perf_counter()
-        await self._engine.score_ids(batch)
+        await asyncio.gather(*(each.score_ids(batch) for each in self._engines))
         return time.perf_counter() - started
 
 

@@ -1,22 +1,19 @@
-"""Tree builders: each grows many trees at once as coroutines and commits them straight to storage."""
+"""Tree builders: workers that grow trees and commit them straight to storage."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
 
 import ray
 
-from actors.environments import RemoteGrader, RemoteSessions, yield_to_engines
+from actors.environments import RemoteGrader, RemoteSessions
 from actors.fleet import Fleet, Size
 from actors.metrics import TreeMetrics
 from actors.policy import connect_policy
+from actors.workers import Worker, settle
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config, Model, Sampling, Trees
-from agentrm.core.errors import EnvironmentFailure, ModelError, ModelUnavailable, UserError
 from agentrm.core.protocols import Policy, RewardModel
 from agentrm.core.task import Task
 from agentrm.core.tree import Tree
@@ -24,14 +21,11 @@ from agentrm.data.trees import TreeStore
 from agentrm.search.episode import Opening
 from agentrm.search.mcts import TreeSearch
 
-Members = tuple[list[str], list[str]]
-"""The arguments of `Fleet.update`."""
-Counts = dict[str, Any]
-"""What trees counted together, by name, and under `failed` the AgentRMError for which there are no more of them."""
 
-
-class TreeBuilder:
-    """Grows trees of one configuration and commits them; holds no more of them than run at a time."""
+class TreeBuilder(Worker):
+    """Grows trees of one configuration and commits them, with a policy that is connected already; `fleets` as
+    `Worker`'s.
+    """
 
     def __init__(
         self,
@@ -41,10 +35,10 @@ class TreeBuilder:
         store: str,
         environments: Fleet,
         reward_model: RewardModel | None,
+        fleets: Sequence[Fleet] = (),
     ) -> None:
-        yield_to_engines()
-        # What is imported by now lives as long as this process, so the collector need not walk it.
-        gc.freeze()
+        settle()
+        super().__init__(fleets)
         self._metrics = TreeMetrics()
         sessions, grader = RemoteSessions(environments), RemoteGrader(environments)
         self._learning, self._measuring = (
@@ -53,30 +47,18 @@ class TreeBuilder:
         )
         self._store = TreeStore(store)
 
-    async def build(self, task: Task, numbers: Sequence[int]) -> Counts:
-        """Grow and commit these trees of one task, one after another; returns their summed counts.
-
-        A task whose tree cannot be grown gives the reason in `failed` and no more trees. Raises ModelUnavailable.
-        """
-        counts: dict[str, float] = defaultdict(float)
+    async def _pieces(self, task: Task, what: Sequence[int]) -> AsyncIterator[dict[str, float]]:
+        """The trees of a task with these numbers, one after another; no more of them when one cannot be grown."""
         search = self._learning if task.split == "train" else self._measuring
         calls = search.calls(task)
-        try:
-            for number in numbers:
-                tree = await search.grow(task, number, calls)
-                if not tree.grown and tree.failure:
-                    raise tree.failure
-                await asyncio.to_thread(self._store.write, tree)
-                found = _counts(tree)
-                self._metrics.count(task.environment, found)
-                for name, count in found.items():
-                    counts[name] += count
-        except ModelUnavailable:
-            raise
-        except (EnvironmentFailure, ModelError, UserError) as error:
-            # Ray hands over an actor's error as one that cannot be sent on.
-            return {**counts, "failed": getattr(error, "cause", error)}
-        return dict(counts)
+        for number in what:
+            tree = await search.grow(task, number, calls)
+            if not tree.grown and tree.failure:
+                raise tree.failure
+            await asyncio.to_thread(self._store.write, tree)
+            counts = _counts(tree)
+            self._metrics.count(task.environment, counts)
+            yield counts
 
 
 def _counts(tree: Tree) -> dict[str, float]:
@@ -96,7 +78,7 @@ def _counts(tree: Tree) -> dict[str, float]:
 
 @ray.remote(max_restarts=-1, max_task_retries=-1)
 class Builder(TreeBuilder):
-    """A `TreeBuilder` on a CPU core of its own, over policy replicas."""
+    """A `TreeBuilder` on a CPU core of its own, over policy replicas and environment hosts."""
 
     def __init__(
         self,
@@ -112,78 +94,7 @@ class Builder(TreeBuilder):
     ) -> None:
         opening = Opening(model.instructions, model.action_format)
         connected = connect_policy(model, sampling, seed, policy_directory, policy)
-        super().__init__(settings, opening, connected, store, environments, reward_model)
-        self._policy, self._environments = policy, environments
-        self._load = 0
-
-    async def build(self, task: Task, numbers: Sequence[int]) -> Counts:
-        """See `TreeBuilder`."""
-        self._load += 1
-        try:
-            return await super().build(task, numbers)
-        finally:
-            self._load -= 1
-
-    async def load(self) -> int:
-        """See `actors.scaling`."""
-        return self._load
-
-    async def update(self, policy: Members, environments: Members) -> None:
-        """Take up which replicas and hosts serve, and which are lost: see `Fleet.update`."""
-        self._policy.update(*policy)
-        self._environments.update(*environments)
-
-
-class Builders:
-    """A fleet of builders as one: each is kept at `lanes` tasks, what is more waits here."""
-
-    def __init__(self, fleet: Fleet, lanes: int) -> None:
-        self._fleet = fleet
-        self._lanes = lanes
-        self._running: Counter[str] = Counter()
-        self._admitted = 0
-        self._waiting = 0
-        self._room = asyncio.Event()
-
-    def load(self) -> int:
-        """Tasks that are built or wait."""
-        return self._admitted + self._waiting
-
-    async def build(self, task: Task, numbers: Sequence[int]) -> Counts:
-        """See `TreeBuilder`. Of a builder that is lost, another one builds what was not done; a tree that both commit
-        is there once.
-        """
-
-        async def ask(name: str) -> Counts:
-            try:
-                return await self._fleet.find(name).build.remote(task, numbers)
-            finally:
-                self._running[name] -= 1
-
-        self._waiting += 1
-        try:
-            while self._admitted >= self._lanes * len(self._fleet.names):
-                self._room.clear()
-                await self._room.wait()
-        finally:
-            self._waiting -= 1
-        self._admitted += 1
-        try:
-            return await self._fleet.ask(self._least_busy, ask)
-        finally:
-            self._admitted -= 1
-            self._room.set()
-
-    def tell(self, policy: Fleet, environments: Fleet) -> None:
-        """Let all builders know the members of their fleets; called when this fleet's own may have changed."""
-        self._room.set()
-        for builder in self._fleet.handles:
-            builder.update.remote((policy.names, policy.lost), (environments.names, environments.lost))
-
-    def _least_busy(self) -> str:
-        name = min(self._fleet.names, key=self._running.__getitem__)
-        self._running[name] += 1
-        return name
+        super().__init__(settings, opening, connected, store, environments, reward_model, (policy, environments))
 
 
 def start_builders(

@@ -15,7 +15,7 @@ from actors.exchange import Answer, BatchClient, BatchServer, Request
 from actors.fleet import Fleet, Size
 from agentrm import storage
 from agentrm.cluster.roles import Role, actor_options
-from agentrm.config.schema import Config, Engine, Model, Sampling
+from agentrm.config.schema import Config, Engine, Judging, Model, Sampling
 from agentrm.core.protocols import Policy
 from agentrm.models import openai_policy
 from agentrm.models.judge import Completer, EndpointCompleter, PolicyCompleter
@@ -108,9 +108,8 @@ def connect_policy(model: Model, sampling: Sampling, seed: int, directory: stora
     return LanguageModelPolicy(RemoteGenerator(replicas), renderer, model.action_format, seed, model.tool_parser)
 
 
-def connect_judge(config: Config, directory: storage.Location, replicas: Fleet) -> Completer:
-    """Who answers for the method `judge`: the started policy, or the endpoint that it or `evaluate.judge` names."""
-    judge, model = config.evaluate.judge, config.model
+def connect_judge(judge: Judging, model: Model, directory: storage.Location, replicas: Fleet) -> Completer:
+    """Who answers for the method `judge`: the started policy, or the endpoint that it or the judge's settings name."""
     if judge.source == "policy" and replicas.names:
         renderer = Renderer.from_pretrained(storage.fetch(directory), model.context)
         return PolicyCompleter(RemoteGenerator(replicas), renderer)

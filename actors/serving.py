@@ -237,9 +237,9 @@ class ServedRewardModel:
         return await self._scorers.rank([state.conversation() for state in states])
 
 
-def connect_reward_model(config: Config, scorers: ScoringService) -> RewardModel:
+def connect_reward_model(scorers: ScoringService, likelihood: float) -> RewardModel:
     """What test-time searches compare states by: the served values, asked for together, and `evaluate.likelihood`."""
-    return WithLikelihood(BatchedRewardModel(ServedRewardModel(scorers)), config.evaluate.likelihood)
+    return WithLikelihood(BatchedRewardModel(ServedRewardModel(scorers)), likelihood)
 
 
 @contextmanager

@@ -31,7 +31,10 @@ _FREE = (
     "policy_engine.",
     "reward_engine.",
     "evaluate.",
-    "evaluate.concurrency",  # free where `evaluate.` is not
+    # These are free where `evaluate.` is not.
+    "evaluate.concurrency",
+    "evaluate.searchers",
+    "evaluate.max_searchers",
     "intervals.",
     "episodes.strict",
     "trees.concurrency",

@@ -449,6 +449,17 @@ def benchmark_search(
     _job("benchmarks.search", preset, overrides, episodes=episodes, as_json=as_json)
 
 
+@benchmark.command("searchers")
+def benchmark_searchers(
+    overrides: Overrides = None,
+    preset: Preset = "quickstart",
+    count: Annotated[int, typer.Option("--tasks", min=10, help="How many tasks one searcher works off.")] = 1120,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """What searching costs beside models and environments, in the driver and in searchers."""
+    _job("benchmarks.searchers", preset, overrides, count=count, as_json=as_json)
+
+
 @benchmark.command("score")
 def benchmark_score(
     overrides: Overrides = None,

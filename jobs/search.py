@@ -58,7 +58,9 @@ def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
         )
         judged, likelihood = method is Method.judge, config.evaluate.likelihood
         scorer: RewardModel = (
-            Judge(connect_judge(config, policy, replicas)) if judged else connect_reward_model(config, handle)
+            Judge(connect_judge(config.evaluate.judge, config.model, policy, replicas))
+            if judged
+            else connect_reward_model(handle, likelihood)
         )
 
         async def play() -> Result:

@@ -33,7 +33,7 @@ from agentrm.evaluation.quality import OF_ACTIONS
 from agentrm.models import ensemble, explicit, implicit
 from agentrm.models.ensemble import lower_confidence, member
 from agentrm.models.initial import prepare
-from agentrm.rendering.renderer import Renderer, settle_use
+from agentrm.rendering.renderer import Renderer, settle_overflow, settle_use
 from agentrm.reports.card import card
 from agentrm.run import RunDirectory
 from jobs.fitting import fit_with_progress, starting_model, store_model
@@ -113,6 +113,7 @@ def run(config: Config) -> dict[str, Any]:
             "states": len(training.owners),
             "rewritten": training.rewritten,
             "over_context": training.overflows + testing.overflows,
+            "shortened": training.shortened + testing.shortened,
             "tokens_per_epoch": len(sequences.ids),
             "seconds": round(time.monotonic() - started, 1),
         }
@@ -201,6 +202,7 @@ def _build(config: Config, source: str, store: TreeStore, target: Path) -> None:
         said = {"at": [end.value for end in settings.labels.at], "of": settings.labels.of.value}
         described = model_directory.settings(target) | {model_directory.VALUES: said | {"loss": settings.loss.value}}
         model_directory.write_settings(target, described)
+        settle_overflow(target, settings.overflow, config.model.context)
     else:
         implicit.copy(base, target)
     settle_use(target, config.model)

@@ -47,7 +47,8 @@ def groups(config: Config) -> list[Group]:
     learned = config.model.source if config.train.base == "policy" else config.train.base
     found += _fit(config, "train", learned)
     found += [_engines(config, "evaluate", "policy_engine", source) for source in policy]
-    found += [_hosts(config, "evaluate"), _engines(config, "evaluate", "reward_engine", learned)]
+    found += [_hosts(config, "evaluate"), _fleet(config, "evaluate", "evaluate.searchers", Role.environments)]
+    found += [_engines(config, "evaluate", "reward_engine", learned)]
     return [*found, _engines(config, "serve", "reward_engine", config.serve.model or learned)]
 
 

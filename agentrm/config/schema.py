@@ -303,11 +303,24 @@ class Template(str, Enum):
     append_only = "append_only"
 
 
+class Overflow(str, Enum):
+    """What becomes of a state that exceeds the context: it is refused, which leaves it out of training and lets no
+    search go on from it (`refuse`); the environment's answers are cut in their middle, all to one length, the longest
+    that fits (`truncate_observations`); or the agent's earliest turns go, with the answers to them (`drop_middle`).
+    What stands before the agent's first turn stays whole.
+    """
+
+    refuse = "refuse"
+    truncate_observations = "truncate_observations"
+    drop_middle = "drop_middle"
+
+
 @dataclass
 class Train(Training):
     """The reward model's fit on trees; `base` is `policy`, `model` (what `model.source` names, untrained) or a Hugging
     Face directory: of another policy, or an explicit reward model, with whose head an explicit one goes on (of an
-    ensemble the first member's). `beta` scales an implicit one's ratio.
+    ensemble the first member's). `beta` scales an implicit one's ratio. `overflow` is written into the model, which
+    then reads longer states that way wherever it scores.
     """
 
     base: str = "policy"
@@ -319,6 +332,7 @@ class Train(Training):
     kind: RewardKind = RewardKind.explicit
     beta: float = positive(0.05)
     ensemble: Ensemble = field(default_factory=Ensemble)
+    overflow: Overflow = Overflow.refuse
 
     def check(self, key: str) -> None:
         """Raise UserError as `Training` does, and for what this kind of reward model cannot learn."""
@@ -341,6 +355,10 @@ class Train(Training):
             raise UserError(
                 f"{key}.labels.at is for {key}.kind=explicit: by {kind} an action has the value of the state that it "
                 f"leads to, so leave it at [state]"
+            )
+        if self.overflow is not Overflow.refuse:
+            raise UserError(
+                f"{key}.overflow={self.overflow.value} is for {key}.kind=explicit: {kind} reads whole states"
             )
         if self.base == "model":
             raise UserError(
@@ -548,6 +566,8 @@ class Evaluate:
 
     `strong`: the keys, as `key=value`, that make the stronger policy of the experiment weak-to-strong (none: the same
     policy from scratch, cloned for longer).
+
+    Each of `searchers` to `max_searchers` (None: always `searchers`) runs the searches of `concurrency` tasks at once.
     """
 
     methods: list[Method] = field(default_factory=lambda: [Method.greedy, Method.best_of_n, Method.beam])
@@ -569,6 +589,12 @@ class Evaluate:
     strong: list[str] = field(default_factory=list)
     max_depth: int = 30
     concurrency: int = positive(64)
+    searchers: int = positive(1)
+    max_searchers: int | None = None
+
+    def check(self, key: str) -> None:
+        """Raise UserError for fewer searchers at most than at least."""
+        _check_most(key, "searchers", self.searchers, self.max_searchers)
 
 
 @dataclass
@@ -664,8 +690,8 @@ class Episodes:
 class Cluster:
     """`address` of a running Ray cluster, or empty to start a local one with `cpus` logical CPUs.
 
-    `roles`: actors run only on nodes with the custom resource of their role: `environments` (hosts and tree builders),
-    `rollouts` (policy and reward model) or `training`, as in cluster.yaml.
+    `roles`: actors run only on nodes with the custom resource of their role: `environments` (hosts, tree builders and
+    searchers), `rollouts` (policy and reward model) or `training`, as in cluster.yaml.
     """
 
     address: str = ""

@@ -21,15 +21,18 @@ class Policy(Protocol):
 
 
 class CostedValue(float):
-    """A state's value that knows what it cost: the state had `tokens`, `cached` of which were not computed again."""
+    """A state's value that knows what it cost: `tokens` were read, `cached` of which were not computed again, and
+    `left_out` not read, since the state exceeded the context.
+    """
 
     tokens: int
     cached: int
+    left_out: int
 
-    def __new__(cls, value: float, tokens: int = 0, cached: int = 0) -> CostedValue:
-        """A value is free unless it is told otherwise."""
+    def __new__(cls, value: float, tokens: int = 0, cached: int = 0, left_out: int = 0) -> CostedValue:
+        """A value is free and of a whole state unless it is told otherwise."""
         scored = super().__new__(cls, value)
-        scored.tokens, scored.cached = tokens, cached
+        scored.tokens, scored.cached, scored.left_out = tokens, cached, left_out
         return scored
 
 

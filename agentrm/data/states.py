@@ -34,8 +34,9 @@ class Owner(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class StateSamples:
     """`sequences` with float32 labels; `owners[p]` is whose value label p is; `overflows` counts states that exceed the
-    model's context, `apart` the pairs that no micro-batch has room for, `rewritten` the sequences that there are more
-    than paths, since the chat template changes what is there.
+    model's context and are left out, `shortened` the sequences that hold a part of one, `apart` the pairs that no
+    micro-batch has room for, `rewritten` the sequences that there are more than paths, since the chat template changes
+    what is there.
     """
 
     sequences: Sequences
@@ -43,6 +44,7 @@ class StateSamples:
     overflows: int
     apart: int = 0
     rewritten: int = 0
+    shortened: int = 0
 
 
 class _Label(NamedTuple):
@@ -99,7 +101,7 @@ def samples(
     """
     labels = labels or Labels()
     rows: list[_Row] = []
-    overflows = rewritten = 0
+    overflows = rewritten = shortened = 0
     for number, tree in enumerate(trees):
         known = dict(_targets(tree, labels, loss))
         seen: set[int] = set()
@@ -112,11 +114,15 @@ def samples(
                 except ContextOverflow:
                     overflows += path[-1] not in seen
                     seen.add(path.pop())
+            if any(rendered.left_out for rendered in covering):
+                # A longer state may be shortened to what fits where its beginning cannot be.
+                placed = {depth for each in covering for depth, end in enumerate(each.states) if end is not None}
+                overflows += sum(tree.nodes[index].depth not in placed for index in path if index not in seen)
             fresh = [index for index in path if index not in seen and index in known]
             seen.update(path)
             if not fresh:
                 continue
-            rewritten += len(covering) - 1
+            rewritten += sum(not rendered.left_out for rendered in covering[1:])
             depths = {tree.nodes[index].depth: index for index in fresh}
             for rendered in covering:
                 ends = {End.state: rendered.states, End.action: [None, *rendered.actions]}
@@ -129,11 +135,12 @@ def samples(
                     if place is not None and (index := depths.get(depth)) is not None
                 ]
                 if found:
+                    shortened += rendered.left_out > 0
                     rows.append(_Row(rendered.ids, rendered.agent, sorted(found)))
     if loss is Loss.bradley_terry:
-        return replace(_paired(rows, labels, budget, overflows), rewritten=rewritten)
+        return replace(_paired(rows, labels, budget, overflows), rewritten=rewritten, shortened=shortened)
     sequences = _sequences(rows, labels, implicit=implicit)
-    return StateSamples(sequences, _owners(rows), overflows, rewritten=rewritten)
+    return StateSamples(sequences, _owners(rows), overflows, rewritten=rewritten, shortened=shortened)
 
 
 def _targets(tree: Tree, labels: Labels, loss: Loss) -> Iterator[tuple[int, float]]:

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from agentrm import storage
 from agentrm.core.errors import UserError
 from agentrm.core.task import Task
-from agentrm.core.tree import Node, Origin, Tree
+from agentrm.core.tree import Node, Origin, Tree, tree_id
 from agentrm.data import messages
 
 VERSION = "5"
@@ -206,6 +206,12 @@ class TreeStore:
             else:
                 found.add(_name(path).removesuffix(".parquet"))
         return found
+
+    def missing(self, todo: Iterable[tuple[Task, Sequence[int]]]) -> list[tuple[Task, Sequence[int]]]:
+        """The tasks that lack trees of the numbers beside them, with those numbers."""
+        there = self.finished()
+        lacking = ((task, [each for each in numbers if tree_id(task, each) not in there]) for task, numbers in todo)
+        return [(task, numbers) for task, numbers in lacking if numbers]
 
     def parts(self) -> set[str]:
         """The parts that are there, as `<environment>/<split>/<name>`."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from statistics import fmean
 from typing import Any
 
-from agentrm.config.schema import Aggregate, Config, Evaluate, Method
+from agentrm.config.schema import Aggregate, Evaluate, Method
 from agentrm.core.protocols import Grader, Policy, RewardModel, Sessions
 from agentrm.core.state import State
 from agentrm.core.task import Task
@@ -89,37 +89,42 @@ def _ceiling(settings: Evaluate) -> str:
 
 
 class Evaluator:
-    """All methods on one task. The searches get the policy, the sessions and a scorer; the grader stays here."""
+    """All methods on one task. The searches get the policy, the sessions and a scorer; the grader stays here.
+
+    `seed` is that of the random scores.
+    """
 
     def __init__(
         self,
-        config: Config,
+        settings: Evaluate,
+        opening: Opening,
+        seed: int,
         policy: Policy,
         sessions: Sessions,
         grader: Grader,
         reward_model: RewardModel,
         judge: Completer,
     ) -> None:
-        self._settings = config.evaluate
-        self._plain = _plain(config.evaluate)
-        self._opening = Opening(config.model.instructions, config.model.action_format)
+        self._settings = settings
+        self._plain = _plain(settings)
+        self._opening = opening
         self._policy = policy
         self._sessions = sessions
         self._grader = grader
         self._reward_model = reward_model
         self._judge = judge
-        whole, likelihood = BestOfN(config.evaluate.n), PolicyLikelihood()
+        whole, likelihood = BestOfN(settings.n), PolicyLikelihood()
         self._searches: dict[str, tuple[Strategy, RewardModel, Evaluate]] = {
-            _shortest(config.evaluate): (whole, ShortestFirst(), self._plain),
-            _likeliest(config.evaluate): (whole, likelihood, self._plain),
+            _shortest(settings): (whole, ShortestFirst(), self._plain),
+            _likeliest(settings): (whole, likelihood, self._plain),
             # It compares how episodes ended, and scores none.
-            _majority(config.evaluate): (Majority(config.evaluate.n), likelihood, self._plain),
+            _majority(settings): (Majority(settings.n), likelihood, self._plain),
         }
-        for label, (made, settings) in _asked_for(config.evaluate).items():
-            self._searches[label] = made, reward_model, settings
+        for label, (made, limits) in _asked_for(settings).items():
+            self._searches[label] = made, reward_model, limits
             if made.guided:
-                self._searches[label + RANDOM] = made, RandomScores(config.seed), settings
-                self._searches[label + LOG_PROBABILITY] = made, likelihood, settings
+                self._searches[label + RANDOM] = made, RandomScores(seed), limits
+                self._searches[label + LOG_PROBABILITY] = made, likelihood, limits
 
     async def rows(self, group: str, task: Task, stored: Rows) -> Rows:
         """Those that are stored, and the missing ones. Raises EnvironmentFailure."""

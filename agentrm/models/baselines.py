@@ -29,15 +29,19 @@ async def score_what_fits(
 ) -> list[float]:
     """One raw value per conversation, -inf for one that exceeds the context."""
 
-    def render() -> dict[int, list[int]]:
-        fitting: dict[int, list[int]] = {}
+    def render() -> dict[int, tuple[list[int], int]]:
+        fitting = {}
         for number, conversation in enumerate(conversations):
             with suppress(ContextOverflow):
-                fitting[number] = renderer.ids(conversation)
+                fitting[number] = renderer.fitted(conversation)
         return fitting
 
     fitting = await asyncio.to_thread(render)
-    scores = dict(zip(fitting, await scorer.score_ids(list(fitting.values())), strict=True))
+    found = await scorer.score_ids([ids for ids, _ in fitting.values()])
+    scores = {
+        number: CostedValue(value, value.tokens, value.cached, left_out) if isinstance(value, CostedValue) else value
+        for value, (number, (_, left_out)) in zip(found, fitting.items(), strict=True)
+    }
     return [scores.get(number, -inf) for number in range(len(conversations))]
 
 
@@ -84,7 +88,9 @@ class WithLikelihood:
 
     def _sum(self, score: float, state: State) -> float:
         total = score + self._weight * self._likelihood.value(state)
-        return CostedValue(total, score.tokens, score.cached) if isinstance(score, CostedValue) else total
+        if not isinstance(score, CostedValue):
+            return total
+        return CostedValue(total, score.tokens, score.cached, score.left_out)
 
 
 class RandomScores:

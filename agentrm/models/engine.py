@@ -178,14 +178,16 @@ def _settle(answers: Iterable[_Answer]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Raw values of one input, in its order; it had `tokens` tokens, `cached` of which were not computed again.
-    `labels`: those of every label at each place, where the model has several.
+    """Raw values of one input, in its order; `tokens` were read, `cached` of which were not computed again. `labels`:
+    those of every label at each place, where the model has several. `left_out`: tokens of the input that were not read,
+    since it exceeds the context.
     """
 
     values: list[float]
     tokens: int
     cached: int
     labels: list[list[float]] = field(default_factory=list)
+    left_out: int = 0
 
 
 class ScoringEngine:

@@ -105,8 +105,9 @@ class ExplicitScorer:
         """See `Scorer`."""
         if per is Per.step:
             return list(await asyncio.gather(*(self._score_steps(each) for each in inputs)))
-        ids = await asyncio.to_thread(lambda: [self._read(each) for each in inputs])
-        return await self._engine.read(ids, every_token=per is Per.token)
+        fitted = await asyncio.to_thread(lambda: [self._read(each) for each in inputs])
+        found = await self._engine.read([ids for ids, _ in fitted], every_token=per is Per.token)
+        return [replace(each, left_out=left_out) for each, (_, left_out) in zip(found, fitted, strict=True)]
 
     async def rank(self, conversations: Sequence[Conversation]) -> list[float]:
         """See `Scorer`."""
@@ -137,18 +138,19 @@ class ExplicitScorer:
         if missing := [number for number in ends if number not in values]:
             raise InputRefused(f"the chat template does not take the conversation up to step {missing[0]}")
         tokens, cached = (sum(getattr(reading, name) for reading in readings) for name in ("tokens", "cached"))
-        return Reading([values[number] for number in ends], tokens, cached)
+        left_out = sum(rendered.left_out for rendered in covering)
+        return Reading([values[number] for number in ends], tokens, cached, left_out=left_out)
 
-    def _read(self, given: Input) -> list[int]:
-        """The ids of an input."""
+    def _read(self, given: Input) -> tuple[list[int], int]:
+        """The ids of an input, and how many it has more."""
         if isinstance(given, Conversation):
-            return self._renderer.ids(given)
+            return self._renderer.fitted(given)
         ids = self._cut(given) if isinstance(given, Truncated) else self._ids(given)
         if not ids:
             raise InputRefused("the text has no tokens: send at least one")
         if len(ids) > self.context:
             raise ContextOverflow(f"the input has {len(ids)} tokens, the model's context is {self.context}")
-        return ids
+        return ids, 0
 
     def _cut(self, given: Truncated) -> list[int]:
         kept = self.context if given.tokens == -1 else given.tokens
@@ -175,7 +177,7 @@ class ImplicitScorer:
         self.context = context - 1
         self.labels = ["LABEL_0"]
         self._renderer = Renderer.from_pretrained(directory, self.context)
-        half = _shared(engine, 2)
+        half = shared(engine, 2)
         self._engines = [implicit.VllmTokenScorer(path, half, self.context) for path in (directory, reference)]
         policy, base = self._engines
         self._model = implicit.ImplicitRewardModel(policy, base, self._renderer, beta)
@@ -234,7 +236,12 @@ class EnsembleScorer:
         """See `Scorer`. `cached` are the tokens that no member computed again."""
         found = await asyncio.gather(*(each.read(inputs, per) for each in self._members))
         return [
-            Reading(self._together([each.values for each in own]), own[0].tokens, min(each.cached for each in own))
+            replace(
+                own[0],
+                values=self._together([each.values for each in own]),
+                cached=min(each.cached for each in own),
+                labels=[],
+            )
             for own in zip(*found, strict=True)
         ]
 
@@ -243,7 +250,12 @@ class EnsembleScorer:
         found = await asyncio.gather(*(each.rank(conversations) for each in self._members))
         costs = [[each for each in own if isinstance(each, CostedValue)] for own in zip(*found, strict=True)]
         return [
-            CostedValue(value, sum(each.tokens for each in cost), sum(each.cached for each in cost))
+            CostedValue(
+                value,
+                sum(each.tokens for each in cost),
+                sum(each.cached for each in cost),
+                max((each.left_out for each in cost), default=0),
+            )
             for value, cost in zip(self._together(found), costs, strict=True)
         ]
 
@@ -270,7 +282,7 @@ def check_actions(directory: Path) -> None:
         )
 
 
-def _shared(engine: Engine, models: int) -> Engine:
+def shared(engine: Engine, models: int) -> Engine:
     """The settings of each of several engines on one replica's GPUs."""
     return replace(engine, gpu_memory_utilization=engine.gpu_memory_utilization / models)
 
@@ -287,7 +299,7 @@ def open_scorer(directory: Path, engine: Engine, context: int, label: str = "") 
     names the reward of a classifier of several labels. Raises ModelError when there is none.
     """
     members, penalty = ensemble.described(directory)
-    share = _shared(engine, len(members))
+    share = shared(engine, len(members))
     scorers = [_opener(each, label)(each, share, context) for each in members]
     return EnsembleScorer(scorers, penalty) if len(scorers) > 1 else scorers[0]
 

@@ -17,11 +17,12 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentrm.config.schema import Model, Representation, Thinking
+from agentrm.config.schema import Model, Overflow, Representation, Thinking
 from agentrm.core.actions import ActionFormat, parse, render
 from agentrm.core.errors import ContextOverflow, InputRefused, ModelError
 from agentrm.core.messages import AGENT, Conversation, Message, Tool, runs, text_of
 from agentrm.model_directory import VALUES, settings, write_settings
+from agentrm.rendering.overflow import shortened
 from agentrm.rendering.steps import WORDS, Key, Piece, Shape, Steps, key_of
 from agentrm.rendering.template import ChatTemplate, fixed_day
 from agentrm.rendering.tokens import Stretch, Tokens
@@ -34,6 +35,11 @@ REPRESENTATION = "agentrm_representation"
 
 TEMPLATE = "agentrm_template"
 """The key that says how its chat template is used: the `settings` that it gets, and what becomes of `thinking`."""
+
+OVERFLOW = "agentrm_overflow"
+"""The key that says by which `rule` of `train.overflow` it reads what exceeds the `context` that it was trained with,
+where it does not refuse it.
+"""
 
 COUNTING = """{%- set counted = namespace(messages=[], taken=0) -%}
 {%- for message in messages -%}
@@ -78,6 +84,26 @@ def settle_template(tokenizer: PreTrainedTokenizerBase, counted: bool = False) -
         tokenizer.chat_template = settled(own)
 
 
+def settle_overflow(directory: Path, rule: Overflow, context: int) -> None:
+    """Write into a model's config.json how it reads what exceeds its context, in place of what its base did."""
+    config = {key: value for key, value in settings(directory).items() if key != OVERFLOW}
+    declared = {} if rule is Overflow.refuse else {OVERFLOW: {"rule": rule.value, "context": context}}
+    write_settings(directory, config | declared)
+
+
+def _declared(directory: Path, config: Mapping[str, Any], context: int) -> tuple[Overflow, int]:
+    """What `settle_overflow` wrote, and the context that conversations are to fit into. Raises ModelError."""
+    match config.get(OVERFLOW):
+        case None:
+            return Overflow.refuse, context
+        case {"rule": ("truncate_observations" | "drop_middle") as rule, "context": int() as learned} if learned > 0:
+            return Overflow(rule), min(learned, context)
+    raise ModelError(
+        f"{OVERFLOW} in the config.json of {directory} needs a rule, truncate_observations or drop_middle, and a "
+        "context, its length in tokens"
+    )
+
+
 def settle_use(directory: Path, model: Model) -> None:
     """Write into a model's config.json how its chat template is used, where a configuration says so."""
     if model.template_kwargs or model.thinking is not Thinking.template:
@@ -89,13 +115,15 @@ def settle_use(directory: Path, model: Model) -> None:
 class Rendered:
     """`ids` of a conversation; `agent[i]`: token i was written by the agent (end of turn included). `states[k]`: index
     of the last token of the state after k turns of the agent, `actions[k]` of that of turn k; None for what is no
-    beginning of these ids, since the template changes it when more follows.
+    beginning of these ids, since the template changes it when more follows, or it is shortened. `left_out`: so many
+    tokens the conversation has more than these.
     """
 
     ids: list[int]
     agent: list[bool]
     states: list[int | None]
     actions: list[int | None]
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,8 +177,9 @@ class Renderer:
 
     `kept` says which parts of them (default: all), in turns written in `form`, and whether the actions are counted;
     what stands before the agent's first turn is always whole. `thinking`: what becomes of the agent's thoughts.
-    `actions`: values of actions are read at the end of the agent's turn, where templates may write more. Raises
-    ModelError when the tokenizer has no chat template.
+    `actions`: values of actions are read at the end of the agent's turn, where templates may write more. `overflow`:
+    how conversations are read that exceed the context, but for a policy's. Raises ModelError when the tokenizer has no
+    chat template.
     """
 
     def __init__(
@@ -162,6 +191,7 @@ class Renderer:
         settings: Mapping[str, Any] | None = None,
         thinking: Thinking = Thinking.template,
         actions: bool = False,
+        overflow: Overflow = Overflow.refuse,
     ) -> None:
         if not tokenizer.chat_template:
             raise ModelError(f"the tokenizer of {tokenizer.name_or_path} has no chat template: save one with it")
@@ -171,6 +201,7 @@ class Renderer:
         self._form = form
         self._thinking = thinking
         self._actions = actions
+        self._overflow = overflow
         template = tokenizer.get_chat_template()
         if self._kept.action_count:
             template = template.removeprefix(COUNTING)
@@ -207,7 +238,9 @@ class Renderer:
         given = stored.get(TEMPLATE, {})
         thinking = Thinking(given.get("thinking", Thinking.template))
         actions = "action" in stored.get(VALUES, {}).get("at", ())
-        return cls(tokenizer, context, Representation(**parts), form, given.get("settings"), thinking, actions)
+        overflow, context = _declared(Path(path), stored, context)
+        use = given.get("settings"), thinking, actions, overflow
+        return cls(tokenizer, context, Representation(**parts), form, *use)
 
     def render(self, given: Conversation | Sequence[Message]) -> Rendered:
         """A whole conversation. Raises ContextOverflow, and InputRefused where the template does not take it."""
@@ -216,10 +249,12 @@ class Renderer:
     def cover(self, given: Conversation | Sequence[Message]) -> list[Rendered]:
         """The fewest sequences of which every state of a conversation is a beginning: one where the template appends.
         Each has the places of those states and actions alone that no earlier one has. A state that the template does
-        not take has none. Raises as `render`.
+        not take has none; one that is shortened is a sequence of its own, and so is an action whose value is read.
+        Raises as `render`.
         """
         conversation = self._shown(given)
         found = [self._render(conversation)]
+        acted = self._actions_of_shortened(conversation, found[0])
         missing = {k for k, end in enumerate(found[0].states) if end is None}
         if conversation.messages[0]["role"] == AGENT:
             missing.discard(0)
@@ -233,7 +268,19 @@ class Renderer:
                 actions = [end if states[k] is not None else None for k, end in enumerate(actions)][1:]
                 found.append(replace(beginning, states=states, actions=actions))
                 missing -= {k for k, end in enumerate(states) if end is not None}
-        return found
+                acted += self._actions_of_shortened(conversation.beginning(last), beginning)
+        return found + acted
+
+    def _actions_of_shortened(self, conversation: Conversation, rendered: Rendered) -> list[Rendered]:
+        """The last action of a state that was shortened, as it is read by itself."""
+        *before, turn = (-1, *(n for n, each in enumerate(conversation.messages) if each["role"] == AGENT))
+        if not (rendered.left_out and self._actions and before) or turn == len(conversation.messages) - 1:
+            return []
+        with suppress(ContextOverflow):
+            alone = self._render(Conversation(conversation.messages[: turn + 1], conversation.tools))
+            states: list[int | None] = [None] * len(alone.states)
+            return [replace(alone, states=states, actions=[*[None] * (len(before) - 1), alone.actions[-1]])]
+        return []
 
     def turns(self, given: Conversation | Sequence[Message]) -> list[Rendered]:
         """The fewest sequences in which each of the agent's turns stands behind what a policy is asked for it with, and
@@ -251,15 +298,20 @@ class Renderer:
 
     def ids(self, given: Conversation | Sequence[Message]) -> list[int]:
         """The token ids of a conversation: what a reward model reads, its value at the last one. Raises as `render`."""
+        return self.fitted(given)[0]
+
+    def fitted(self, given: Conversation | Sequence[Message]) -> tuple[list[int], int]:
+        """`ids`, and how many tokens of the conversation they lack since it exceeds the context. Raises as `render`."""
         conversation = self._shown(given)
         if self._actions and conversation.messages[-1]["role"] == AGENT:
             rendered = self._render(conversation)
             end = rendered.actions[-1]
-            return rendered.ids if end is None else rendered.ids[: end + 1]
-        walk = self._walk(conversation)
-        ids = self._encoded(self._text(conversation)) if walk is None else [*walk.final(), *walk.tail.ids]
-        self._fits(len(ids))
-        return ids
+            return rendered.ids if end is None else rendered.ids[: end + 1], rendered.left_out
+        ids = self._whole_ids(conversation)
+        if len(ids) <= self.context:
+            return ids, 0
+        rendered = self._shortened(conversation, len(ids))
+        return rendered.ids, rendered.left_out
 
     def text_ids(self, text: str, special: bool, limit: int | None = None) -> list[int]:
         """The ids of text that was rendered elsewhere; with `special` the tokenizer adds its own around it. It cuts
@@ -350,10 +402,37 @@ class Renderer:
         return ModelError(f"the chat template of {self.tokenizer.name_or_path} {what}")
 
     def _render(self, conversation: Conversation) -> Rendered:
+        rendered = self._whole(conversation)
+        return rendered if len(rendered.ids) <= self.context else self._shortened(conversation, len(rendered.ids))
+
+    def _whole(self, conversation: Conversation) -> Rendered:
         walk = self._walk(conversation)
-        rendered = self._by_states(conversation) if walk is None else self._closed(walk)
-        self._fits(len(rendered.ids))
-        return rendered
+        return self._by_states(conversation) if walk is None else self._closed(walk)
+
+    def _whole_ids(self, conversation: Conversation) -> list[int]:
+        walk = self._walk(conversation)
+        return self._encoded(self._text(conversation)) if walk is None else [*walk.final(), *walk.tail.ids]
+
+    def _shortened(self, conversation: Conversation, length: int) -> Rendered:
+        """A conversation of `length` tokens as the rule for what exceeds the context leaves it."""
+
+        def fits(each: Conversation) -> bool:
+            # What the template does not take is no way to shorten it.
+            with suppress(InputRefused):
+                return len(self._whole_ids(each)) <= self.context
+            return False
+
+        found = shortened(conversation, self._overflow, fits)
+        if found is None:
+            self._fits(length)
+            raise AssertionError("what fits is not shortened")
+        rendered = self._whole(found)
+        count = len(runs(conversation.messages)[1])
+        states: list[int | None] = [*[None] * count, rendered.states[-1]]
+        actions: list[int | None] = [None] * count
+        if conversation.messages[-1]["role"] == AGENT:
+            actions[-1] = rendered.actions[-1]
+        return replace(rendered, states=states, actions=actions, left_out=length - len(rendered.ids))
 
     def _closed(self, walk: _Walk) -> Rendered:
         """All of a conversation that was read step by step."""

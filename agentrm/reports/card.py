@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from agentrm import __version__
-from agentrm.config.schema import Config, End, Loss, RewardKind, Target
+from agentrm.config.schema import Config, End, Loss, Overflow, RewardKind, Target
 from agentrm.config.values import to_yaml
 from agentrm.evaluation.quality import UNSEEN
 from agentrm.reports import quality_table
@@ -61,6 +61,14 @@ _CALIBRATED = (
 
 _COUNTS = " The chat template adds to each answer but the first turn how many actions were taken."
 
+_OVERFLOW = {
+    Overflow.refuse: " A conversation longer than the context of {context} tokens has no score.",
+    Overflow.truncate_observations: " Of a conversation longer than the context of {context} tokens, AgentRM reads the "
+    "environment's answers cut in their middle, all to one length, the longest that fits.",
+    Overflow.drop_middle: " Of a conversation longer than the context of {context} tokens, AgentRM leaves out the "
+    "agent's earliest turns with the answers to them, as few as it has to, and says so where they stood.",
+}
+
 _EXPLICIT = (
     "text-classification",
     "A language model with one scalar head: the value of a state is its logit at the last token.",
@@ -106,7 +114,7 @@ def card(config: Config, metrics: Mapping[str, Any]) -> str:
         learned=_LEARNED[labels.of].format(what=at),
         meaning=(_MEANING[config.train.loss] if config.train.kind is RewardKind.explicit else "") + _CALIBRATED,
         ends=_ENDS[frozenset(labels.at)],
-        counts=counts,
+        counts=counts + _OVERFLOW[config.train.overflow].format(context=config.model.context),
     )
     lines = [
         head,

@@ -82,7 +82,8 @@ def write_report(episodes: pa.Table, output: Path, config: Config, directory: Ru
     facts = _facts(config, directory)
     quality = directory.metrics("train").get("held_out", {})
     frame = episodes.to_pandas()
-    notes = _notes(config, episodes) + judge_notes(frame) + refusal_notes(frame) + quality_table.verdicts(quality)
+    notes = _notes(config, episodes) + judge_notes(frame) + refusal_notes(frame)
+    notes += shortening_notes(frame) + quality_table.verdicts(quality)
     (output / "report.md").write_text(_markdown(groups, facts, notes, quality))
     (output / "outcomes.svg").write_text(standalone(headline_bars(groups)))
     losses = fit_losses(directory)
@@ -230,6 +231,18 @@ def refusal_notes(episodes: pd.DataFrame) -> list[str]:
     counts = episodes.groupby("method", sort=False)["refusals"].sum()
     text = ", ".join(f"{count:,.0f} in {method}" for method, count in counts[counts > 0].items())
     return [f"The policy's model refused to go on in some states, where those episodes ended: {text}."]
+
+
+def shortening_notes(episodes: pd.DataFrame) -> list[str]:
+    """One sentence where the reward model read states in part, since they exceed its context."""
+    if "shortened_states" not in episodes.columns or not episodes["shortened_states"].sum():
+        return []
+    counts = episodes.groupby("method", sort=False)[["shortened_states", "scored_states"]].sum()
+    text = ", ".join(
+        f"{shortened:,.0f} of {scored:,.0f} in {method}"
+        for method, shortened, scored in counts[counts["shortened_states"] > 0].itertuples()
+    )
+    return [f"The reward model read these states in part, since they exceed its context: {text}."]
 
 
 def fit_losses(directory: RunDirectory) -> dict[str, Sequence[tuple[int, float]]]:

@@ -254,6 +254,7 @@ class Exploration:
                 if isinstance(score, CostedValue):
                     self.cost.reward_tokens += score.tokens - score.cached
                     self.cost.cached_tokens += score.cached
+                    self.cost.shortened_states += score.left_out > 0
         if len(paid) < len(missing):
             self.ended_by = self.ended_by or "scores"
 

@@ -15,13 +15,15 @@ GATE = "gate"
 class Cost:
     """Tokens the policy sampled, states the reward model scored, distinct environment steps, and wall seconds.
 
-    Of the scored states' tokens `reward_tokens` were computed, `cached_tokens` were found in the reward model's cache.
+    Of the scored states' tokens `reward_tokens` were computed, `cached_tokens` were found in the reward model's cache;
+    of `shortened_states` the reward model read a part, as they exceed its context.
     """
 
     policy_tokens: int = 0
     scored_states: int = 0
     reward_tokens: int = 0
     cached_tokens: int = 0
+    shortened_states: int = 0
     environment_steps: int = 0
     seconds: float = 0.0
 

@@ -205,10 +205,13 @@ class ScoreRequest(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens read; `cached_tokens` of them were not computed again, as the replica held their prefix."""
+    """Tokens read; `cached_tokens` of them were not computed again, as the replica held their prefix. `left_out_tokens`
+    were not read, by a model that declares how it shortens what exceeds its context; others refuse that.
+    """
 
     prompt_tokens: int
     cached_tokens: int
+    left_out_tokens: int
 
 
 class ScoreResponse(BaseModel):
@@ -236,7 +239,11 @@ class ScoreResponse(BaseModel):
         if request.calibrated:
             ends = [end or End.state for end in request.ends()]
             found = [calibrations[end](own).tolist() for end, own in zip(ends, found, strict=True)]
-        usage = Usage(prompt_tokens=_tokens(scores), cached_tokens=sum(each.cached for each in scores))
+        usage = Usage(
+            prompt_tokens=_tokens(scores),
+            cached_tokens=sum(each.cached for each in scores),
+            left_out_tokens=sum(each.left_out for each in scores),
+        )
         scored = found if request.per == "step" else [own[0] for own in found]
         return cls(model=model, scores=scored, at=request.ends(), usage=usage)
 

@@ -51,12 +51,16 @@ class Metrics(RequestMetrics):
         self._cached = Counter(
             "agentrm_cached_tokens", "Those of them that the prefix cache held", registry=self.registry
         )
+        self._shortened = Counter(
+            "agentrm_shortened_states", "Those that exceed the context, read in part", registry=self.registry
+        )
 
     def scored(self, scores: Sequence[Reading]) -> None:
         """Count what one request brought."""
         self._states.inc(len(scores))
         self._tokens.inc(sum(each.tokens for each in scores))
         self._cached.inc(sum(each.cached for each in scores))
+        self._shortened.inc(sum(each.left_out > 0 for each in scores))
 
 
 class Measured:

@@ -27,17 +27,18 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.benchmark import Generation, MeasuredBuilder, Replay, Request
-from actors.builder import Builders
 from actors.environments import RemoteSessions, environment_counters, start_environments
 from actors.fleet import Fleet, Size
 from actors.policy import start_policy
+from actors.workers import Workers
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config
 from agentrm.config.tasks import tasks
 from agentrm.models.routing import PrefixRouter
 from agentrm.run import RunDirectory
-from jobs.runtime import cluster, main, progress
-from jobs.trees import Work, largest_first, spread
+from jobs.attempts import spread
+from jobs.runtime import cluster, main
+from jobs.trees import Work, growing, largest_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +116,9 @@ async def _grow(
             cpu_before = await _cpu_seconds(builders)
             started = time.monotonic()
             lanes = config.trees.concurrency
-            with progress(name, len(todo), lanes=lanes * config.trees.builders) as bar:
-                build = Builders(builders, lanes).build
-                counts = await spread(_work(todo, seconds), build, lanes * config.trees.builders, bar)
+            most = lanes * config.trees.builders
+            with growing(name, todo, config.trees, most) as advance:
+                counts = await spread(_work(todo, seconds), Workers(builders, lanes).work, most, advance)
             arm = Arm(
                 name=name,
                 seconds=time.monotonic() - started,

@@ -9,18 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
-from agentrm.config.schema import Aggregate, Config, Evaluate, Method
+from actors.searcher import TaskSearcher
+from agentrm.config.schema import Aggregate, Evaluate, Method
 from agentrm.core.errors import AgentRMError, EnvironmentFailure, InputRefused, ModelError, ModelUnavailable
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
 from agentrm.evaluation.evaluator import Evaluator, methods
 from agentrm.evaluation.metrics import BASELINE, Settings, summarise
+from agentrm.evaluation.results import Results
 from agentrm.failures import Failures
-from jobs.evaluate import evaluate, table_rows
-from tests.agentrm.search.toy import TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
+from jobs.evaluate import Work, evaluate
+from tests.agentrm.search.toy import BARE, TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
 
 SETTINGS = Evaluate(n=4, width=2, branches=2, max_depth=9)
 TODAY = [
@@ -59,9 +60,7 @@ class LovesTheRight:
 
 
 def evaluator(settings: Evaluate, policy: EvenPolicy) -> Evaluator:
-    config = Config(evaluate=settings)
-    config.model.instructions = False
-    return Evaluator(config, policy, ToySessions(), ToyGrader(), TrueValue(), LovesTheRight())
+    return Evaluator(settings, BARE, 0, policy, ToySessions(), ToyGrader(), TrueValue(), LovesTheRight())
 
 
 def rows(settings: Evaluate, policy: EvenPolicy, stored: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -169,27 +168,35 @@ class Refusing(EvenPolicy):
         return await super().propose(state, n, seed=seed, greedy=greedy)
 
 
-def refused(error: AgentRMError, done: Path) -> None:
-    todo = [("held-in", replace(TASK, index=index)) for index in range(3)]
-    failures = Failures(done / "failures")
-    asyncio.run(evaluate(evaluator(SETTINGS, Refusing(error)), todo, str(done), failures, concurrency=1))
+def evaluated(judged: Evaluator, settings: Evaluate, folder: Path, todo: list[Work], lanes: int) -> Failures:
+    results, failures = Results(folder / "done", methods(settings)), Failures(folder / "failures")
+    asyncio.run(evaluate(todo, TaskSearcher(judged, results).work, lanes, results, failures))
+    return failures
+
+
+def refused(error: AgentRMError, folder: Path) -> list[Path]:
+    todo = [(replace(TASK, index=index), "held-in") for index in range(3)]
+    try:
+        evaluated(evaluator(SETTINGS, Refusing(error)), SETTINGS, folder, todo, 1)
+    finally:
+        written = sorted((folder / "done").glob("*.json"))
+        assert len(written) == {ModelError: 2, ModelUnavailable: 1, InputRefused: 3}[type(error)]
+    return written
 
 
 def test_a_task_that_the_model_does_not_answer_is_left_for_the_next_run(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="1 tasks failed for a model; run again to retry: no answer"):
         refused(ModelError("no answer"), tmp_path)
-    assert len(list(tmp_path.glob("*.json"))) == 2
 
 
 def test_a_model_that_answers_nobody_ends_the_evaluation(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match="wrong key"):
         refused(ModelUnavailable("wrong key"), tmp_path)
-    assert len(list(tmp_path.glob("*.json"))) == 1
 
 
 def test_refused_states_are_counted_in_every_row(tmp_path: Path) -> None:
-    refused(InputRefused("filtered"), tmp_path)
-    rows = [row for file in sorted(tmp_path.glob("*.json")) for row in json.loads(file.read_text())]
+    written = refused(InputRefused("filtered"), tmp_path)
+    rows = [row for file in written for row in json.loads(file.read_text())]
     assert len(rows) == 3 * len(TODAY)
     assert all((row["refusals"] > 0) == row["task"].split(".")[3].startswith("1") for row in rows)
 
@@ -209,31 +216,42 @@ class Failing(ToySessions):
         return await super().observe(task, actions)
 
 
-def evaluated(folder: Path, sessions: Failing, todo: list[tuple[str, Task]]) -> Failures:
-    config = Config(evaluate=Evaluate(methods=[Method.greedy], n=2, max_depth=9))
-    config.model.instructions = False
-    judged = Evaluator(config, EvenPolicy(3), sessions, ToyGrader(), TrueValue(), LovesTheRight())
-    failures = Failures(folder / "failures")
-    asyncio.run(evaluate(judged, todo, str(folder / "done"), failures, 2))
-    return failures
+FEW = Evaluate(methods=[Method.greedy], n=2, max_depth=9)
+
+
+def failing(folder: Path, sessions: Failing, todo: list[Work]) -> Failures:
+    judged = Evaluator(FEW, BARE, 0, EvenPolicy(3), sessions, ToyGrader(), TrueValue(), LovesTheRight())
+    return evaluated(judged, FEW, folder, todo, 2)
 
 
 def test_a_task_that_fails_for_ever_is_counted_and_the_others_are_compared(tmp_path: Path) -> None:
-    todo = [("held-in", replace(TASK, index=index)) for index in range(4)]
-    sessions = Failing(never={0}, once={2})
-    failures = evaluated(tmp_path, sessions, todo)
-    assert failures.given_up == {todo[0][1].id: "crash 0"}
+    todo = [(replace(TASK, index=index), "held-in") for index in range(4)]
+    failures = failing(tmp_path, Failing(never={0}, once={2}), todo)
+    assert failures.given_up == {todo[0][0].id: "crash 0"}
     assert Failures(tmp_path / "failures").given_up == failures.given_up
-    labels = methods(Evaluate(methods=[Method.greedy], n=2))
-    rows = table_rows(todo, labels, str(tmp_path / "done"), failures.given_up)
-    assert [row["error"] for row in rows] == ["crash 0"] * len(labels) + [""] * 3 * len(labels)
-    table = summarise(pa.Table.from_pylist(rows), ["group"], Settings(resamples=10)).to_pylist()
+    labels = methods(FEW)
+    results = Results(tmp_path / "done", labels)
+    assert results.missing(todo) == todo[:1] and results.finished() == {task.id for task, _ in todo[1:]}
+    episodes = results.table(todo, failures.given_up)
+    assert episodes["error"].to_pylist() == ["crash 0"] * len(labels) + [""] * 3 * len(labels)
+    table = summarise(episodes, ["group"], Settings(resamples=10)).to_pylist()
     assert [row["method"] for row in table] == labels
     assert {(row["tasks"], row["failed"]) for row in table} == {(3, 1)}
 
 
+def test_what_was_found_is_one_table_however_many_tasks_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = replace(FEW, methods=[Method.greedy, Method.judge])
+    todo = [(replace(TASK, index=index), "held-in") for index in range(5)]
+    evaluated(evaluator(settings, EvenPolicy(3)), settings, tmp_path, todo, 5)
+    found = Results(tmp_path / "done", methods(settings))
+    whole = found.table(todo, {})
+    assert whole.num_rows == 5 * len(methods(settings)) and whole["asked"].null_count == whole.num_rows - 5
+    monkeypatch.setattr("agentrm.evaluation.results._TASKS", 2)
+    assert found.table(todo, {}).equals(whole)
+
+
 def test_an_environment_that_fails_on_everything_is_an_error_and_no_result(tmp_path: Path) -> None:
-    todo = [("held-in", replace(TASK, index=index)) for index in range(2)]
+    todo = [(replace(TASK, index=index), "held-in") for index in range(2)]
     with pytest.raises(EnvironmentFailure, match="all 2 tasks failed in their environment: crash"):
-        evaluated(tmp_path, Failing(never={0, 1}), todo)
-    assert evaluated(tmp_path, Failing(never=set()), todo).given_up == {}
+        failing(tmp_path, Failing(never={0, 1}), todo)
+    assert failing(tmp_path, Failing(never=set()), todo).given_up == {}

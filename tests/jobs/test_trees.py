@@ -6,7 +6,7 @@ import asyncio
 import gc
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from random import Random
@@ -23,17 +23,23 @@ from agentrm.data.trees import TreeStore
 from agentrm.environments.hosting.sessions import SessionPool
 from agentrm.failures import Failures
 from agentrm.search.mcts import TreeSearch
-from jobs.terminal.progress import Bar, progress
-from jobs.trees import Work, attempts, largest_first, missing, spread
+from jobs.attempts import Advance, attempts, spread
+from jobs.trees import Work, growing, largest_first
 from tests.agentrm.search.toy import BARE
 
 TASKS = [Task("maze", "perfect_small", "train", index) for index in range(4)]
 
 
-def test_only_missing_trees_are_work() -> None:
-    finished = {TASKS[0].id, f"{TASKS[0].id}@1", f"{TASKS[1].id}@1"}
-    assert missing(TASKS[:3], 2, finished) == [(TASKS[1], [0]), (TASKS[2], [0, 1])]
-    assert missing(TASKS[:2], 1, finished) == [(TASKS[1], [0])]
+def work(tasks: Sequence[Task], trees_per_task: int) -> list[Work]:
+    return [(task, range(trees_per_task)) for task in tasks]
+
+
+def test_only_missing_trees_are_work(tmp_path: Path) -> None:
+    store = TreeStore(tmp_path)
+    for task, number in ((TASKS[0], 0), (TASKS[0], 1), (TASKS[1], 1)):
+        store.write(Tree(task, [Node(-1, 0, "", visits=1)], number=number))
+    assert store.missing(work(TASKS[:3], 2)) == [(TASKS[1], [0]), (TASKS[2], [0, 1])]
+    assert store.missing(work(TASKS[:2], 1)) == [(TASKS[1], [0])]
 
 
 def test_the_largest_trees_come_first() -> None:
@@ -60,15 +66,15 @@ def test_all_lanes_work_until_none_is_left() -> None:
             else {"trees": len(numbers), "nodes": 5, "rollouts": 2}
         )
 
-    work = [(Task("maze", "perfect_small", "train", index), [0]) for index in range(20)]
-    with progress("trees", 20) as bar:
-        total = asyncio.run(spread(work, build, 6, bar))
-    assert most == 6 and sorted(built) == [task for task, _ in work]
+    todo = work([Task("maze", "perfect_small", "train", index) for index in range(20)], 1)
+    with shown(todo) as advance:
+        total = asyncio.run(spread(todo, build, 6, advance))
+    assert most == 6 and sorted(built) == [task for task, _ in todo]
     assert total == {"failed": 1, "trees": 19, "nodes": 95, "rollouts": 38}
 
 
-def shown(todo: Iterable[Work]) -> AbstractContextManager[Bar]:
-    return progress("trees", sum(len(numbers) for _, numbers in todo))
+def shown(todo: Sequence[Work]) -> AbstractContextManager[Advance[Sequence[int]]]:
+    return growing("trees", todo, Trees(), 2)
 
 
 def test_a_task_that_fails_for_ever_is_counted_and_never_tried_again(tmp_path: Path) -> None:
@@ -84,9 +90,9 @@ def test_a_task_that_fails_for_ever_is_counted_and_never_tried_again(tmp_path: P
 
     def grow() -> int:
         failures = Failures(tmp_path / "failures")
-        todo = missing([task for task in TASKS if task.id not in failures.given_up], 2, store.finished())
-        total = asyncio.run(attempts(todo, build, 2, store, failures, shown))
-        assert list(failures.given_up) == [TASKS[0].id]
+        todo = store.missing(work([task for task in TASKS if task.id not in failures.given_up], 2))
+        total, unanswered = asyncio.run(attempts(todo, build, 2, store, failures, shown))
+        assert list(failures.given_up) == [TASKS[0].id] and not unanswered
         return total["trees"]
 
     assert grow() == 6
@@ -101,7 +107,7 @@ def test_where_nothing_grows_no_failure_is_counted(tmp_path: Path) -> None:
 
     store, failures = TreeStore(tmp_path / "trees"), Failures(tmp_path / "failures")
     with pytest.raises(EnvironmentFailure, match="all 4 tasks failed in their environment: it broke"):
-        asyncio.run(attempts(missing(TASKS, 1, set()), build, 2, store, failures, shown))
+        asyncio.run(attempts(work(TASKS, 1), build, 2, store, failures, shown))
     assert failures.given_up == {} and not (tmp_path / "failures").exists()
 
 
@@ -115,7 +121,7 @@ def test_a_task_that_no_machine_may_play_is_the_users_error_once_the_others_are_
         return {"trees": 1}
 
     with pytest.raises(UserError, match="the data is not here"):
-        asyncio.run(attempts(missing(TASKS, 1, set()), build, 1, store, failures, shown))
+        asyncio.run(attempts(work(TASKS, 1), build, 1, store, failures, shown))
     assert store.finished() == {task.id for task in TASKS[1:]} and not (tmp_path / "failures").exists()
 
 
@@ -159,15 +165,15 @@ def test_memory_does_not_grow_with_the_number_of_trees(tmp_path: Path) -> None:
             held[task.index] = tracemalloc.get_traced_memory()[0]
         return {"trees": 1, "nodes": len(tree.nodes), "rollouts": tree.nodes[0].visits}
 
-    def work() -> Any:
+    def endless() -> Any:
         for index in range(201):
             item: Work = (Task("maze", "double_t", "test", index % 25), [0])
             yield (Task("maze", "double_t", "train", index), [0]) if index in (20, 200) else item
 
     tracemalloc.start()
     try:
-        with progress("trees", 201) as bar:
-            total = asyncio.run(spread(work(), build, 8, bar))
+        with shown([]) as advance:
+            total = asyncio.run(spread(endless(), build, 8, advance))
     finally:
         tracemalloc.stop()
     assert total["trees"] == 201

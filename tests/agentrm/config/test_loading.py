@@ -307,6 +307,7 @@ def test_labels_of_what_was_imported_are_for_the_fit_to_find() -> None:
         ([*IMPLICIT, "train.loss=bradley_terry"], r"train\.loss=bradley_terry is for train\.kind=explicit"),
         ([*IMPLICIT, "train.labels.of=outcomes"], r"train\.labels\.of=outcomes is for train\.kind=explicit"),
         ([*IMPLICIT, "train.labels.at=[action]"], r"train\.labels\.at is for train\.kind=explicit"),
+        ([*IMPLICIT, "train.overflow=drop_middle"], r"train\.overflow=drop_middle is for train\.kind=explicit"),
         ([*IMPLICIT, "train.base=model"], r"train\.base=model is for train\.kind=explicit"),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from agentrm.config.loading import load
-from agentrm.config.schema import Loss, RewardKind
+from agentrm.config.schema import Loss, Overflow, RewardKind
 from agentrm.core.task import Task
 from agentrm.core.tree import Node, Tree
 from agentrm.evaluation.metrics import Settings
@@ -56,6 +56,18 @@ def test_the_card_says_what_a_value_means_and_where_it_stands(loss: Loss, told: 
     assert told in text and "numpy.interp(score, values, probabilities)" in text
     assert "or an action in a state, a conversation that ends with the agent's turn" in text
     assert "labels of actions and states" in text
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        (Overflow.refuse, "longer than the context of 1536 tokens has no score"),
+        (Overflow.truncate_observations, "of 1536 tokens, AgentRM reads the environment's answers cut"),
+        (Overflow.drop_middle, "of 1536 tokens, AgentRM leaves out the agent's earliest turns"),
+    ],
+)
+def test_the_card_says_what_is_read_of_long_conversations(rule: Overflow, told: str) -> None:
+    assert told in card(load("quickstart", [f"train.overflow={rule.value}"]), METRICS)
 
 
 def test_an_implicit_model_says_how_it_is_loaded() -> None:

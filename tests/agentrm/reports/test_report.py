@@ -235,6 +235,16 @@ def test_what_environments_failed_and_which_data_was_used_is_said(
     assert re.search(r"^- data: toy official-[0-9a-f]{8} \(TOY=/toys, 1 entries left out\)$", text, re.MULTILINE)
 
 
+def test_states_that_were_read_in_part_are_told(config: Config, directory: RunDirectory, output: Path) -> None:
+    shortened = pa.array([2.0 if method == "beam 5x5" else 0.0 for method in episodes()["method"].to_pylist()])
+    write_report(episodes().append_column("shortened_states", shortened), output, config, directory)
+    # Five tasks of five scored states each.
+    told = "read these states in part, since they exceed its context: 10 of 25 in beam 5x5."
+    assert told in (output / "report.md").read_text()
+    write_report(episodes(), output, config, directory)
+    assert "read these states in part" not in (output / "report.md").read_text()
+
+
 def test_the_console_shows_every_method(config: Config, directory: RunDirectory, output: Path) -> None:
     metrics = write_report(episodes(), output, config, directory)
     shown = io.StringIO()

@@ -36,7 +36,7 @@ class Backend:
         if self.failure:
             raise self.failure
         values = 1 if per is Per.input else 2
-        return [Reading([float(number)] * values, tokens=10, cached=4) for number in range(len(inputs))]
+        return [Reading([float(number)] * values, tokens=10, cached=4, left_out=3) for number in range(len(inputs))]
 
     async def healthy(self) -> bool:
         return self.alive
@@ -62,7 +62,7 @@ async def test_a_full_queue_is_refused_and_takes_requests_again() -> None:
                 "model": "a-model",
                 "scores": [0.0, 1.0],
                 "at": ["state", "state"],
-                "usage": {"prompt_tokens": 20, "cached_tokens": 8},
+                "usage": {"prompt_tokens": 20, "cached_tokens": 8, "left_out_tokens": 6},
             }
         assert (await http.post("/v1/score", json=BODY)).status_code == 200
 
@@ -317,6 +317,7 @@ async def test_metrics_count_what_was_done() -> None:
     assert lines['agentrm_request_seconds_count{path="/v1/score"}'] == "2.0"
     assert (lines["agentrm_states_total"], lines["agentrm_tokens_total"]) == ("2.0", "20.0")
     assert (lines["agentrm_cached_tokens_total"], lines["agentrm_queue"]) == ("8.0", "0.0")
+    assert lines["agentrm_shortened_states_total"] == "2.0"
     assert "secret" not in text
 
 
