@@ -178,6 +178,10 @@ class ALFWorld(OfficialEnvironment):
         self.reset(self._task)
         return []
 
+    def thought(self, plan: Sequence[str]) -> str:
+        assert self._goal is not None
+        return self._games.thought(plan, self._goal)
+
     def _plans(self) -> Iterator[Sequence[str]]:
         """The file's walkthrough, then ours: some were written for another version of the game."""
         assert self._game is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from agentrm.core.messages import Tool, ToolCall
@@ -95,6 +95,13 @@ class ToolEnvironment(Environment, Generic[Episode, Kit]):
         assert self._task is not None
         self.reset(self._task)
         return list(self._drawn.actions)
+
+    def thought(self, plan: Sequence[str]) -> str:
+        name, arguments = self._toolkit.parse(plan[0])
+        if name == "finish":
+            answer = arguments.get("answer")
+            return "That is all." if answer is None else f"Now I know the answer: {write_result(answer)}."
+        return self._toolkit.purpose(name, arguments)
 
     def admissible_actions(self) -> list[str]:
         return self._toolkit.calls()

@@ -173,7 +173,7 @@ class WebShop(OfficialEnvironment):
         return found
 
     def thought(self, plan: Sequence[str]) -> str:
-        return self._oracle.thought(self._shop, self._session, self._wanted)
+        return self._oracle.thought(self._shop, self._session, self._wanted, plan)
 
     def admissible_actions(self) -> list[str]:
         actions = [f"click[{name}]" for name in self._buttons()]
