@@ -199,9 +199,11 @@ class Training:
 @dataclass
 class Clone(Training):
     """The policy's fit: cross entropy on the agent's tokens. `observation_share` of the environment's tokens is learned
-    as well: 0 is the paper's; a model from scratch learns to read by it.
+    as well: 0 is the paper's; a model from scratch learns to read by it. With `epochs=0` the base model is the policy
+    as it is, and nobody shows it anything.
     """
 
+    epochs: int = not_negative(3)
     observation_share: float = share(0.0)
 
 

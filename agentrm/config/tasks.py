@@ -50,9 +50,8 @@ def check(config: Config) -> None:
         "held_out_kinds": chosen.held_out_kinds,
         "held_out_environments": chosen.held_out_environments,
     }
-    for number, demonstrated in enumerate(chosen.demonstrations):
-        environment_class(demonstrated.environment)
-        demonstrated.check(f"tasks.demonstrations[{number}]")
+    for recorded in recorded_demonstrations(chosen):
+        environment_class(recorded.environment)
     for name, sets in groups.items():
         for number, each in enumerate(sets):
             cls = environment_class(each.environment)
