@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ from agentrm.environments.webshop import DATA_VARIABLE, SESSIONS
 from agentrm.environments.webshop.catalogue import Catalogue, Product
 from agentrm.environments.webshop.goals import Goal, price_limit
 from agentrm.environments.webshop.store import RULE, Builder, stored_shop
+
+_log = logging.getLogger(__name__)
 
 # The original's shuffle of all goals, of which the first are test, the next valid and the rest train.
 SHUFFLE_SEED = 233
@@ -77,6 +80,8 @@ def official_shop(folder: Path) -> OfficialShop:
 
 def _build(target: Path, folder: Path, products_path: Path, attributes_path: Path, human_path: Path | None) -> None:
     """Write the shop into a folder, one product at a time: the full file has 5 GB. Raises UserError without goals."""
+    # Whoever waits should know what for: the full shop takes a good while, once.
+    _log.warning("%s is read for the first time, into %s", products_path, target.parent)
     left_out: dict[str, str] = {}
     attributes = {asin: record for _, asin, record in _records(attributes_path, keyed=True)}
     human = {asin: record for _, asin, record in _records(human_path, keyed=True)} if human_path else {}
