@@ -98,8 +98,10 @@ def _build(target: Path, folder: Path, products_path: Path, attributes_path: Pat
         path = human_path or attributes_path
         goals: list[Goal] = []
         try:
-            instructions = (human if human_path else attributes).get(product.asin) or []
-            goals += (_human_goals if human_path else _synthetic_goals)(product, instructions)
+            if human_path:
+                goals += _human_goals(product, human.get(product.asin) or [])
+            else:
+                goals += _synthetic_goals(product, attributes.get(product.asin) or {})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             left_out[f"{path.name}: instructions of {product.asin}"] = f"cannot be read ({error!r})"
         builder.add(product, goals)
