@@ -6,19 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentrm.config.schema import Tasks
-from agentrm.config.tasks import chosen_kinds
+from agentrm.config.tasks import chosen_kinds, played_demonstrations, recorded_demonstrations
 from agentrm.environments.official import OfficialEnvironment, identity
 from agentrm.environments.registry import base_name, environment_class
 
-_GENERATED = "generated"
+_GENERATED, _RECORDED = "generated", "recorded"
 
 
 def used_data(chosen: Tasks) -> dict[str, Any]:
-    """By environment, of those with official data: its `folder` here ("" where there is none), the identity of the
-    `tasks` of each "kind.split", and by name why entries of the folder are `left_out`.
+    """By environment, of those with official data or recorded demonstrations: its `folder` here ("" where there is
+    none), the identity of the `tasks` of each "kind.split", and by name why entries of the folder are `left_out`.
     """
     found: dict[str, Any] = {}
-    sets = (chosen.demonstrations, chosen.trees, chosen.held_in, chosen.held_out_kinds, chosen.held_out_environments)
+    sets = (
+        played_demonstrations(chosen),
+        chosen.trees,
+        chosen.held_in,
+        chosen.held_out_kinds,
+        chosen.held_out_environments,
+    )
     for each in (each for group in sets for each in group):
         cls = environment_class(base_name(each.environment))
         if not issubclass(cls, OfficialEnvironment):
@@ -30,6 +36,9 @@ def used_data(chosen: Tasks) -> dict[str, Any]:
             published = cls.published(kind, each.split)
             used["tasks"][f"{kind}.{each.split}"] = published.identity if published else _GENERATED
             used["left_out"] |= published.left_out if published else {}
+    for recorded in recorded_demonstrations(chosen):
+        used = found.setdefault(base_name(recorded.environment), {"folder": "", "tasks": {}, "left_out": {}})
+        used["tasks"][f"demonstrations of {recorded.file}"] = _RECORDED
     return found
 
 
@@ -54,9 +63,9 @@ def describe_data(data: Mapping[str, Any]) -> str:
     """The data of a run in one line."""
     told = []
     for name, used in data.items():
-        official = sorted(each for each in used["tasks"].items() if each[1] != _GENERATED)
+        official = sorted(each for each in used["tasks"].items() if each[1] not in (_GENERATED, _RECORDED))
         kinds = [identity(official)] if official else []
-        kinds += [_GENERATED] if len(official) < len(used["tasks"]) else []
+        kinds += [each for each in (_GENERATED, _RECORDED) if each in used["tasks"].values()]
         left_out = f", {len(used['left_out'])} entries left out" if used["left_out"] else ""
         told.append(f"{name} {' and '.join(kinds)}" + (f" ({used['folder']}{left_out})" if official else ""))
     return "; ".join(told)

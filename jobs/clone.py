@@ -13,6 +13,7 @@ from typing import Any
 
 from agentrm import storage
 from agentrm.config.schema import Config, is_endpoint
+from agentrm.core.errors import UserError
 from agentrm.core.messages import text_of
 from agentrm.data.demonstrations import Demonstration, agent_turns, read
 from agentrm.models import openai_policy
@@ -26,7 +27,7 @@ from jobs.runtime import cluster, main
 
 def run(config: Config) -> dict[str, Any]:
     """Make `demonstrations/` and `policy/`, unless they are there; returns the metrics. A policy behind an endpoint is
-    only written down.
+    only written down; with `clone.epochs=0` the base model is the policy. Raises UserError for one from scratch then.
     """
     directory = RunDirectory.open(config)
     if directory.finished("policy"):
@@ -34,6 +35,15 @@ def run(config: Config) -> dict[str, Any]:
     if is_endpoint(config.model.source):
         with directory.writing("policy") as output:
             openai_policy.describe(output, config.model.source, config.model.name)
+        return {}
+    if not config.clone.epochs:
+        if config.model.source == "scratch":
+            raise UserError(
+                "clone.epochs=0 takes the base model as it is, and model.source=scratch has learned nothing"
+            )
+        with directory.writing("policy") as output:
+            prepare(config.model, (), config.seed, output)
+            Renderer.from_pretrained(output, config.model.context).check_policy()
         return {}
     started = time.monotonic()
     with cluster(config):

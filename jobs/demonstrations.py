@@ -1,4 +1,5 @@
-"""Demonstrations: the environments' oracles play the tasks of `tasks.demonstrations`; successes become a dataset.
+"""Demonstrations: the environments' oracles play the tasks of `tasks.demonstrations`; successes become a dataset, as do
+the trajectories in files that it names.
 
     python -m jobs.demonstrations --preset quickstart
 
@@ -13,9 +14,11 @@ from typing import Any
 
 from actors.environments import RemoteExpert, RemoteGrader, RemoteSessions, start_environments
 from agentrm.config.schema import Config
-from agentrm.config.tasks import tasks
+from agentrm.config.tasks import played_demonstrations, recorded_demonstrations, tasks
 from agentrm.core.errors import UserError
-from agentrm.data.demonstrations import collect, write
+from agentrm.core.task import Task
+from agentrm.data.demonstrations import Collection, collect, write
+from agentrm.episodes.demonstrations import recorded
 from agentrm.run import RunDirectory
 from agentrm.search.episode import Opening
 from jobs.runtime import cluster, main, progress
@@ -33,24 +36,12 @@ def run(config: Config) -> dict[str, Any]:
     if directory.finished("demonstrations"):
         return directory.metrics("demonstrations")
     directory.record_data()
-    todo = tasks(config.tasks.demonstrations, config.tasks.seed)
-    with (
-        cluster(config),
-        start_environments(config) as hosts,
-        progress("demonstrations", len(todo), lanes=_CONCURRENCY) as bar,
-    ):
-        collection = asyncio.run(
-            collect(
-                todo,
-                RemoteExpert(hosts),
-                RemoteSessions(hosts),
-                RemoteGrader(hosts),
-                Opening(config.model.instructions, config.model.action_format),
-                config.model.action_format,
-                _CONCURRENCY,
-                bar.advance,
-            )
-        )
+    todo = tasks(played_demonstrations(config.tasks), config.tasks.seed)
+    opening = Opening(config.model.instructions, config.model.action_format)
+    files = recorded(recorded_demonstrations(config.tasks), opening, config.model.action_format)
+    collection = _played(config, todo, opening) if todo else Collection()
+    collection.demonstrations += files.demonstrations
+    collection.counts |= files.counts
     for kind, counts in collection.counts.items():
         left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()) if reason != "kept")
         if left_out:
@@ -60,9 +51,32 @@ def run(config: Config) -> dict[str, Any]:
     with directory.writing("demonstrations") as output:
         write(collection.demonstrations, output / "demonstrations.parquet")
         directory.write_metrics("demonstrations", collection.counts)
-    kept = f"{len(collection.demonstrations)} demonstrations of {len(todo)} tasks"
-    print(f"{kept} are in {directory.path('demonstrations')}", file=sys.stderr)
+    kept = f"{len(collection.demonstrations)} demonstrations"
+    if todo:
+        kept += f", {len(collection.demonstrations) - len(files.demonstrations)} of {len(todo)} tasks"
+    print(f"{kept}, are in {directory.path('demonstrations')}", file=sys.stderr)
     return directory.metrics("demonstrations")
+
+
+def _played(config: Config, todo: list[Task], opening: Opening) -> Collection:
+    """What the oracles show."""
+    with (
+        cluster(config),
+        start_environments(config) as hosts,
+        progress("demonstrations", len(todo), lanes=_CONCURRENCY) as bar,
+    ):
+        return asyncio.run(
+            collect(
+                todo,
+                RemoteExpert(hosts),
+                RemoteSessions(hosts),
+                RemoteGrader(hosts),
+                opening,
+                config.model.action_format,
+                _CONCURRENCY,
+                bar.advance,
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -50,13 +50,31 @@ class TaskSet:
 
 
 @dataclass
+class DemonstrationSet(TaskSet):
+    """Tasks whose solutions by the environment's oracle are learned from; or with `file` the recorded trajectories of
+    experts in it, for that environment, thoughts included: ETO's and AgentGym's files or any that `agentrm import`
+    reads; there `count=0` are all from `offset` on.
+    """
+
+    count: int = not_negative(0)
+    file: str = ""
+
+    def check(self, key: str) -> None:
+        """Raise UserError for a set of tasks without a number, and a file with keys that are for tasks."""
+        if not self.file and not self.count:
+            raise UserError(f"the key {key}.count is not set: say how many tasks, or name a file of trajectories")
+        if self.file and (self.kinds or self.official or self.split != "train"):
+            raise UserError(f"{key} names a file: leave out kinds, split and official, which choose tasks")
+
+
+@dataclass
 class Tasks:
     """Which tasks each stage uses. The reward model learns from those `trees` whose tasks are of the split `train`; the
     others show how well it orders states that it was not made for. `held_out_*` are never among the former (checked
     when the config is loaded).
     """
 
-    demonstrations: list[TaskSet] = MISSING
+    demonstrations: list[DemonstrationSet] = MISSING
     trees: list[TaskSet] = MISSING
     held_in: list[TaskSet] = MISSING
     held_out_kinds: list[TaskSet] = field(default_factory=list)
@@ -181,9 +199,11 @@ class Training:
 @dataclass
 class Clone(Training):
     """The policy's fit: cross entropy on the agent's tokens. `observation_share` of the environment's tokens is learned
-    as well: 0 is the paper's; a model from scratch learns to read by it.
+    as well: 0 is the paper's; a model from scratch learns to read by it. With `epochs=0` the base model is the policy
+    as it is, and nobody shows it anything.
     """
 
+    epochs: int = not_negative(3)
     observation_share: float = share(0.0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agentrm.config.schema import Config, Tasks, TaskSet
+from agentrm.config.schema import Config, DemonstrationSet, Tasks, TaskSet
 from agentrm.core.errors import UserError
 from agentrm.core.task import Task
 from agentrm.environments.registry import base_name, environment_class
@@ -44,12 +44,14 @@ def check(config: Config) -> None:
     """
     chosen = config.tasks
     groups = {
-        "demonstrations": chosen.demonstrations,
+        "demonstrations": played_demonstrations(chosen),
         "trees": chosen.trees,
         "held_in": chosen.held_in,
         "held_out_kinds": chosen.held_out_kinds,
         "held_out_environments": chosen.held_out_environments,
     }
+    for recorded in recorded_demonstrations(chosen):
+        environment_class(recorded.environment)
     for name, sets in groups.items():
         for number, each in enumerate(sets):
             cls = environment_class(each.environment)
@@ -69,6 +71,16 @@ def check(config: Config) -> None:
             raise UserError(
                 f"train.labels.environments holds {name}: tasks.trees has {', '.join(sorted(known))} to learn from"
             )
+
+
+def played_demonstrations(chosen: Tasks) -> list[TaskSet]:
+    """The sets of demonstrations that an oracle plays."""
+    return [each for each in chosen.demonstrations if not each.file]
+
+
+def recorded_demonstrations(chosen: Tasks) -> list[DemonstrationSet]:
+    """The sets of demonstrations that are read from files."""
+    return [each for each in chosen.demonstrations if each.file]
 
 
 def learned_sets(chosen: Tasks) -> list[TaskSet]:

@@ -133,6 +133,11 @@ class Environment(ABC):
         """The call that stands for an action: what an oracle's action is in a demonstration, without an id."""
         return write_call("act", {"command": action})
 
+    @classmethod
+    def present_wording(cls, text: str) -> str:
+        """A text of an older version of the engine, an action or an observation, as the present one has it."""
+        return text
+
     @abstractmethod
     def reset(self, task: Task) -> Observation:
         """Start the task; the text holds goal and first observation. Raises UserError for an index out of range."""

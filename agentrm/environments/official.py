@@ -10,7 +10,7 @@ import logging
 import os
 import platform
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -33,7 +33,7 @@ class Published:
     `identity` tells them from any others; `left_out` says why what else the folder holds for them cannot be used.
     """
 
-    entries: tuple[Any, ...]
+    entries: Sequence[Any]
     identity: str
     left_out: Mapping[str, str] = field(default_factory=dict)
 

@@ -54,7 +54,8 @@ class Reference:
 @dataclass(frozen=True, slots=True)
 class Experiment:
     """`paper` is what the paper found. `by_kind`: each environment or kind is a test of its own, not each group of
-    tasks. Stages that are `lent` are the base run's in every variant, whatever its keys say.
+    tasks. Stages that are `lent` are the base run's in every variant, whatever its keys say. `drops`: how much is lost
+    in the variants on average, and its standard deviation, is told beside them.
     """
 
     question: str
@@ -64,6 +65,7 @@ class Experiment:
     plots: tuple[Plot, ...]
     by_kind: bool = False
     lent: tuple[str, ...] = ()
+    drops: bool = False
 
 
 def variants(name: str, config: Config) -> Variants:
@@ -223,6 +225,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         _perturbations,
         Reference(variant="original"),
         ("bars",),
+        drops=True,
     ),
     "weak-to-strong": Experiment(
         "Does a reward model of a small policy's trees help a stronger policy?",

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from math import isnan, nan
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import pandas as pd
@@ -119,7 +120,7 @@ def write(name: str, experiment: Experiment, episodes: pd.DataFrame, config: Con
     rows = compare(episodes, experiment, config)
     pq.write_table(pa.Table.from_pylist(rows), output / "results.parquet")
     tests = shown(rows, experiment)
-    notes = _notes(experiment, episodes, config)
+    notes = [*(drops(tests) if experiment.drops else ()), *_notes(experiment, episodes, config)]
     lines = [f"# {name}: {experiment.question}", "", f"In the paper: {experiment.paper}"]
     parts = [
         f"<header><h1>{name}</h1><p>{html.escape(experiment.question)}</p></header>",
@@ -134,6 +135,20 @@ def write(name: str, experiment: Experiment, episodes: pd.DataFrame, config: Con
     (output / "report.md").write_text("\n".join(lines) + "\n")
     (output / "report.html").write_text(PAGE.replace("{{body}}", "\n".join([*parts, bullets(notes)])))
     return rows
+
+
+def drops(tests: Mapping[str, Sequence[Row]]) -> list[str]:
+    """A sentence for each test and method: by how many points its variants fall below the reference, on average, and
+    the standard deviation of that.
+    """
+    told = []
+    for test, rows in tests.items():
+        for method in dict.fromkeys(row["method"] for row in rows):
+            lost = [-100 * row["gain"] for row in rows if row["method"] == method and not isnan(row["gain"])]
+            if lost:
+                spread = f", standard deviation {stdev(lost):.1f}" if len(lost) > 1 else ""
+                told.append(f"{test}, {method}: mean drop over {len(lost)} wordings {mean(lost):.1f} points{spread}.")
+    return told
 
 
 def headings(experiment: Experiment) -> list[str]:

@@ -19,6 +19,8 @@ from agentrm import storage
 from agentrm.config.schema import Config
 from agentrm.core.tree import Tree
 from agentrm.evaluation.metrics import BASELINE, CEILING, COSTS, VERDICTS, Settings, is_check, summarise
+from agentrm.evaluation.paper import COLUMNS, paper_rows
+from agentrm.evaluation.paper import Row as PaperRow
 from agentrm.provenance import describe_data
 from agentrm.reports import quality_table
 from agentrm.reports.curves import read_curves
@@ -60,6 +62,12 @@ _HEADLINE_CAPTION = (
     "searches in which the reward model chooses; and of the best of N answers by the true reward, which no method "
     "sees. Whiskers: interval."
 )
+_PAPER = "The paper's rows, in percent"
+_PAPER_CAPTION = (
+    "Means of tasks by environment, then of environments; Overall is over all environments that are there. The paper's "
+    "figure for the same method, with LLaMA-3-8B and the explicit reward model, stands behind ours where all tasks of "
+    "a column are the paper's test sets, whole."
+)
 _QUALITY = "The reward model on held-out trees"
 _QUALITY_CAPTION = (
     "Accuracy of pairs of one tree, with intervals over trees: 0.5 is chance. Equal depth and siblings compare states "
@@ -79,16 +87,17 @@ def write_report(episodes: pa.Table, output: Path, config: Config, directory: Ru
     pq.write_table(table, output / "table.parquet")
     pq.write_table(environments, output / "environments.parquet")
     groups = _grouped(table)
+    paper = paper_rows(episodes, drawn)
     facts = _facts(config, directory)
     quality = directory.metrics("train").get("held_out", {})
     frame = episodes.to_pandas()
     notes = _notes(config, episodes) + judge_notes(frame) + refusal_notes(frame)
     notes += shortening_notes(frame) + quality_table.verdicts(quality)
-    (output / "report.md").write_text(_markdown(groups, facts, notes, quality))
+    (output / "report.md").write_text(_markdown(groups, paper, facts, notes, quality))
     (output / "outcomes.svg").write_text(standalone(headline_bars(groups)))
     losses = fit_losses(directory)
     (output / "report.html").write_text(
-        _html(groups, environments.to_pylist(), facts, notes, losses, quality, shown_tree(directory))
+        _html(groups, paper, environments.to_pylist(), facts, notes, losses, quality, shown_tree(directory))
     )
     return by_group(table)
 
@@ -257,12 +266,27 @@ def fit_losses(directory: RunDirectory) -> dict[str, Sequence[tuple[int, float]]
     return curves
 
 
+def _paper_cells(row: PaperRow) -> list[str]:
+    """One method's means over the paper's categories as text, each with the paper's own figure where that compares."""
+    found = [row.method]
+    for mean, figure in zip(row.means, row.paper, strict=True):
+        text = "–" if math.isnan(mean.value) else f"{mean.value:.1f} [{mean.low:.1f}, {mean.high:.1f}]"
+        found.append(text if figure is None else f"{text} paper {figure:.1f}")
+    return found
+
+
 def _markdown(
-    groups: Mapping[str, list[Row]], facts: Mapping[str, str], notes: Sequence[str], quality: Mapping[str, Any]
+    groups: Mapping[str, list[Row]],
+    paper: Sequence[PaperRow],
+    facts: Mapping[str, str],
+    notes: Sequence[str],
+    quality: Mapping[str, Any],
 ) -> str:
     lines = ["# AgentRM evaluation", "", *(f"- {name}: {text}" for name, text in facts.items())]
     for name, rows in groups.items():
         lines += ["", f"## {name} ({rows[0]['tasks']} tasks)", "", *pipes(HEADINGS, map(cells, rows))]
+    if paper:
+        lines += ["", f"## {_PAPER}", "", *pipes(("method", *COLUMNS), map(_paper_cells, paper)), "", _PAPER_CAPTION]
     if quality:
         lines += ["", f"## {_QUALITY}", "", *pipes(quality_table.HEADINGS, quality_table.rows(quality))]
     lines += ["", *(f"- {note}" for note in notes)]
@@ -271,6 +295,7 @@ def _markdown(
 
 def _html(
     groups: Mapping[str, list[Row]],
+    paper: Sequence[PaperRow],
     environments: Sequence[Row],
     facts: Mapping[str, str],
     notes: Sequence[str],
@@ -285,6 +310,9 @@ def _html(
         parts.append(section("One search tree that it learned from", drawn_tree(tree), tree_caption(tree)))
     parts.append(section("All methods", outcome_bars(groups), "Bars: mean over tasks; whiskers: interval."))
     parts += [section(f"{name}, {rows[0]['tasks']} tasks", _html_table(rows)) for name, rows in groups.items()]
+    if paper:
+        shown = [(row_class(row.method), _paper_cells(row)) for row in paper]
+        parts.append(section(_PAPER, tabular(["method", *COLUMNS], shown), _PAPER_CAPTION))
     parts.append(bullets(notes))
     parts.append(section("Outcome against cost", outcome_against_tokens(groups), "Further left and higher is better."))
     parts.append(section("By environment and kind", _breakdown(environments), "Mean outcome."))

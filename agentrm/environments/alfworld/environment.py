@@ -138,6 +138,11 @@ class ALFWorld(OfficialEnvironment):
         self._milestones: list[bool] = []
         self._won = False
 
+    @classmethod
+    def present_wording(cls, text: str) -> str:
+        text = _PUT_ACTION.sub(r"move \1 to \2", text)
+        return _PUT_OBSERVED.sub(r"\1 move the \2 to the \3", text)
+
     def reset(self, task: Task) -> Observation:
         self.check(task)
         entry = self.entry(task)
@@ -172,6 +177,10 @@ class ALFWorld(OfficialEnvironment):
                     return list(plan[: number + 1])
         self.reset(self._task)
         return []
+
+    def thought(self, plan: Sequence[str]) -> str:
+        assert self._goal is not None
+        return self._games.thought(plan, self._goal)
 
     def _plans(self) -> Iterator[Sequence[str]]:
         """The file's walkthrough, then ours: some were written for another version of the game."""
@@ -224,6 +233,8 @@ class ALFWorld(OfficialEnvironment):
 
 
 _STATES = ("isclean", "ishot", "iscool")
+_PUT_ACTION = re.compile(r"^put (.+?) (?:in/on|in|on) (.+?)$", re.MULTILINE)
+_PUT_OBSERVED = re.compile(r"\b(You) put the (.+?) in/on the (.+?)(?=\.|$)")
 # What the engine said when AgentBoard wrote its subgoals, and says now.
 _MOVED = re.compile(r"You move the (.+?) to the (.+?)(?=\.|$)")
 

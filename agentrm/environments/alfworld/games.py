@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -397,3 +398,49 @@ def scripted_plan(problem: str, names: dict[str, str]) -> list[str]:
             lamp = find([lamp for kind in LAMPS for lamp in things[kind.lower()]])
             plan.append(f"use {names[lamp]}")
     return plan
+
+
+_ACTION = re.compile(
+    r"(?P<go>go to)|(?P<open>open)|(?P<close>close)|(?P<take>take)|(?P<treat>clean|heat|cool)|(?P<move>move)"
+    r"|(?P<use>use)"
+)
+
+
+def thought(plan: Sequence[str], goal: Goal) -> str:
+    """What the oracle thinks before a plan: what it looks for and what it holds; never where things lie that it has not
+    seen.
+    """
+    action = plan[0]
+    kind = match.lastgroup if (match := _ACTION.match(action)) else None
+    verbs = [match.lastgroup for each in plan if (match := _ACTION.match(each))]
+    article = "an" if goal.target[0] in "aeiou" else "a"
+    wanted = f"{article} {goal.target}" if goal.count == 1 else f"one of two {goal.target}s"
+    holding = "take" not in verbs or any(verb in verbs[: verbs.index("take")] for verb in ("treat", "move", "use"))
+    following = next((each for each in plan[1:] if not each.startswith(("open ", "close "))), "")
+    words = action.split()
+    if kind == "go":
+        place = action.removeprefix("go to ")
+        if not holding:
+            return f"I need {wanted}. It may be at {place}."
+        if following.startswith(("clean ", "heat ", "cool ")):
+            return f"I hold the {goal.target} and have to {following.split()[0]} it. {place} is made for that."
+        if following.startswith("move "):
+            return f"I hold the {goal.target}. It belongs in or on {place}."
+        return f"I hold the {goal.target} and need a lamp. It may be at {place}."
+    if kind == "open":
+        place = action.removeprefix("open ")
+        return f"{place} is closed, so I open it" + ("." if holding else " to see into it.")
+    if kind == "close":
+        return f"I close {action.removeprefix('close ')}."
+    if kind == "take":
+        thing, _, place = action.removeprefix("take ").partition(" from ")
+        return f"Here is {thing}, at {place}. I need {wanted}, so I take it."
+    if kind == "treat":
+        thing, _, place = action.removeprefix(f"{words[0]} ").partition(" with ")
+        return f"I stand at {place} and hold {thing}, so I can {words[0]} it now."
+    if kind == "move":
+        thing, _, place = action.removeprefix("move ").partition(" to ")
+        return f"I am at {place} and put {thing} there, as the task asks."
+    if kind == "use":
+        return f"Here is {action.removeprefix('use ')}. I turn it on to look at the {goal.target} under it."
+    return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -129,6 +129,22 @@ class PDDL(OfficialEnvironment):
         assert self._task is not None
         self._start(self._task, self._live)
         return [self._language.action(atom) for atom in self._live.plan(self.max_steps)]
+
+    def thought(self, plan: Sequence[str]) -> str:
+        """All that holds was read, so that the thought names the goal that comes next."""
+        problem, language = self._live, self._language
+        operators = {language.action(atom): operator for atom, operator in problem.operators.items()}
+        state, missing = self._state, problem.goals - self._state
+        for number, action in enumerate(plan):
+            if action not in operators:
+                return ""
+            state = operators[action].apply(state)
+            # What is reached on the way and given up again is no aim.
+            if (reached := missing & state) and all(goal in state for goal in problem.goals & self._state):
+                aim = self._say(sorted(reached)[:1]).rstrip(".")
+                left = f"{len(missing)} conditions of the goal are open. " if len(missing) > 1 else ""
+                return f"{left}Next I want this: {aim}. {'For that I first' if number else 'Now I'} {plan[0]}."
+        return f"The goal takes a detour: I {plan[0]}."
 
     def admissible_actions(self) -> list[str]:
         operators = self._live.operators.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from agentrm.environments import agentboard
 from agentrm.environments.base import Turn
 from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
 from agentrm.environments.rewriting import Rewriting
-from agentrm.environments.scienceworld import board
+from agentrm.environments.scienceworld import board, thoughts
 from agentrm.environments.support import digest, engine_import
 
 # The engine's own train, dev and test variations of each task. Left out, for they draw anew at every load and so are
@@ -71,7 +71,8 @@ class ScienceWorld(OfficialEnvironment):
     licence: ClassVar[str] = "Apache-2.0"
     kinds: ClassVar[tuple[str, ...]] = tuple(VARIATIONS)
     published_kinds: ClassVar[tuple[str, ...]] = (agentboard.KIND,)
-    max_steps: ClassVar[int] = 100
+    # The engine's own solutions have up to 178 actions.
+    max_steps: ClassVar[int] = 200
     official: ClassVar[tuple[OfficialData, ...]] = (
         OfficialData(
             agentboard.DATA_VARIABLE,
@@ -191,6 +192,10 @@ class ScienceWorld(OfficialEnvironment):
                 return gold_path[: number + 1] if success else []
         self.reset(task)
         return []
+
+    def thought(self, plan: Sequence[str]) -> str:
+        goal = self._board.goal if self._board else self._simulator.game.getTaskDescription()
+        return thoughts.thought(plan, f"{goal}\n{self._simulator.game.freeActionLook()}")
 
     def admissible_actions(self) -> list[str]:
         return list(self._simulator.game.getValidActionObjectCombinations())

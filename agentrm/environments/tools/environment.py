@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from agentrm.core.messages import Tool, ToolCall
 from agentrm.core.task import Observation, Task
-from agentrm.environments.base import Environment
-from agentrm.environments.support import GENERATED_SIZES, check_kind
+from agentrm.environments.official import OfficialData, OfficialEnvironment
 from agentrm.environments.tools.toolkit import ACTION_FORM, ToolError, Toolkit, read_call, write_action, write_result
 
 
@@ -36,7 +35,7 @@ def _listed(toolkit: type[Toolkit]) -> str:
     return f"Tools:\n{toolkit.manual()}\n\n"
 
 
-class ToolEnvironment(Environment, Generic[Episode, Kit]):
+class ToolEnvironment(OfficialEnvironment, Generic[Episode, Kit]):
     """An agent that calls tools. The first observation lists the tools of the kind and the goal.
 
     Subclasses draw an episode, put its toolkit up, and take note of every call that went well.
@@ -45,17 +44,13 @@ class ToolEnvironment(Environment, Generic[Episode, Kit]):
     kinds: ClassVar[tuple[str, ...]]
     max_steps: ClassVar[int] = 20
     action_form: ClassVar[str] = f"An action calls one tool: {ACTION_FORM}."
+    official: ClassVar[tuple[OfficialData, ...]] = ()
     snapshots: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._task: Task | None = None
         self._episode: Episode | None = None
         self._kit: Kit | None = None
-
-    @classmethod
-    def size(cls, kind: str, split: str) -> int:
-        check_kind(cls.name, cls.kinds, kind, split)
-        return GENERATED_SIZES[split]
 
     @classmethod
     def tools(cls, kind: str) -> tuple[Tool, ...]:
@@ -95,6 +90,13 @@ class ToolEnvironment(Environment, Generic[Episode, Kit]):
         assert self._task is not None
         self.reset(self._task)
         return list(self._drawn.actions)
+
+    def thought(self, plan: Sequence[str]) -> str:
+        name, arguments = self._toolkit.parse(plan[0])
+        if name == "finish":
+            answer = arguments.get("answer")
+            return "That is all." if answer is None else f"Now I know the answer: {write_result(answer)}."
+        return self._toolkit.purpose(name, arguments)
 
     def admissible_actions(self) -> list[str]:
         return self._toolkit.calls()

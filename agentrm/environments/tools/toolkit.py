@@ -21,6 +21,8 @@ _ACTION = re.compile(r"\s*(\S+)\s+with\s+Action\s+Input:\s*(.*)", re.DOTALL)
 _QUOTED_CHARACTERS = 80
 _ERRORS_SHOWN = 3
 _JSON_INVALID = "json_invalid"
+# How the manual begins for a tool that does something; others are what they return.
+_DOES = re.compile(r"(?:load|make|mark|change|delete|open|freeze|insert|set|compute|sort|merge)\b")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _tools: set[Callable[..., Any]] = set()
@@ -123,6 +125,15 @@ class Toolkit:
             known = ", ".join(self.tools)
             raise ToolError(f"there is no tool {name[:_QUOTED_CHARACTERS]}: choose one of {known}")
         return name, self.tools[name].parse(arguments)
+
+    def purpose(self, name: str, arguments: Mapping[str, Any]) -> str:
+        """Why an agent would make this call, as far as the manual says it."""
+        meaning = self.tools[name].meaning.split(";")[0].split(":")[0].split(",")[0].rstrip(".")
+        given = ", ".join(f"{key}={value}" for key, value in arguments.items() if value is not None)
+        about = f" For {given}." if 0 < len(given) <= _QUOTED_CHARACTERS else ""
+        if _DOES.match(meaning):
+            return f"Now I have to {meaning}.{about}"
+        return f"I need to know {meaning}.{about}"
 
     def run(self, name: str, arguments: dict[str, Any]) -> Any:
         """Call a tool with validated arguments; what it returns is plain JSON. Raises ToolError."""

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
+from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
 from agentrm.core.task import Grade, Task
+from agentrm.environments import agentboard
 from agentrm.environments.base import Turn
+from agentrm.environments.official import OfficialData, Published
 from agentrm.environments.support import derive_seed, digest, split_of
 from agentrm.environments.tools.academia import Academia, draw_academia
 from agentrm.environments.tools.academia_questions import TEMPLATES as ACADEMIA_TEMPLATES
@@ -19,6 +22,7 @@ from agentrm.environments.tools.environment import ToolEnvironment, first_text
 from agentrm.environments.tools.movie import Movie, draw_movies
 from agentrm.environments.tools.movie_questions import TEMPLATES as MOVIE_TEMPLATES
 from agentrm.environments.tools.query import QueryToolkit
+from agentrm.environments.tools.recorded import SUFFIX, RecordedQuestion, recorded_questions
 from agentrm.environments.tools.reference import Answer, Reference, Template, Unfit, same_answer
 from agentrm.environments.tools.toolkit import Toolkit, write_action, write_result
 from agentrm.environments.tools.weather import Weather, draw_weather
@@ -44,19 +48,37 @@ class Question:
     results: tuple[str, ...]
 
 
-class ToolQuery(ToolEnvironment[Question, QueryToolkit]):
+def _published(folder: Path, kind: str, split: str) -> Published:
+    tool = kind.removesuffix(SUFFIX)
+    return recorded_questions(folder, tool, KINDS[tool][0])
+
+
+class ToolQuery(ToolEnvironment[Question | RecordedQuestion, QueryToolkit]):
     """Questions about the weather, movies and academia; every task has a small world of its own, drawn by seed.
 
     A question belongs to the split that its wording hashes to, so that no two splits ask the same; its answer can only
     come from the tools, for all names and figures are drawn. Outcome and progress are the share of the results of the
     reference calls that the agent has seen, the right answer being one more, as in AgentBoard. `finish` ends the
     episode; it is solved when the answer is right and every result was seen.
+
+    Where AGENTBOARD_DATA names AgentBoard's data, each kind has its published questions beside it, such as
+    `weather_recorded`: a call gets the answer that was recorded of the reference call, and any other is refused. A set
+    of tasks has to name them: they take no other way than the reference's.
     """
 
     name: ClassVar[str] = "toolquery"
     engine: ClassVar[str] = "own, on SQLite"
     licence: ClassVar[str] = "Apache-2.0"
     kinds: ClassVar[tuple[str, ...]] = tuple(KINDS)
+    published_kinds: ClassVar[tuple[str, ...]] = tuple(f"{kind}{SUFFIX}" for kind in KINDS)
+    official: ClassVar[tuple[OfficialData, ...]] = (
+        OfficialData(
+            agentboard.DATA_VARIABLE,
+            lambda kind, split: split == "test" and kind.endswith(SUFFIX),
+            _published,
+            agentboard.SOURCE,
+        ),
+    )
     instruction: ClassVar[str] = (
         f"You answer a question with the help of tools. {ToolEnvironment.action_form} Dates are written "
         "YYYY-MM-DD. What you need must come from the tools, also today's date and where the user is. When you know "
@@ -105,7 +127,11 @@ class ToolQuery(ToolEnvironment[Question, QueryToolkit]):
 
     @classmethod
     def toolkit(cls, kind: str) -> type[Toolkit]:
-        return KINDS[kind][0]
+        return KINDS[kind.removesuffix(SUFFIX)][0]
+
+    @classmethod
+    def usual_kinds(cls, split: str) -> tuple[str, ...]:
+        return cls.kinds
 
     def grade(self) -> Grade:
         reached, parts = len(self._seen) + self._right, len(self._drawn.results) + 1
@@ -129,12 +155,16 @@ class ToolQuery(ToolEnvironment[Question, QueryToolkit]):
     def close(self) -> None:
         self._database.close()
 
-    def _draw(self, task: Task) -> Question:
-        return draw_question(task)
+    def _draw(self, task: Task) -> Question | RecordedQuestion:
+        found: RecordedQuestion | None = self.entry(task)
+        return found or draw_question(task)
 
-    def _begin(self, episode: Question) -> None:
-        self._database.load(episode.world)
-        self._kit = episode.toolkit(self._database)
+    def _begin(self, episode: Question | RecordedQuestion) -> None:
+        if isinstance(episode, RecordedQuestion):
+            self._kit = episode.kit()
+        else:
+            self._database.load(episode.world)
+            self._kit = episode.toolkit(self._database)
         self._seen, self._answered, self._right = frozenset(), False, False
 
     def _note(self, name: str, arguments: dict[str, Any], text: str) -> bool:

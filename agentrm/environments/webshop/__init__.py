@@ -1,6 +1,8 @@
 """WebShop."""
 
 DATA_VARIABLE = "WEBSHOP_DATA"
+SESSIONS = "sessions"
+"""The kind of all official goals, whatever their category."""
 SOURCE = "WebShop's data (run its setup.sh)"
 
 SMALL = "_small"

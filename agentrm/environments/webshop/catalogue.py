@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import bm25s
@@ -66,7 +66,7 @@ class Catalogue:
     """
 
     def __init__(self, products: Sequence[Product], brief: bool = False) -> None:
-        self.products = {product.asin: product for product in products}
+        self.products: Mapping[str, Product] = {product.asin: product for product in products}
         self.brief = brief
         self.per_page = BRIEF_PAGE if brief else PRODUCTS_PER_PAGE
         self._asins = tuple(self.products)

@@ -12,7 +12,7 @@ from agentrm.environments.base import Turn
 from agentrm.environments.calls import text_argument, text_tool, write_call
 from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
 from agentrm.environments.support import digest, engine_import
-from agentrm.environments.webshop import DATA_VARIABLE, SMALL, SOURCE
+from agentrm.environments.webshop import DATA_VARIABLE, SESSIONS, SMALL, SOURCE
 
 if TYPE_CHECKING:
     from agentrm.environments.webshop.catalogue import Catalogue
@@ -36,7 +36,9 @@ def _published(folder: Path, kind: str, split: str) -> Published:
 
 
 class WebShop(OfficialEnvironment):
-    """A kind is one of the shop's five categories; each task asks for a product of it.
+    """A kind is one of the shop's five categories; each task asks for a product of it. The kind `sessions` are the
+    goals of all categories in the order of WebShop's own code, where its data is: sessions 0 to 199 of the split test
+    are the paper's.
 
     A kind that ends with `_small` has a shop of its own for each task, of four products of one type of that category,
     for small models: single-digit numbers, short titles, and pages that repeat neither the request nor themselves. Only
@@ -59,9 +61,10 @@ class WebShop(OfficialEnvironment):
     engine: ClassVar[str] = "own shop on bm25s 0.3.16"
     licence: ClassVar[str] = "Apache-2.0 (its libraries: MIT, BSD or Apache-2.0)"
     kinds: ClassVar[tuple[str, ...]] = (*CATEGORIES, *(category + SMALL for category in CATEGORIES))
+    published_kinds: ClassVar[tuple[str, ...]] = (SESSIONS,)
     max_steps: ClassVar[int] = 10
     official: ClassVar[tuple[OfficialData, ...]] = (
-        OfficialData(DATA_VARIABLE, lambda kind, _: kind in CATEGORIES, _published, SOURCE),
+        OfficialData(DATA_VARIABLE, lambda kind, _: kind in (*CATEGORIES, SESSIONS), _published, SOURCE),
     )
     snapshots: ClassVar[bool] = True
     instruction: ClassVar[str] = (
@@ -173,7 +176,7 @@ class WebShop(OfficialEnvironment):
         return found
 
     def thought(self, plan: Sequence[str]) -> str:
-        return self._oracle.thought(self._shop, self._session, self._wanted)
+        return self._oracle.thought(self._shop, self._session, self._wanted, plan)
 
     def admissible_actions(self) -> list[str]:
         actions = [f"click[{name}]" for name in self._buttons()]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import logging
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,14 +14,18 @@ from random import Random
 from typing import Any
 
 import ijson
+from platformdirs import user_cache_path
 
 from agentrm.core.errors import UserError
 from agentrm.core.task import SPLITS
 from agentrm.environments.official import Published, announce, identity
 from agentrm.environments.support import derive_seed
-from agentrm.environments.webshop import DATA_VARIABLE
+from agentrm.environments.webshop import DATA_VARIABLE, SESSIONS
 from agentrm.environments.webshop.catalogue import Catalogue, Product
 from agentrm.environments.webshop.goals import Goal, price_limit
+from agentrm.environments.webshop.store import RULE, Builder, stored_shop
+
+_log = logging.getLogger(__name__)
 
 # The original's shuffle of all goals, of which the first are test, the next valid and the rest train.
 SHUFFLE_SEED = 233
@@ -32,62 +38,91 @@ _SAMPLE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class OfficialShop:
-    """The official catalogue, and its goals by (category, split) in the original's order.
+    """The official catalogue, and its goals by (category or SESSIONS, split) in the original's order.
 
     `identity` tells it from other shops; `left_out` says why a record of the files is not in it.
     """
 
     catalogue: Catalogue
-    goals: dict[tuple[str, str], list[Goal]]
+    goals: Mapping[tuple[str, str], Sequence[Goal]]
     identity: str
     left_out: dict[str, str]
 
 
 @lru_cache(maxsize=1)
 def official_shop(folder: Path) -> OfficialShop:
-    """Read `items_shuffle*.json`, `items_ins_v2*.json` and, where it is there, `items_human_ins.json`.
+    """The shop of `items_shuffle*.json`, `items_ins_v2*.json` and, where it is there, `items_human_ins.json`.
 
     With several sizes in the folder the first by name is read, which is the full one. With human instructions the
     goals are those, else the synthetic ones of the attributes' file, one for each choice of options. Prices of
     products with a price range and price limits are drawn, as in the original, but by seed. A record without a needed
-    field is left out. Raises UserError for a missing file, text that is no JSON, and a shop without goals.
+    field is left out.
+
+    It is read once, into files beside the data (or, where that cannot be written to, in the user's cache), which all
+    processes share. Raises UserError for a missing file, text that is no JSON, and a shop without goals.
     """
     products_path, attributes_path = _file(folder, "items_shuffle"), _file(folder, "items_ins_v2")
     human_path = folder / "items_human_ins.json"
+    read = [path for path in (products_path, attributes_path, human_path) if path.is_file()]
+    name = identity([_sample(path) for path in read])
+    own = folder / ".agentrm"
+    place = own if os.access(own if own.exists() else folder, os.W_OK) else user_cache_path("agentrm") / "webshop"
+
+    def build(target: Path) -> None:
+        _build(target, folder, products_path, attributes_path, human_path if human_path.is_file() else None)
+
+    shop = stored_shop(place / f"{name}-{RULE}", build)
+    found = {(kind, split): goals for each, goals in shop.goals.items() for kind, _, split in [each.partition(" ")]}
+    goals = sum(len(each) for (kind, _), each in found.items() if kind == SESSIONS)
+    announce(DATA_VARIABLE, folder, len(shop.catalogue.products) + goals, shop.left_out)
+    return OfficialShop(shop.catalogue, found, name, shop.left_out)
+
+
+def _build(target: Path, folder: Path, products_path: Path, attributes_path: Path, human_path: Path | None) -> None:
+    """Write the shop into a folder, one product at a time: the full file has 5 GB. Raises UserError without goals."""
+    # Whoever waits should know what for: the full shop takes a good while, once.
+    _log.warning("%s is read for the first time, into %s", products_path, target.parent)
     left_out: dict[str, str] = {}
     attributes = {asin: record for _, asin, record in _records(attributes_path, keyed=True)}
-    products: dict[str, Product] = {}
+    human = {asin: record for _, asin, record in _records(human_path, keyed=True)} if human_path else {}
+    builder, seen = Builder(target), set()
     for number, _, record in _records(products_path, keyed=False):
         try:
             product = _product(record, attributes)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             left_out[f"{products_path.name}: product {number}"] = f"cannot be read ({error!r})"
             continue
-        if product.asin != "nan" and len(product.asin) <= _LONGEST_ASIN:
-            products.setdefault(product.asin, product)
-    if human_path.is_file():
-        human = {asin: record for _, asin, record in _records(human_path, keyed=True) if asin in products}
-        goals = _goals(human_path, products, human, _human_goals, left_out)
-    else:
-        goals = _goals(attributes_path, products, attributes, _synthetic_goals, left_out)
-    announce(DATA_VARIABLE, folder, len(products) + len(goals), left_out)
-    if not goals:
+        if product.asin == "nan" or len(product.asin.encode()) > _LONGEST_ASIN or product.asin in seen:
+            continue
+        seen.add(product.asin)
+        path = human_path or attributes_path
+        goals: list[Goal] = []
+        try:
+            if human_path:
+                goals += _human_goals(product, human.get(product.asin) or [])
+            else:
+                goals += _synthetic_goals(product, attributes.get(product.asin) or {})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            left_out[f"{path.name}: instructions of {product.asin}"] = f"cannot be read ({error!r})"
+        builder.add(product, goals)
+    if not builder.goals:
+        announce(DATA_VARIABLE, folder, 0, left_out)
         raise UserError(f"{DATA_VARIABLE}={folder} holds no product with an instruction that can be used")
-    Random(SHUFFLE_SEED).shuffle(goals)
-    ends = {"test": TEST_GOALS, "valid": TEST_GOALS + VALID_GOALS, "train": len(goals)}
-    found: dict[tuple[str, str], list[Goal]] = {}
-    for number, goal in enumerate(goals):
+    order = list(range(len(builder.goals)))
+    Random(SHUFFLE_SEED).shuffle(order)
+    ends = {"test": TEST_GOALS, "valid": TEST_GOALS + VALID_GOALS, "train": len(order)}
+    chosen: dict[str, list[int]] = {}
+    for number, goal in enumerate(order):
         split = next(split for split in reversed(SPLITS) if number < ends[split])
-        found.setdefault((products[goal.asin].category, split), []).append(goal)
-    read = [path for path in (products_path, attributes_path, human_path) if path.is_file()]
-    name = identity([_sample(path) for path in read])
-    return OfficialShop(Catalogue(list(products.values())), found, name, left_out)
+        for kind in (builder.goals[goal], SESSIONS):
+            chosen.setdefault(f"{kind} {split}", []).append(goal)
+    builder.finish(chosen, left_out)
 
 
 def published_goals(folder: Path, kind: str, split: str) -> Published:
     """The goals of a category in a split; see `official_shop`."""
     shop = official_shop(folder)
-    return Published(tuple(shop.goals.get((kind, split), ())), shop.identity, shop.left_out)
+    return Published(shop.goals.get((kind, split), ()), shop.identity, shop.left_out)
 
 
 def _file(folder: Path, stem: str) -> Path:
@@ -152,23 +187,6 @@ def _texts(values: Any) -> tuple[str, ...]:
     if not isinstance(values, list):
         raise TypeError(f"{values!r:.40} is no list")
     return tuple(map(_text, values))
-
-
-def _goals(
-    path: Path,
-    products: dict[str, Product],
-    instructions: dict[str, Any],
-    read: Callable[[Product, Any], Iterable[Goal]],
-    left_out: dict[str, str],
-) -> list[Goal]:
-    """The goals of all products in their order; `read` makes those of one product from its instructions."""
-    goals: list[Goal] = []
-    for asin, product in products.items():
-        try:
-            goals += [*read(product, instructions.get(asin) or [])]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            left_out[f"{path.name}: instructions of {asin}"] = f"cannot be read ({error!r})"
-    return goals
 
 
 def _human_goals(product: Product, records: list[dict[str, Any]]) -> Iterator[Goal]:

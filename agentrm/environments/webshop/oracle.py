@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from agentrm.environments.support import at_least
 from agentrm.environments.webshop.catalogue import Catalogue, terms
 from agentrm.environments.webshop.goals import Goal, attribute_matches, best_options, fits
-from agentrm.environments.webshop.pages import BUY, NEXT, PREVIOUS, Session
+from agentrm.environments.webshop.pages import BUY, NEXT, PREVIOUS, Session, buttons, parse
 
 PAGES_LOOKED_AT = 2
 
@@ -26,12 +26,14 @@ def ways(catalogue: Catalogue, goal: Goal) -> Iterator[list[str]]:
                 yield way
 
 
-def thought(catalogue: Catalogue, session: Session, goal: Goal) -> str:
-    """What the oracle thinks on a page of a `brief` shop: which options that are asked for the product has, when it
-    first sees its page, and how many actions are left at least; "" in another shop.
+def thought(catalogue: Catalogue, session: Session, goal: Goal, plan: Sequence[str]) -> str:
+    """What the oracle thinks before a plan: of products only what their page, or the page of results, has told.
+
+    In a `brief` shop it is which options that are asked for the product has, when it first sees its page, and how many
+    actions are left at least.
     """
     if not catalogue.brief:
-        return ""
+        return _aloud(catalogue, session, plan)
     purchase = len(goal.options) + 1
     if session.page != "item":
         return at_least(purchase + 1 + (session.page == "search"))
@@ -41,6 +43,28 @@ def thought(catalogue: Catalogue, session: Session, goal: Goal) -> str:
     told = " ".join(f"{option.capitalize()}: {'yes' if option in offered else 'no'}." for option in goal.options)
     # Back to the results, and to another product.
     return f"{told} {at_least(purchase if offered >= {*goal.options} else purchase + 2)}"
+
+
+def _aloud(catalogue: Catalogue, session: Session, plan: Sequence[str]) -> str:
+    """What a shopper does next, and why."""
+    found = parse(plan[0])
+    if found is None:
+        return ""
+    verb, argument = found
+    if verb == "search":
+        return "I search for the words of the request that a product's page may have; its price cannot be searched."
+    name = next((button for button in buttons(catalogue, session) if button.lower() == argument), argument)
+    if name == NEXT:
+        return "I do not see what is asked for on this page, so I look at the next one."
+    if name == BUY:
+        product, chosen = catalogue.products[session.asin], ", ".join(session.options.values())
+        have = f"I have chosen {chosen}" if chosen else "There is nothing to choose"
+        return f"{have}, and {product.price_tag} is what it costs. This is what was asked for, so I buy it."
+    if session.page == "results":
+        product = catalogue.products[name.upper() if name.upper() in catalogue.products else name]
+        return f"{product.title} for {product.price_tag} is most like what is asked for. I look at it."
+    option = next((key for key, values in catalogue.products[session.asin].options.items() if name in values), "")
+    return f"The request names {name}, which can be chosen here as {option}." if option else ""
 
 
 def _looking_around(catalogue: Catalogue, goal: Goal) -> list[str]:

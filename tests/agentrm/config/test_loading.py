@@ -57,7 +57,7 @@ def test_overrides_win_and_change_nothing_else() -> None:
         ("model.scratch={hidden: 192, heads: 4}", "hidden=192 and heads=4 give heads of 48"),
         ("model.scratch.kv_heads=3", "model.scratch.kv_heads is 3: it must divide heads=4"),
         ("model.scratch.kv_heads=0", "model.scratch.kv_heads"),
-        ("clone.epochs=0", "clone.epochs"),
+        ("clone.epochs=-1", "clone.epochs"),
         ("train.zero_stage=4", "train.zero_stage"),
         ("train.dtype=float16", "train.dtype"),
         ("train.epochs=-1", "train.epochs"),

@@ -429,3 +429,44 @@ def test_pddl_counts_as_agentboard_does(
     assert environment.grade().progress == 0.5
     environment.step("stack b1 on b2")
     assert environment.grade().outcome == environment.grade().progress == 1
+
+
+# --- ToolQuery
+
+
+def test_recorded_answers_stand_for_the_live_tools(board: Write, playing: Callable[[str], Environment]) -> None:
+    environment = playing("toolquery")
+    calls = [
+        "Action: get_user_current_date with Action Input: {}",
+        {"Action": 'get_latitude_longitude with Action Input: {"name": "Paris"}'},
+        'finish with Action Input: {"answer": 48.85}',
+    ]
+    results = ["2023-06-01", [{"name": "Paris", "latitude": 48.85, "longitude": 2.35}], 48.85]
+    board(
+        "tool-query",
+        line(0, "How far north is Paris?", results, tool="weather", action_path=calls, answer=48.85),
+        line(1, "Who played it?", ["x"], tool="movie", action_path=["fly with Action Input: {}"], answer="x"),
+        line(2, "What is it?", ["x"], tool="weather", answer="x"),
+        line(3, "What is it?", ["x", "y"], tool="weather", action_path=calls[:1], answer="x"),
+    )
+    kind = "weather_recorded"
+    assert environment.size(kind, "test") == 1
+    assert environment.size("movie_recorded", "test") == 0
+    # They answer their own way alone, so that nobody gets them who does not name them.
+    assert chosen_kinds(TaskSet("toolquery", split="test", count=1)) == ("weather", "movie", "academia")
+    task = environment.task(kind, "test", 0)
+    assert environment.reset(task).text.endswith("Goal: How far north is Paris?")
+    assert environment.tools(kind) == environment.tools("weather")
+    other = environment.step('get_latitude_longitude with Action Input: {"name": "Rome"}')
+    assert other.text == "ERROR | get_latitude_longitude: there is no recorded answer to this call"
+    plan = environment.expert_actions()
+    assert plan[-1] == 'finish with Action Input: {"answer": 48.85}'
+    for action, said, progress in zip(plan, results, (1 / 3, 2 / 3, 1), strict=True):
+        observation = environment.step(action)
+        assert observation.text == (said if isinstance(said, str) else json.dumps(said)) or observation.done
+        assert environment.grade().progress == pytest.approx(progress)
+    assert environment.grade().success
+    state = environment.snapshot()
+    environment.reset(Task("toolquery", "weather", "test", 0))
+    environment.restore(state)
+    assert environment.grade().success

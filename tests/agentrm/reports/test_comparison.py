@@ -151,3 +151,18 @@ def test_episodes_are_gathered_by_group_or_by_kind(config: Config, tmp_path: Pat
     config.tasks.trees = config.tasks.trees[:1]
     (row,) = gather({"walk": run}, config, by_kind=True).to_dict("records")
     assert row["test"] == "babyai+walk.goto_local"
+
+
+def test_the_mean_drop_over_wordings_and_its_spread_are_told(config: Config, tmp_path: Path) -> None:
+    """Best of 5 gets 1 and 1 in the original, 1 and 0.5 in the second variant, 1 and 0.25 in the third."""
+    rows = write("perturbations", EXPERIMENTS["perturbations"], table("original", "using", "move"), config, tmp_path)
+    assert [round(row["gain"], 3) for row in rows if row["method"] == BEST] == [
+        pytest.approx(float("nan"), nan_ok=True),
+        -0.25,
+        -0.375,
+    ]
+    said = "- held-in, best of 5: mean drop over 2 wordings 31.2 points, standard deviation 8.8."
+    assert said in (tmp_path / "report.md").read_text().splitlines()
+    assert "mean drop over 2 wordings 31.2 points" in (tmp_path / "report.html").read_text()
+    write("reward-kinds", EXPERIMENTS["reward-kinds"], table("explicit", "implicit"), config, tmp_path)
+    assert "mean drop" not in (tmp_path / "report.md").read_text()

@@ -118,6 +118,23 @@ def test_markdown_and_parquet_hold_the_metrics(config: Config, directory: RunDir
     assert beam[5].startswith("+0.333 [")
 
 
+def test_the_papers_rows_are_in_every_form(config: Config, directory: RunDirectory, output: Path) -> None:
+    tested = episodes().to_pandas()
+    write_report(pa.Table.from_pandas(tested), output, config, directory)
+    assert "The paper's rows" not in (output / "report.md").read_text()
+    tested["environment"] = "maze"
+    write_report(pa.Table.from_pandas(tested), output, config, directory)
+    row = next(line for line in (output / "report.md").read_text().splitlines() if line.startswith("| greedy | –"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    # Greedy solves b and e of the five tasks.
+    assert cells[1:3] == cells[4:5] * 2 == ["–", "–"]
+    assert cells[3] == cells[5]
+    assert cells[3].startswith("40.0 [")
+    text = (output / "report.html").read_text()
+    assert "The paper&#x27;s rows, in percent" in text or "The paper's rows, in percent" in text
+    assert "<td>40.0 <small>[" in text
+
+
 class Reader(HTMLParser):
     """Collects the texts of cells, all attributes, and whether every element is closed."""
 
