@@ -18,13 +18,13 @@ from agentrm.core.task import Task
 from agentrm.environments.support import derive_seed, digest, split_of
 from agentrm.environments.webshop import SMALL
 from agentrm.environments.webshop.catalogue import Catalogue, Product
-from agentrm.environments.webshop.goals import PRICE_STEP, Goal, price_limit
+from agentrm.environments.webshop.goals import Goal, price_limit
 from agentrm.environments.webshop.oracle import ways
 
 PRODUCTS_PER_TYPE = 100
 # A small shop: how many products, of how many types of a category, with how many values of attribute and options to
 # draw from, and how many values of an option a product has; which share of the products that are not meant have the
-# attribute that is asked for, and which the price. The oracle's longest way leaves a step of the environment's ten.
+# attribute that is asked for. The oracle's longest way leaves a step of the environment's ten.
 SMALL_PRODUCTS, SMALL_TYPES, SMALL_POOL, SMALL_VALUES, SMALL_ALIKE, SMALL_LONGEST = 4, 4, 4, 2, 0.75, 9
 SMALL_OPTIONS = ("color", "size")
 _LEAD = re.compile(r"(an?|some)( (?:pair|box|bag|jar|bottle|pack) of)? ")
@@ -171,8 +171,7 @@ def _draw_small(category: str, rng: Random) -> tuple[list[Product], Goal]:
     for number in range(SMALL_PRODUCTS):
         meant = not number
         attribute = wanted if meant or rng.random() < SMALL_ALIKE else rng.choice(attributes)
-        cheap = meant or rng.random() < SMALL_ALIKE
-        paid = price if meant else rng.randint(1, int(limit)) if cheap else int(limit) + rng.randint(1, PRICE_STEP)
+        paid = price if meant else rng.randint(1, int(limit) - 1)
         options = {}
         for axis, values in pools.items():
             kept = set(rng.sample(values, SMALL_VALUES))
