@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from itertools import zip_longest
 from typing import Any
 
 import pyarrow as pa
@@ -59,11 +60,13 @@ def _run(config: Config, directory: RunDirectory) -> None:
     done = directory.work("evaluation")
     labels = methods(config.evaluate)
     failures = Failures(directory.work("failures/evaluation"))
-    missing = [
-        (group, task)
-        for group, task in todo
-        if task.id not in failures.given_up and not set(labels) <= set(_stored(done, task))
-    ]
+    missing = in_turn(
+        [
+            (group, task)
+            for group, task in todo
+            if task.id not in failures.given_up and not set(labels) <= set(_stored(done, task))
+        ]
+    )
     if missing:
         with (
             cluster(config),
@@ -87,6 +90,14 @@ def _run(config: Config, directory: RunDirectory) -> None:
     with directory.writing("evaluation") as output:
         metrics = write_report(pa.Table.from_pylist(rows), output, config, directory)
         directory.write_metrics("evaluate", metrics)
+
+
+def in_turn(todo: list[tuple[str, Task]]) -> list[tuple[str, Task]]:
+    """A task of each group after another: what is left at any time is like what was done, so that its time is too."""
+    groups: dict[str, list[tuple[str, Task]]] = {}
+    for each in todo:
+        groups.setdefault(each[0], []).append(each)
+    return [each for row in zip_longest(*groups.values()) for each in row if each is not None]
 
 
 async def evaluate(

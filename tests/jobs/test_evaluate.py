@@ -19,7 +19,7 @@ from agentrm.core.task import Observation, Task
 from agentrm.evaluation.evaluator import Evaluator, methods
 from agentrm.evaluation.metrics import BASELINE, Settings, summarise
 from agentrm.failures import Failures
-from jobs.evaluate import evaluate, table_rows
+from jobs.evaluate import evaluate, in_turn, table_rows
 from tests.agentrm.search.toy import TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
 
 SETTINGS = Evaluate(n=4, width=2, branches=2, max_depth=9)
@@ -85,6 +85,17 @@ def test_the_baselines_are_always_there() -> None:
         "mcts puct 8x5, 50 tokens, random scores",
         "mcts puct 8x5, 50 tokens, log-probability",
     ]
+
+
+def test_groups_take_turns() -> None:
+    todo = [
+        (group, Task("toy", "any", "test", index))
+        for group, size in (("a", 3), ("b", 1), ("c", 2))
+        for index in range(size)
+    ]
+    taken = [(group, task.index) for group, task in in_turn(todo)]
+    assert taken == [("a", 0), ("b", 0), ("c", 0), ("a", 1), ("c", 1), ("a", 2)]
+    assert in_turn([]) == []
 
 
 def test_one_row_per_method() -> None:
