@@ -11,6 +11,7 @@ import asyncio
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
 
 from rich.console import Console
@@ -66,7 +67,7 @@ def _run(config: Config, directory: RunDirectory) -> None:
     todo: list[Work] = [(task, group) for group, sets in groups.items() for task in tasks(sets, config.tasks.seed)]
     results = Results(directory.work("evaluation"), methods(config.evaluate))
     failures = Failures(directory.work("failures/evaluation"))
-    missing = results.missing((task, group) for task, group in todo if task.id not in failures.given_up)
+    missing = results.missing(in_turn([each for each in todo if each[0].id not in failures.given_up]))
     if missing:
         with (
             cluster(config),
@@ -82,6 +83,14 @@ def _run(config: Config, directory: RunDirectory) -> None:
     with directory.writing("evaluation") as output:
         metrics = write_report(table, output, config, directory)
         directory.write_metrics("evaluate", metrics)
+
+
+def in_turn(todo: Sequence[Work]) -> list[Work]:
+    """A task of each group after another: what is left at any time is like what was done, so that its time is too."""
+    groups: dict[str, list[Work]] = {}
+    for each in todo:
+        groups.setdefault(each[1], []).append(each)
+    return [each for row in zip_longest(*groups.values()) for each in row if each is not None]
 
 
 async def _search(

@@ -232,8 +232,8 @@ class Labels:
 
     Only trees of `environments` count, each an environment or ENVIRONMENT.KIND (none given: all), and of those a
     `share`, drawn by the tasks' ids, so that a smaller one lies in a larger one. States with fewer visits than
-    `min_visits` are left out. `balance` gives every environment the same weight in total, `weights` (one for each of
-    `environments`) each of those its own.
+    `min_visits` are left out, but for those in which an episode ended. `balance` gives every environment the same
+    weight in total, `weights` (one for each of `environments`) each of those its own.
 
     Labels stand `at` the ends of the environment's turns, of the agent's, or both; an action's value is that of the
     states it led to. They say what `of` names.

@@ -151,7 +151,8 @@ def _targets(tree: Tree, labels: Labels, loss: Loss) -> Iterator[tuple[int, floa
             Target.outcomes: node.outcome,
             Target.steps: None if node.label is None else (node.label + 1) / 2,
         }[labels.of]
-        if target is None or node.visits < labels.min_visits:
+        # What an episode that ended here came to is no estimate.
+        if target is None or (node.visits < labels.min_visits and node.outcome is None):
             continue
         if loss is Loss.cross_entropy and not 0 <= target <= 1:
             raise UserError(

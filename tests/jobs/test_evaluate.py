@@ -20,7 +20,7 @@ from agentrm.evaluation.evaluator import Evaluator, methods
 from agentrm.evaluation.metrics import BASELINE, Settings, summarise
 from agentrm.evaluation.results import Results
 from agentrm.failures import Failures
-from jobs.evaluate import Work, evaluate
+from jobs.evaluate import Work, evaluate, in_turn
 from tests.agentrm.search.toy import BARE, TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
 
 SETTINGS = Evaluate(n=4, width=2, branches=2, max_depth=9)
@@ -84,6 +84,17 @@ def test_the_baselines_are_always_there() -> None:
         "mcts puct 8x5, 50 tokens, random scores",
         "mcts puct 8x5, 50 tokens, log-probability",
     ]
+
+
+def test_groups_take_turns() -> None:
+    todo = [
+        (Task("toy", "any", "test", index), group)
+        for group, size in (("a", 3), ("b", 1), ("c", 2))
+        for index in range(size)
+    ]
+    taken = [(group, task.index) for task, group in in_turn(todo)]
+    assert taken == [("a", 0), ("b", 0), ("c", 0), ("a", 1), ("c", 1), ("a", 2)]
+    assert in_turn([]) == []
 
 
 def test_one_row_per_method() -> None:

@@ -26,20 +26,20 @@ def grown(split: str, kind: str, visits: int) -> Tree:
     [
         (["train.labels.min_visits=3"], [grown("train", "loops_tiny", 2)], r"train\.labels leaves no state"),
         ([], [grown("valid", "loops_tiny", 8)], r"grow more trees of the split train"),
-        ([], [grown("train", "loops_tiny", 1)], "keeps 0 trees"),
+        ([], [grown("train", "loops_tiny", 2)], "keeps 0 trees"),
         (
             ["train.loss=bradley_terry"],
-            [grown("train", "loops_tiny", 1)],
+            [grown("train", "loops_tiny", 2)],
             "finds no pair whose values differ: of siblings",
         ),
         (
             ["train.labels.environments=[imported.web]"],
-            [grown("train", "loops_tiny", 1)],
+            [grown("train", "loops_tiny", 2)],
             "holds imported.web, of which",
         ),
         (
             [],
-            [grown("train", "loops_tiny", 1), grown("valid", "perfect_small", 8)],
+            [grown("train", "loops_tiny", 2), grown("valid", "perfect_small", 8)],
             "add such tasks of the split valid",
         ),
     ],

@@ -41,9 +41,9 @@ class WebShop(OfficialEnvironment):
     are the paper's.
 
     A kind that ends with `_small` has a shop of its own for each task, of four products of one type of that category,
-    for small models: single-digit numbers, short titles, and pages that repeat neither the request nor themselves. Only
-    a product's own page says which options it has, in all kinds; the oracle, which knows them in the large shop, looks
-    around in a small one as a shopper does, and thinks aloud.
+    for small models: single-digit numbers, prices within the limit, short titles, and no page again after a click on
+    an option. Only a product's own page says which options it has, in all kinds; the oracle, which knows them in the
+    large shop, looks around in a small one as a shopper does, and thinks aloud.
 
     The shop is WebShop's own when the environment variable WEBSHOP_DATA names the data folder of its project
     (`items_shuffle*.json`, `items_ins_v2*.json`, `items_human_ins.json`; the first 500 of its shuffled goals are the

@@ -18,15 +18,15 @@ from agentrm.core.task import Task
 from agentrm.environments.support import derive_seed, digest, split_of
 from agentrm.environments.webshop import SMALL
 from agentrm.environments.webshop.catalogue import Catalogue, Product
-from agentrm.environments.webshop.goals import PRICE_STEP, Goal, price_limit
+from agentrm.environments.webshop.goals import Goal, price_limit
 from agentrm.environments.webshop.oracle import ways
 
 PRODUCTS_PER_TYPE = 100
-# The oracle's longest way in a small shop leaves a step of the environment's ten.
-SMALL_LONGEST = 9
-# A small shop: its products, the options of each of them, of how many values each has how many, and which share of
-# the products that are not meant have the attribute, and which a price, that is asked for.
-SMALL_PRODUCTS, SMALL_OPTIONS, SMALL_POOL, SMALL_VALUES, SMALL_ALIKE = 4, ("color", "size"), 6, 3, 0.75
+# A small shop: how many products, of how many types of a category, with how many values of attribute and options to
+# draw from, and how many values of an option a product has; which share of the products that are not meant have the
+# attribute that is asked for. The oracle's longest way leaves a step of the environment's ten.
+SMALL_PRODUCTS, SMALL_TYPES, SMALL_POOL, SMALL_VALUES, SMALL_ALIKE, SMALL_LONGEST = 4, 4, 4, 2, 0.75, 9
+SMALL_OPTIONS = ("color", "size")
 _LEAD = re.compile(r"(an?|some)( (?:pair|box|bag|jar|bottle|pack) of)? ")
 _OPENINGS = (
     "i am looking for", "i need", "i want to buy", "find me", "can you find me", "show me", "i would like",
@@ -154,26 +154,30 @@ def _brand(rng: Random) -> str:
 
 def _draw_small(category: str, rng: Random) -> tuple[list[Product], Goal]:
     """The products of a shop of one type, numbered from 1, and a request that at least one of them meets."""
-    _, row = rng.choice(sorted(_vocabulary()["categories"][category].items()))
-    attributes, name = _attributes(row), rng.choice(row["names"])
-    noun = _LEAD.sub("", name)
-    pools = [_vocabulary()["options"][axis] for axis in SMALL_OPTIONS]
-    wanted, asked = rng.choice(attributes), {pool["name"]: rng.choice(pool["values"][:SMALL_POOL]) for pool in pools}
+    row = rng.choice(list(_vocabulary()["categories"][category].values())[:SMALL_TYPES])
+    # What it is called is one word, as are the values of its options.
+    lead = _LEAD.match(row["names"][0])
+    assert lead is not None
+    noun = row["names"][0].split()[-1]
+    attributes = _attributes(row)[:SMALL_POOL]
+    pools = {
+        axis: [value for value in _vocabulary()["options"][axis]["values"] if value.isalpha()][:SMALL_POOL]
+        for axis in SMALL_OPTIONS
+    }
+    wanted, asked = rng.choice(attributes), {axis: rng.choice(values) for axis, values in pools.items()}
     price = round(rng.uniform(*row["prices"]))
     limit, price_text = price_limit(rng, price)
     products = []
     for number in range(SMALL_PRODUCTS):
         meant = not number
         attribute = wanted if meant or rng.random() < SMALL_ALIKE else rng.choice(attributes)
-        cheap = meant or rng.random() < SMALL_ALIKE
-        paid = price if meant else rng.randint(1, int(limit)) if cheap else int(limit) + rng.randint(1, PRICE_STEP)
+        paid = price if meant else rng.randint(1, int(limit) - 1)
         options = {}
-        for pool in pools:
-            values = pool["values"][:SMALL_POOL]
+        for axis, values in pools.items():
             kept = set(rng.sample(values, SMALL_VALUES))
-            if meant and asked[pool["name"]] not in kept:
-                kept = {asked[pool["name"]], *sorted(kept)[1:]}
-            options[pool["name"]] = tuple(value for value in values if value in kept)
+            if meant and asked[axis] not in kept:
+                kept = {asked[axis], *sorted(kept)[1:]}
+            options[axis] = tuple(value for value in values if value in kept)
         products.append(
             Product(
                 asin="",
@@ -193,7 +197,7 @@ def _draw_small(category: str, rng: Random) -> tuple[list[Product], Goal]:
     numbered = [replace(products[place], asin=str(number)) for number, place in enumerate(order, start=1)]
     positions = {"before": [wanted], "having": [], "purposes": []}
     goal = Goal(
-        instruction=_request(rng, name, positions, asked) + price_text,
+        instruction=_request(rng, f"{lead[0]}{noun}", positions, asked) + price_text,
         asin=str(1 + order.index(0)),
         title=target.title,
         query=noun,

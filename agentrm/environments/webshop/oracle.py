@@ -40,9 +40,9 @@ def thought(catalogue: Catalogue, session: Session, goal: Goal, plan: Sequence[s
     if session.options:
         return at_least(purchase - len(session.options))
     offered = {value for values in catalogue.products[session.asin].options.values() for value in values}
-    told = " ".join(f"{option.capitalize()}: {'yes' if option in offered else 'no'}." for option in goal.options)
+    told = ", ".join(f"{option}: {'yes' if option in offered else 'no'}" for option in goal.options)
     # Back to the results, and to another product.
-    return f"{told} {at_least(purchase if offered >= {*goal.options} else purchase + 2)}"
+    return f"{told}. {at_least(purchase if offered >= {*goal.options} else purchase + 2)}"
 
 
 def _aloud(catalogue: Catalogue, session: Session, plan: Sequence[str]) -> str:

@@ -97,7 +97,7 @@ def _brief(catalogue: Catalogue, session: Session, instruction: str) -> list[str
         return [*shown, *(part for each in listed for part in (each.asin, each.title, each.price_tag))]
     product = catalogue.products[session.asin]
     options = [part for name, values in product.options.items() for part in (name, *values)]
-    return [*shown, product.title, product.price_tag, *options, BUY]
+    return [instruction, *shown, product.title, product.price_tag, *options, BUY]
 
 
 def _results(catalogue: Catalogue, session: Session) -> list[str]:

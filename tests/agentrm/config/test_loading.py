@@ -69,7 +69,7 @@ def test_overrides_win_and_change_nothing_else() -> None:
         ("train.beta=0", "train.beta"),
         ("train.labels.share=0", "train.labels.share"),
         ("train.labels.environments=[babyai]", "train.labels.environments holds babyai"),
-        ("train.labels.environments=[maze.perfect_small]", "maze.loops_tiny"),
+        ("train.labels.environments=[webshop.garden_small]", "webshop.beauty_small"),
         ("evaluate.judge.source=smollm2", "evaluate.judge.source"),
         ("evaluate.judge.source=http://host/v1", "evaluate.judge.name"),
         ("evaluate.judge.name=gpt", "evaluate.judge.source"),
@@ -288,7 +288,7 @@ IMPLICIT = ["train.kind=implicit", "train.representation.action_count=false"]
 
 
 def test_labels_of_what_was_imported_are_for_the_fit_to_find() -> None:
-    assert load("quickstart", ["train.labels.environments=[maze,imported.web]"]).train.labels.weights == []
+    assert load("quickstart", ["train.labels.environments=[webshop,imported.web]"]).train.labels.weights == []
     with pytest.raises(UserError, match=r"train\.labels\.environments holds web"):
         load("quickstart", ["train.labels.environments=[web]"])
 
@@ -299,9 +299,9 @@ def test_labels_of_what_was_imported_are_for_the_fit_to_find() -> None:
         (["train.labels.at=[]"], r"train\.labels\.at is \[\]: give \[state\], \[action\] or both"),
         (["train.labels.at=[state,state]"], r"train\.labels\.at is"),
         (["train.labels.weights=[1]"], r"train\.labels\.weights is \[1\.0\]: .* are 0"),
-        (["train.labels.environments=[maze]", "train.labels.weights=[0]"], r"a number above 0"),
+        (["train.labels.environments=[webshop]", "train.labels.weights=[0]"], r"a number above 0"),
         (
-            ["train.labels.environments=[maze]", "train.labels.weights=[1]", "train.labels.balance=true"],
+            ["train.labels.environments=[webshop]", "train.labels.weights=[1]", "train.labels.balance=true"],
             r"without train\.labels\.balance",
         ),
         ([*IMPLICIT, "train.loss=bradley_terry"], r"train\.loss=bradley_terry is for train\.kind=explicit"),

@@ -112,6 +112,9 @@ def test_states_with_few_visits_can_be_left_out(renderer: Renderer) -> None:
     grown.nodes[0].visits, grown.nodes[1].visits = 3, 2
     assert labelled(renderer, [grown], min_visits=2) == ([(0, 0), (0, 1)], [0.5, 0.75], None)
     assert labelled(renderer, [grown], min_visits=4) == ([], [], None)
+    # The end of an episode is known from one visit.
+    grown.nodes[3].outcome = 1.0
+    assert labelled(renderer, [grown], min_visits=4)[:2] == ([(0, 3)], [1.0])
 
 
 def test_each_environment_weighs_the_same(renderer: Renderer) -> None:

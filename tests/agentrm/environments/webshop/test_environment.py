@@ -210,9 +210,9 @@ def test_small_shops_are_short_and_hide_their_options_until_a_product_is_looked_
         for looked_at in actions[1:-4:2]:
             page = environment.step(looked_at).text
             assert not all(f"| {value} |" in page for value in goal.options)
-            assert "no." in environment.thought(()) and environment.step("click[< Prev]").text == listed
+            assert ": no" in environment.thought(()) and environment.step("click[< Prev]").text == listed
         page = environment.step(actions[-4]).text
-        assert all(f"| {value} |" in page for value in goal.options) and "no." not in environment.thought(())
+        assert all(f"| {value} |" in page for value in goal.options) and ": no" not in environment.thought(())
         assert environment.step(actions[-3]).text == f"You have clicked {goal.options[0]}."
         environment.step(actions[-2])
         assert environment.thought(()) == "At least 1 more action."
@@ -239,9 +239,9 @@ def test_the_oracle_of_a_small_shop_says_what_it_has_read(environment) -> None:
         told.append(environment.thought(()))
     assert told == [
         "At least 4 more actions.",
-        "Black: no. Large: yes. At least 5 more actions.",
+        "black: no, large: yes. At least 5 more actions.",
         "At least 4 more actions.",
-        "Black: yes. Large: yes. At least 3 more actions.",
+        "black: yes, large: yes. At least 3 more actions.",
         "At least 2 more actions.",
         "At least 1 more action.",
     ]
