@@ -48,9 +48,9 @@ def test_a_long_command_is_never_silent_and_noise_is_left_out(
     script = f"import time; print('Built jericho', flush=True); time.sleep(0.5); print({noise!r}); print(' + a==1')"
     assert install._run([sys.executable, "-c", script])
     shown = capsys.readouterr().out.splitlines()
-    assert shown[0] == "Built jericho" and len(shown) > 2
-    assert all(
-        line.endswith(f"{install._placed()} of {len(install._PINS)} packages are in place") for line in shown[1:]
-    )
+    # On a slow machine it is told of before it says anything.
+    shown.remove("Built jericho")
+    assert len(shown) > 1
+    assert all(line.endswith(f"{install._placed()} of {len(install._PINS)} packages are in place") for line in shown)
     assert install._placed() > 0
     assert not install._run([sys.executable, "-c", "raise SystemExit(3)"])

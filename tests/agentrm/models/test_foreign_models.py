@@ -116,7 +116,7 @@ def answers(root: Path) -> dict[str, Any]:
         async def alive() -> bool:
             return scorers[name].alive
 
-        app = create_app(scorers[name].score, alive, Serve(), name, CONTEXT, scorers[name].labels)
+        app = create_app(scorers[name].read, alive, Serve(), name, CONTEXT, scorers[name].labels)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as http:
             found = [(await http.post("/v1/score", json=body)).json() for body in bodies(name)]
             steps = (await http.post("/v1/score", json=bodies(name)[-1] | {"per": "step"})).json()
