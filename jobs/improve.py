@@ -69,14 +69,15 @@ def _round(directory: RunDirectory, number: int, present: str) -> dict[str, Any]
         with own.writing("trees") as output:
             storage.copy(directory.require("trees", "trees"), output / "run")
             storage.copy(RunDirectory.existing(imports.run).at("trees"), output / _ENVIRONMENT)
-    train.run(config)
     trees = [tree for tree in TreeStore(own.at("trees")).trees() if held_out(tree.task, config.train.held_out_trees)]
     ends = config.train.labels.at
-    # One service after the other: where there is room for one there may be none for two.
-    before, after = (
-        _values(replace(config, run=f"{directory.location}-round-{number}"), model, trees)
-        for model in (present, own.at("reward_model"))
-    )
+    with cluster(config):
+        train.run(config)
+        # One service after the other: where there is room for one there may be none for two.
+        before, after = (
+            _values(replace(config, run=f"{directory.location}-round-{number}"), model, trees)
+            for model in (present, own.at("reward_model"))
+        )
     found = {
         end.value: leads(trees, new, old, Settings.of(config))
         for end, new, old in zip(ends, after, before, strict=True)
@@ -102,7 +103,7 @@ def _round(directory: RunDirectory, number: int, present: str) -> dict[str, Any]
 
 def _values(config: Config, model: str, trees: Sequence[Tree]) -> list[list[dict[int, float]]]:
     """What the reward model at a location says of trees, at each of `train.labels.at`."""
-    with cluster(config), deployed(config, model, http=False) as scorers:
+    with deployed(config, model, http=False) as scorers:
         return asyncio.run(values_of(trees, scorers, config.train.labels.at))
 
 
