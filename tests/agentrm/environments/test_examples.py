@@ -30,7 +30,7 @@ def test_instruction_and_example_are_complete(name: str) -> None:
 @pytest.mark.parametrize("name", names())
 def test_who_calls_tools_is_not_told_how_to_write_an_action(name: str) -> None:
     environment = environment_class(name)
-    told = environment.instruction_for_calls()
+    told = environment.instruction_for_calls(environment.kinds[0])
     assert environment.action_form in environment.instruction
     assert not any(form in told for form in ("Action Input", "search[", "click["))
     left = len(environment.instruction.split()) - len(environment.action_form.split())
