@@ -76,6 +76,7 @@ def _group(heading: str, prefix: str, cls: type) -> Iterator[str]:
     hints = get_type_hints(cls)
     yield from ["", f"## {heading}", "", _described(cls), "", "| key | type | default | must be |", "|---|---|---|---|"]
     explained, groups = [], []
+    entries: dict[type, list[str]] = {}
     for each in fields(cls):
         key, hint = f"{prefix}{each.name}", hints[each.name]
         if is_dataclass(hint):
@@ -83,13 +84,14 @@ def _group(heading: str, prefix: str, cls: type) -> Iterator[str]:
             continue
         item = get_args(hint)[0] if get_origin(hint) is list else hint
         if is_dataclass(item):
-            groups.append((f"Entries of {heading}", "", item))
+            entries.setdefault(item, []).append(key)
         elif isinstance(item, type) and issubclass(item, Enum):
             explained += ["", f"`{key}`: {_described(item)}"]
         bound = each.metadata.get("bound")
         yield f"| `{key}` | {_type(hint)} | {_default(each)} | {bound.words if bound else ''} |"
     yield from explained
-    for group in dict.fromkeys(groups):
+    groups += [(f"Entries of {', '.join(keys)}", "", item) for item, keys in entries.items()]
+    for group in groups:
         yield from _group(*group)
 
 
