@@ -22,7 +22,7 @@ from rich.table import Table
 from agentrm import storage
 from agentrm.config.loading import changed, load
 from agentrm.core.errors import InputRefused, UserError
-from agentrm.core.messages import Conversation
+from agentrm.core.messages import AGENT, Conversation
 from agentrm.episodes.episode import Episode, Problem
 from agentrm.episodes.reading import read
 from agentrm.episodes.sources import File, found
@@ -59,8 +59,14 @@ class ServiceScoring:
             raise InputRefused(str(error)) from error
         return value
 
-    async def steps(self, conversation: Conversation) -> list[float]:
+    async def turns(self, conversation: Conversation) -> list[float]:
         """See `Scoring`."""
+        if conversation.messages[-1]["role"] == AGENT:
+            steps, last = await asyncio.gather(self._steps(conversation), self.whole(conversation))
+            return [*steps, last]
+        return await self._steps(conversation)
+
+    async def _steps(self, conversation: Conversation) -> list[float]:
         try:
             (values,) = await self._client.score_steps([conversation])
         except RequestRefused as error:

@@ -21,7 +21,7 @@ from typing import Literal, Protocol
 from agentrm import model_directory
 from agentrm.config.schema import Engine
 from agentrm.core.errors import ContextOverflow, InputRefused, ModelError, UserError
-from agentrm.core.messages import Conversation, environment_turns
+from agentrm.core.messages import AGENT, Conversation, environment_turns
 from agentrm.core.protocols import CostedValue
 from agentrm.model_directory import ModelKind
 from agentrm.models import ensemble, implicit
@@ -53,10 +53,13 @@ Input = Conversation | list[int] | Text | Truncated
 
 
 class Per(str, Enum):
-    """Where values are read: after the whole `input`, after each turn of the environment (`step`), or each `token`."""
+    """Where values are read: after the whole `input`, after each turn of the environment (`step`), there and after the
+    whole where it ends in the agent's turn (`turn`), or after each `token`.
+    """
 
     input = "input"
     step = "step"
+    turn = "turn"
     token = "token"
 
 
@@ -103,8 +106,8 @@ class ExplicitScorer:
 
     async def read(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
         """See `Scorer`."""
-        if per is Per.step:
-            return list(await asyncio.gather(*(self._score_steps(each) for each in inputs)))
+        if per in (Per.step, Per.turn):
+            return list(await asyncio.gather(*(self._score_steps(each, per) for each in inputs)))
         fitted = await asyncio.to_thread(lambda: [self._read(each) for each in inputs])
         found = await self._engine.read([ids for ids, _ in fitted], every_token=per is Per.token)
         return [replace(each, left_out=left_out) for each, (_, left_out) in zip(found, fitted, strict=True)]
@@ -122,8 +125,8 @@ class ExplicitScorer:
         """See `Scorer`."""
         self._engine.close()
 
-    async def _score_steps(self, given: Input) -> Reading:
-        """The values of all states of a conversation."""
+    async def _score_steps(self, given: Input, per: Per) -> Reading:
+        """The values of all states of a conversation, and by `turn` that of the whole, all of one pass."""
         if not isinstance(given, Conversation):
             raise InputRefused("values per step need conversations: token ids and text do not show where steps end")
         covering = await asyncio.to_thread(self._renderer.cover, given)
@@ -137,9 +140,18 @@ class ExplicitScorer:
         ends = environment_turns(given.messages)
         if missing := [number for number in ends if number not in values]:
             raise InputRefused(f"the chat template does not take the conversation up to step {missing[0]}")
+        found = [values[number] for number in ends]
+        if per is Per.turn and given.messages[-1]["role"] == AGENT:
+            whole, _ = await asyncio.to_thread(self._renderer.fitted, given)
+            if covering[0].ids[: len(whole)] != whole:
+                # What is longer than the context is cut for each state, and for the whole, in its own way.
+                readings = [*readings, *await self._engine.read([whole])]
+                found.append(readings[-1].values[-1])
+            else:
+                found.append(readings[0].values[self._engine.read_at(whole)])
         tokens, cached = (sum(getattr(reading, name) for reading in readings) for name in ("tokens", "cached"))
         left_out = sum(rendered.left_out for rendered in covering)
-        return Reading([values[number] for number in ends], tokens, cached, left_out=left_out)
+        return Reading(found, tokens, cached, left_out=left_out)
 
     def _read(self, given: Input) -> tuple[list[int], int]:
         """The ids of an input, and how many it has more."""
@@ -209,11 +221,12 @@ class ImplicitScorer:
         values = list(accumulate(await self._model.token_rewards(rendered)))
         if per is Per.input:
             values = values[-1:]
-        elif per is Per.step:
+        elif per in (Per.step, Per.turn):
             ends = [rendered.states[number] for number in environment_turns(given.messages)]
             if None in ends:
                 raise InputRefused("the chat template changes earlier turns, so no token ends a step: ask per input")
-            values = [values[end] for end in ends if end is not None]
+            last = values[-1:] if per is Per.turn and given.messages[-1]["role"] == AGENT else []
+            values = [values[end] for end in ends if end is not None] + last
         return Reading(values, len(rendered.ids), 0)
 
     async def _rank(self, conversation: Conversation) -> float:

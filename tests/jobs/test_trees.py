@@ -17,15 +17,15 @@ import pytest
 from agentrm.config.schema import MeasuredTrees, Trees
 from agentrm.core.errors import EnvironmentFailure, UserError
 from agentrm.core.state import Proposal, State
-from agentrm.core.task import Grade, Observation, Task
+from agentrm.core.task import Task
 from agentrm.core.tree import Node, Tree
 from agentrm.data.trees import TreeStore
-from agentrm.environments.hosting.sessions import SessionPool
 from agentrm.failures import Failures
 from agentrm.search.mcts import TreeSearch
 from jobs.attempts import Advance, attempts, spread
 from jobs.trees import Work, growing, largest_first
 from tests.agentrm.search.toy import BARE
+from tests.local import Local
 
 TASKS = [Task("maze", "perfect_small", "train", index) for index in range(4)]
 
@@ -123,23 +123,6 @@ def test_a_task_that_no_machine_may_play_is_the_users_error_once_the_others_are_
     with pytest.raises(UserError, match="the data is not here"):
         asyncio.run(attempts(work(TASKS, 1), build, 1, store, failures, shown))
     assert store.finished() == {task.id for task in TASKS[1:]} and not (tmp_path / "failures").exists()
-
-
-class Local:
-    """Mazes in this process."""
-
-    def __init__(self) -> None:
-        self.pool = SessionPool(max_sessions=4, max_snapshots=16, max_memories=64)
-
-    async def observe(self, task: Task, actions: tuple[str, ...]) -> Observation:
-        await asyncio.sleep(0)
-        return self.pool.observe(task, actions)
-
-    async def fingerprint(self, task: Task, actions: tuple[str, ...]) -> str:
-        return self.pool.fingerprint(task, actions)
-
-    async def grade(self, task: Task, actions: tuple[str, ...]) -> Grade:
-        return self.pool.grade(task, actions)
 
 
 class Wanderer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
@@ -24,8 +23,8 @@ class Scoring(Protocol):
         """The value of a whole conversation."""
         ...
 
-    async def steps(self, conversation: Conversation) -> list[float]:
-        """The values of its states: see `environment_turns`."""
+    async def turns(self, conversation: Conversation) -> list[float]:
+        """The values of its states (see `environment_turns`), and of the whole where it ends in the agent's turn."""
         ...
 
 
@@ -48,9 +47,9 @@ class EngineScoring:
         (reading,) = await self._scorer.read([conversation], Per.input)
         return reading.values[-1]
 
-    async def steps(self, conversation: Conversation) -> list[float]:
+    async def turns(self, conversation: Conversation) -> list[float]:
         """See `Scoring`."""
-        (reading,) = await self._scorer.read([conversation], Per.step)
+        (reading,) = await self._scorer.read([conversation], Per.turn)
         return list(reading.values)
 
 
@@ -70,12 +69,15 @@ async def step_values(scoring: Scoring, conversation: Conversation) -> Values:
     _, turns = runs(conversation.messages)
     found: list[float | None] = [None] * (len(turns) + 1)
     ends = environment_turns(conversation.messages)
+    if ends[-1:] != [len(turns)]:
+        ends = [*ends, len(turns)]
     refused = ""
 
     async def fits(end: int) -> bool:
         nonlocal refused
+        part = conversation if end == len(turns) else conversation.beginning(end)
         try:
-            values = await scoring.steps(conversation.beginning(end))
+            values = await scoring.turns(part)
         except InputRefused as error:
             refused = refused or str(error)
             return False
@@ -83,18 +85,7 @@ async def step_values(scoring: Scoring, conversation: Conversation) -> Values:
             found[number] = value if isfinite(value) else None
         return True
 
-    async def last() -> None:
-        nonlocal refused
-        try:
-            value = await scoring.whole(conversation)
-            found[-1] = value if isfinite(value) else None
-        except InputRefused as error:
-            refused = refused or str(error)
-
-    # The engine reads what both have in common once.
-    answered = bool(ends) and ends[-1] == len(turns)
-    all_fit, _ = await asyncio.gather(fits(ends[-1]) if ends else _true(), _true() if answered else last())
-    if not all_fit:
+    if not await fits(ends[-1]):
         low, high = 0, len(ends) - 1
         while low < high:
             middle = (low + high) // 2
@@ -129,7 +120,3 @@ def lengths(messages: Sequence[Message]) -> list[int]:
 
 def _text(arguments: object) -> str:
     return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-
-
-async def _true() -> bool:
-    return True

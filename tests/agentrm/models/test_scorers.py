@@ -39,6 +39,7 @@ STATE = (
 CONVERSATION = STATE.conversation()
 SHORT = Conversation(CONVERSATION.messages[:2])
 LONG = Conversation([{"role": "user", "content": "ball " * CONTEXT}])
+ACTED = Conversation([*CONVERSATION.messages, {"role": "assistant", "content": "done"}])
 IDS = [5, 60, 7, 33]
 TEXT = "<turn> go to the ball"
 
@@ -101,6 +102,7 @@ ASKED: list[tuple[list[Input], Per]] = [
     ([[5, 10_000]], Per.input),
     ([IDS * CONTEXT], Per.input),
     ([IDS, [5, 60, 3, 3], [3, 3]], Per.input),
+    ([ACTED, SHORT], Per.turn),
 ]
 ASKED_LLAMA3: list[tuple[list[Input], Per]] = [
     ([CONVERSATION, SHORT], Per.input),
@@ -128,6 +130,7 @@ ASKED_IMPLICIT: list[tuple[list[Input], Per]] = [
     ([IDS], Per.input),
     ([LONG], Per.input),
     ([Truncated(CONVERSATION, 8)], Per.input),
+    ([ACTED], Per.turn),
 ]
 Answers = tuple[list[Any], list[float]]
 
@@ -191,6 +194,10 @@ def test_a_scalar_head_scores_as_in_transformers(root: Path, answers: dict[str, 
     for ids, each in zip(ASKED[6][0], found[6], strict=True):
         assert each.values == pytest.approx([expected(ids)], abs=1e-3)
     assert ranked == pytest.approx([values[0], -inf, values[1]], abs=1e-3)
+    # What nobody has answered yet has a value of its own, of the same pass.
+    acted = renderer.ids(ACTED)
+    assert found[7][0].values == pytest.approx([*steps, expected(acted)], abs=1e-3)
+    assert found[7][0].tokens == len(acted) and found[7][1].values == pytest.approx([steps[0], values[1]], abs=1e-3)
 
 
 def test_a_padding_token_of_its_own_changes_no_value_and_truncation_is_that_of_vllm(
@@ -238,7 +245,9 @@ def test_an_implicit_reward_model_scores_on_two_engines(root: Path, answers: dic
     assert found[0][0].values == pytest.approx([sum(steps)], abs=1e-3)
     assert found[0][1].values == pytest.approx([steps[0]], abs=1e-3)
     assert found[1][0].values == pytest.approx([0.0, steps[0], sum(steps)], abs=1e-3)
-    assert [type(each) for each in found[2:]] == [InputRefused, ContextOverflow, InputRefused]
+    assert [type(each) for each in found[2:5]] == [InputRefused, ContextOverflow, InputRefused]
+    assert found[5][0].values[:3] == pytest.approx([0.0, steps[0], sum(steps)], abs=1e-3)
+    assert len(found[5][0].values) == 4 and abs(found[5][0].values[3] - sum(steps)) > 1e-3
     assert ranked == pytest.approx([sum(steps), -inf, steps[0]], abs=1e-3)
 
 
