@@ -37,7 +37,7 @@ def print_results(metrics: Mapping[str, Mapping[str, Row]], terminal: Console) -
     """Print what `write_report` returned, in short: a row per method and a column per group, in 80 columns. A method in
     which the reward model chooses has its lead over the best of those that need none below its outcome.
     """
-    table = Table(title="mean outcome", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(title="mean outcome", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.title_justify, table.title_style = "left", "bold"
     table.add_column("method", no_wrap=True)
     for name, methods in metrics.items():
@@ -61,7 +61,7 @@ def _outcome(row: Row) -> str:
         return f"{row['outcome']:.2f}"
     lead, low, high = (row[f"best_lead{end}"] for end in ("", "_low", "_high"))
     # Without the zeros three of them fit 80 columns.
-    return f"{row['outcome']:.2f}\n" + f"{lead:+.2f} [{low:.2f}, {high:.2f}]".replace("0.", ".")
+    return f"{row['outcome']:.2f}\n" + f"{lead:+.2f} [{low:.2f},{high:.2f}]".replace("0.", ".")
 
 
 def print_comparison(rows: Sequence[Row], experiment: Experiment, terminal: Console) -> None:

@@ -21,6 +21,7 @@ from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import quality
 from agentrm.run import RunDirectory
 from jobs.cli import app, main
+from tests.agentrm.evaluation.test_pooling import OUTCOMES, evaluated
 
 STAGES = ("demonstrations", "clone", "trees", "train", "serve", "evaluate", "search", "pipeline")
 AGENTRM = Path(sys.executable).with_name("agentrm")
@@ -41,7 +42,7 @@ def agentrm(*arguments: str, typed: str = "") -> subprocess.CompletedProcess[str
     return subprocess.CompletedProcess(["agentrm", *arguments], code, out.getvalue(), err.getvalue())
 
 
-@pytest.mark.parametrize("command", [*STAGES, "experiment", "view", "play", "environments", "cluster"])
+@pytest.mark.parametrize("command", [*STAGES, "experiment", "pool", "view", "play", "environments", "cluster"])
 def test_every_command_explains_itself(command: str) -> None:
     assert command in CliRunner().invoke(app, ["--help"]).stdout
     result = CliRunner().invoke(app, [command, "--help"])
@@ -149,6 +150,16 @@ def test_the_quality_of_a_runs_reward_model_for_people_and_programs(tmp_path: Pa
     shown = agentrm("evaluate", "--reward-models", str(tmp_path)).stdout
     assert "…" not in shown
     assert "model is not shown to beat random, length, policy log-probability" in " ".join(shown.split())
+
+
+def test_runs_are_pooled(tmp_path: Path) -> None:
+    runs = [evaluated(tmp_path, name, OUTCOMES, tasks) for name, tasks in (("one", "ab"), ("two", "cdef"))]
+    found = json.loads(agentrm("pool", *runs, "--json").stdout)
+    assert found["held-in"]["best of 5"]["tasks"] == 6
+    assert found["held-in"]["best of 5"]["best_lead"] == pytest.approx(0.75)
+    assert "lead over best without +.75 [.75,.75]" in " ".join(agentrm("pool", *runs).stdout.split())
+    again = agentrm("pool", runs[0], runs[0])
+    assert again.returncode == 2 and "were both evaluated on the task a" in again.stderr
 
 
 def test_a_reward_model_is_measured_on_the_trees_of_a_run(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.agentrm.evaluation.test_metrics import episode
 OUTCOMES = {"sampled mean": 0.0, "shortest of 5": 0.25, "best of 5": 1.0}
 
 
-def run(tmp_path: Path, name: str, outcomes: dict[str, float], tasks: str, more: float = 0.0) -> str:
+def evaluated(tmp_path: Path, name: str, outcomes: dict[str, float], tasks: str, more: float = 0.0) -> str:
     location = str(tmp_path / name)
     directory = RunDirectory.open(load("quickstart", [f"run={location}"]))
     rows = [episode(task, method, outcome * (1 + more)) for task in tasks for method, outcome in outcomes.items()]
@@ -28,7 +28,7 @@ def run(tmp_path: Path, name: str, outcomes: dict[str, float], tasks: str, more:
 
 
 def test_leads_are_paired_over_the_tasks_of_all_runs(tmp_path: Path) -> None:
-    runs = [run(tmp_path, "one", OUTCOMES, "ab"), run(tmp_path, "two", OUTCOMES, "cdef", more=-0.5)]
+    runs = [evaluated(tmp_path, "one", OUTCOMES, "ab"), evaluated(tmp_path, "two", OUTCOMES, "cdef", more=-0.5)]
     table = pooled(runs)
     assert table.num_rows == 6 * 3
     found = {row["method"]: row for row in summarise(table, ["group"], Settings(2000, 0.9)).to_pylist()}
@@ -40,11 +40,11 @@ def test_leads_are_paired_over_the_tasks_of_all_runs(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_pooled_is_refused(tmp_path: Path) -> None:
-    one = run(tmp_path, "one", OUTCOMES, "ab")
+    one = evaluated(tmp_path, "one", OUTCOMES, "ab")
     with pytest.raises(UserError, match=r"were both evaluated on the task b: pool runs of other tasks\.seed"):
-        pooled([one, run(tmp_path, "again", OUTCOMES, "bc")])
+        pooled([one, evaluated(tmp_path, "again", OUTCOMES, "bc")])
     with pytest.raises(UserError, match="shortest of 5 is in one of them alone"):
-        pooled([one, run(tmp_path, "less", {"sampled mean": 0.0, "best of 5": 1.0}, "cd")])
+        pooled([one, evaluated(tmp_path, "less", {"sampled mean": 0.0, "best of 5": 1.0}, "cd")])
     empty = RunDirectory.open(load("quickstart", [f"run={tmp_path / 'empty'}"])).location
     with pytest.raises(UserError, match="has no evaluation yet: run `agentrm evaluate run="):
         pooled([one, str(empty)])

@@ -274,7 +274,7 @@ def test_the_console_shows_every_method(config: Config, directory: RunDirectory,
         assert sum(line == [*method.split(), *outcomes] for line in words) == 1
     best = words.index(["best", "of", "5", "0.67", "0.50"])
     # Over greedy: 1, -1, 1 on three tasks, of whose 27 resamples one has a mean of -1 and eight of 1; then 0, 0.
-    assert words[best + 1] == ["lead", "over", "best", "without", "+.33", "[-.33,", "1.00]", "+.00", "[.00,", ".00]"]
+    assert words[best + 1] == ["lead", "over", "best", "without", "+.33", "[-.33,1.00]", "+.00", "[.00,.00]"]
 
 
 def test_which_methods_the_reward_model_decides() -> None:
