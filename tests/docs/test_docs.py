@@ -42,6 +42,8 @@ NEEDS = {
     "needs your episodes",
 }
 """Why a block of commands is not run here, as its title says."""
+OF_LATER_PYTHONS = {"openhands"}
+"""Packages that pages name which this project's Python cannot install."""
 FENCE = re.compile(r'^```(?:\{ \.)?(\w+)(?: title="([^"]*)")?(?: \})?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 FORMER_KEYS = "results.md"
 """The page whose commands are those of their commits."""

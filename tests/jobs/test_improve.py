@@ -48,10 +48,10 @@ def test_without_values_of_actions_those_of_states_decide() -> None:
 def test_a_round_learns_from_what_is_recorded_whatever_the_run_names() -> None:
     config = load(
         "quickstart",
-        ["train.labels.environments=[maze,maze.loops_tiny]", "train.labels.weights=[3,2]", "reuse=elsewhere"],
+        ["train.labels.environments=[webshop,webshop.beauty_small]", "train.labels.weights=[3,2]", "reuse=elsewhere"],
     )
     made = _config(config, "runs/round")
-    assert made.train.labels.environments == ["maze", "maze.loops_tiny", "gateway"]
+    assert made.train.labels.environments == ["webshop", "webshop.beauty_small", "gateway"]
     assert made.train.labels.weights == [3, 2, 1]
     assert made.run == "runs/round" and made.reuse is None
     assert made.train.labels.holds("gateway", "gateway.recorded")

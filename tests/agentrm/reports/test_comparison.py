@@ -147,7 +147,8 @@ def test_episodes_are_gathered_by_group_or_by_kind(config: Config, tmp_path: Pat
     assert (row["variant"], row["test"], row["states"]) == ("walk", "held-in", 12)
     assert row["pair"] == "babyai.goto_local.test.3.0"
     (row,) = gather({"walk": run}, config, by_kind=True).to_dict("records")
-    assert row["test"] == "babyai+walk"
+    # Its trees are of one environment, so that kinds tell its tests apart.
+    assert row["test"] == "babyai+walk.goto_local"
     config.tasks.trees = config.tasks.trees[:1]
     (row,) = gather({"walk": run}, config, by_kind=True).to_dict("records")
     assert row["test"] == "babyai+walk.goto_local"
