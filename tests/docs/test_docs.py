@@ -150,7 +150,10 @@ def test_python_runs_or_its_imports_resolve(block: Block, monkeypatch: pytest.Mo
         text = (ROOT / included[1]).read_text()
     else:
         text = block.text
-    for node in ast.walk(ast.parse(text)):
+    nodes = list(ast.walk(ast.parse(text)))
+    if any(isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in OF_LATER_PYTHONS for node in nodes):
+        pytest.skip("tests/agentrm/service/test_critic.py runs it where its packages are")
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "agentrm":
             module = importlib.import_module(node.module)
             assert all(hasattr(module, each.name) for each in node.names), ast.unparse(node)

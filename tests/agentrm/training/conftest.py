@@ -16,6 +16,8 @@ def one_rank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DS_ACCELERATOR", "cpu")
         patch.setenv("LOCAL_RANK", "0")
+        # DeepSpeed remembers the group of an earlier test.
+        patch.setattr("deepspeed.utils.groups._WORLD_GROUP", None)
         store = tmp_path_factory.mktemp("store") / "file"
         distributed.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
         yield
