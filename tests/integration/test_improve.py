@@ -78,7 +78,7 @@ def test_a_round_that_was_cut_goes_on_and_ends_with_the_better_model_in_service(
     assert found["improved"] and found["episodes"] == 19, found
     assert found["held_out"]["recorded"] and found["held_out"]["own"]
     for end in ("state", "action"):
-        assert found["leads"][end]["brier"]["low"] > 0
+        assert found["leads"][end]["brier"]["value"] > 0
     assert begun.metrics("train")["trees_learned"].keys() == {"gateway.recorded", "imported.web"}
     assert directory.in_service() == begun.at("reward_model")
     assert improve.run(config) == found
