@@ -42,7 +42,7 @@ def test_successes_become_a_dataset_and_failures_are_counted(
     assert json.loads((tmp_path / "run/metrics/demonstrations.json").read_text()) == counts
     told = capsys.readouterr().err
     assert "babyai.action_obj_door: 2 demonstrations, left out: 1 no_oracle\n" in told
-    assert f"7 demonstrations of 8 tasks are in {tmp_path / 'run/demonstrations'}" in told
+    assert f"7 demonstrations, 7 of 8 tasks, are in {tmp_path / 'run/demonstrations'}" in told
 
     found = {each.task: each.conversation.messages for each in read(tmp_path / "run" / "demonstrations")}
     assert NO_ORACLE not in found

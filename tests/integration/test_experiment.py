@@ -59,7 +59,7 @@ def test_the_strong_policy_is_its_own_and_the_reward_model_is_borrowed(config: C
     assert (weak / "reward_model").resolve() == (strong / "reward_model").resolve() == base / "reward_model"
     assert not (strong / "policy").is_symlink() and not (strong / "trees").exists()
     results = pq.read_table(base / "experiments" / "weak-to-strong" / "results.parquet").to_pylist()
-    assert len(results) == len(rows) == 2 * 9
+    assert len(results) == len(rows) == 2 * 10
     assert {(row["variant"], row["tasks"]) for row in rows} == {("weak", 2), ("strong", 2)}
 
 

@@ -93,7 +93,7 @@ def test_a_fit_goes_on_from_an_imported_model_which_is_measured_on_its_trees(tmp
     root = tmp_path / "run"
     write_reward_model(tmp_path / "imported", ["go up you went down room"] * 9, 512)
     base = (f"train.base={tmp_path / 'imported'}", "train.representation.action_count=true", "train.epochs=1")
-    model, _ = trained(root, *base, "train.learning_rate=1e-9")
+    model, _ = trained(root, *base, "train.learning_rate=1e-11")
     goes_on, value = load(model, 512), load(tmp_path / "imported", 512)
     states = [tree(0).state(node) for node in (0, STEPS, 2 * STEPS)]
     assert [goes_on(state) for state in states] == [pytest.approx(value(state), abs=1e-4) for state in states]

@@ -58,7 +58,7 @@ def test_a_job_runs_on_the_cluster_with_the_users_data_and_its_log_is_here(
     found = agentrm(user, "submit", "demonstrations", "--preset", TINY, f"run={tmp_path / 'run'}", both)
     assert found.returncode == 0, found.stderr
     name = found.stdout.strip().splitlines()[-1]
-    assert "5 demonstrations of 5 tasks" in found.stdout
+    assert "5 demonstrations, 5 of 5 tasks" in found.stdout
     rows = pq.read_table(tmp_path / "run" / "demonstrations").to_pylist()
     assert [row["data"] for row in rows[:4]] == [""] * 4
     assert rows[4]["data"].startswith("official-")
