@@ -76,12 +76,7 @@ BOTH = "train.labels.at=[state,action]"
 @pytest.mark.parametrize(
     "overrides",
     [
-        (
-            BOTH,
-            "train.loss=bradley_terry",
-            "train.labels.environments=[imported.web,imported.code]",
-            "train.labels.weights=[3,1]",
-        ),
+        (BOTH, "train.loss=bradley_terry"),
         ("train.loss=cross_entropy", "train.labels.of=steps", "train.labels.at=[action]"),
     ],
 )

@@ -272,7 +272,7 @@ def test_ray_data_reads_it(store: TreeStore):
 
 def test_the_statistics_of_a_run(store: TreeStore, config: Config, capsys: pytest.CaptureFixture[str]):
     found = tree_statistics.run(config)
-    assert list(found) == ["maze"] and found["maze"].trees == 6
+    assert list(found) == ["maze, train"] and found["maze, train"].trees == 6
     printed = capsys.readouterr().out
     assert "duplicate turns merged" in printed and "value 0.9 to 1.0" in printed
 
