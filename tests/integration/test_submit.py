@@ -16,6 +16,7 @@ import pytest
 
 from agentrm.service.client import ScoringClient
 from tests.integration.heads import end
+from tests.jobs.test_cli import agentrm as in_this_process
 from tests.reward_models import write_reward_model
 from tests.servers import free_port, free_ports
 
@@ -108,7 +109,7 @@ def answers(address: str) -> bool:
 
 
 def test_what_is_wrong_is_one_line(head: dict[str, str]) -> None:
-    for arguments, told in (
+    before_it_is_asked = (
         (("submit", "paint"), "no job 'paint'"),
         (("submit", "trees", "trees.iteratons=3"), "iteratons"),
         (("submit", "serve", "serve.api_key=hush"), "list of jobs"),
@@ -116,11 +117,15 @@ def test_what_is_wrong_is_one_line(head: dict[str, str]) -> None:
         (("submit", "experiment", "painting", "seed=1"), "no experiment 'painting'"),
         (("submit", "experiment", "weak-to-strong", "evaluate.strong=[clone.epoch=2]"), "clone.epoch"),
         (("submit", "experiment", "generalisation", "run=runs/none", "--preset", TINY), "two environments or kinds"),
-        (("job", "stop", "raysubmit_none"), "there is no job raysubmit_none"),
-    ):
-        found = agentrm(head, *arguments)
-        assert found.returncode == 2 and told in found.stderr and found.stderr.count("\n") == 1, found.stderr
-        assert "hush" not in found.stderr
+    )
+    for arguments, told in before_it_is_asked:
+        one_line(in_this_process(*arguments), told)
+    one_line(agentrm(head, "job", "stop", "raysubmit_none"), "there is no job raysubmit_none")
     nobody = {**head, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{free_port()}"}
     found = agentrm(nobody, "job", "status", "raysubmit_none")
     assert found.returncode == 2 and "no Ray dashboard answers" in found.stderr, found.stderr
+
+
+def one_line(found: subprocess.CompletedProcess[str], told: str) -> None:
+    assert found.returncode == 2 and told in found.stderr and found.stderr.count("\n") == 1, found.stderr
+    assert "hush" not in found.stderr
