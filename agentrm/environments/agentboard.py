@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrm.core.errors import UserError
-from agentrm.environments.official import Published, announce, identity, named_folder
+from agentrm.environments.official import OfficialData, Published, announce, identity, named_folder
 
 DATA_VARIABLE = "AGENTBOARD_DATA"
 KIND = "agentboard"
@@ -75,6 +75,13 @@ class Line:
         if not isinstance(found, int) or isinstance(found, bool) or found < 0:
             raise ValueError(f"its additional_info has no number {name}")
         return found
+
+
+def official_tests(
+    read: Callable[[Path, str, str], Published], holds: Callable[[str], bool] = KIND.__eq__
+) -> OfficialData:
+    """AgentBoard's tests of those kinds that `holds` says, as official data; `read` is that of `OfficialData`."""
+    return OfficialData(DATA_VARIABLE, lambda kind, split: split == "test" and holds(kind), read, SOURCE)
 
 
 def lines_file(name: str, folder: Path | None = None) -> Path | None:

@@ -62,20 +62,8 @@ def outcome_bars(groups: Mapping[str, Sequence[Row]]) -> str:
     """Mean outcome with its interval, one panel per group and one bar per method."""
     figure, axes = _panels(groups, height=0.6 + 0.32 * max(len(rows) for rows in groups.values()))
     for axis, (name, rows) in zip(axes, groups.items(), strict=True):
-        methods = [str(row["method"]) for row in rows]
-        values = [_number(row, "outcome") for row in rows]
-        errors = [
-            [value - _number(row, "outcome_low") for value, row in zip(values, rows, strict=True)],
-            [_number(row, "outcome_high") - value for value, row in zip(values, rows, strict=True)],
-        ]
-        axis.barh(methods, values, color=[colour(method) for method in methods], height=0.62)
-        axis.errorbar(values, methods, xerr=errors, fmt="none", ecolor=INK, elinewidth=1, capsize=2.5)
-        axis.set_title(f"{name}\n({rows[0]['tasks']} tasks)", loc="left")
-        axis.set_xlim(0, 1)
-        axis.set_xlabel("mean outcome")
-        axis.grid(axis="x")
-        axis.set_axisbelow(True)
-        axis.tick_params(left=False)
+        _bars(axis, [str(row["method"]) for row in rows], rows)
+        _label(axis, name, rows)
     axes[0].invert_yaxis()
     return svg(figure)
 
@@ -89,22 +77,31 @@ def headline_bars(groups: Mapping[str, Sequence[Row]]) -> str:
     figure, axes = _panels(groups, height=0.6 + 0.38 * max(map(len, told.values())), shared=False)
     for axis, (name, rows) in zip(axes, told.items(), strict=True):
         places = range(len(rows))
-        values = [_number(row, "outcome") for _, row in rows]
-        errors = [
-            [value - _number(row, "outcome_low") for value, (_, row) in zip(values, rows, strict=True)],
-            [_number(row, "outcome_high") - value for value, (_, row) in zip(values, rows, strict=True)],
-        ]
-        axis.barh(places, values, color=[colour(str(row["method"])) for _, row in rows], height=0.62)
-        axis.errorbar(values, places, xerr=errors, fmt="none", ecolor=INK, elinewidth=1, capsize=2.5)
+        _bars(axis, places, [row for _, row in rows])
         axis.set_yticks(places, [label for label, _ in rows])
         axis.invert_yaxis()
-        axis.set_title(f"{name}\n({groups[name][0]['tasks']} tasks)", loc="left")
-        axis.set_xlim(0, 1)
-        axis.set_xlabel("mean outcome")
-        axis.grid(axis="x")
-        axis.set_axisbelow(True)
-        axis.tick_params(left=False)
+        _label(axis, name, groups[name])
     return svg(figure)
+
+
+def _bars(axis: Axes, places: Sequence[str] | Sequence[int], rows: Sequence[Row]) -> None:
+    """The mean outcomes of rows with their intervals."""
+    values = [_number(row, "outcome") for row in rows]
+    errors = [
+        [value - _number(row, "outcome_low") for value, row in zip(values, rows, strict=True)],
+        [_number(row, "outcome_high") - value for value, row in zip(values, rows, strict=True)],
+    ]
+    axis.barh(places, values, color=[colour(str(row["method"])) for row in rows], height=0.62)
+    axis.errorbar(values, places, xerr=errors, fmt="none", ecolor=INK, elinewidth=1, capsize=2.5)
+
+
+def _label(axis: Axes, group: str, rows: Sequence[Row]) -> None:
+    axis.set_title(f"{group}\n({rows[0]['tasks']} tasks)", loc="left")
+    axis.set_xlim(0, 1)
+    axis.set_xlabel("mean outcome")
+    axis.grid(axis="x")
+    axis.set_axisbelow(True)
+    axis.tick_params(left=False)
 
 
 def _headline(rows: Sequence[Row]) -> list[tuple[str, Row]]:

@@ -135,14 +135,7 @@ class BabyAI(OfficialEnvironment):
     kinds: ClassVar[tuple[str, ...]] = tuple(LEVELS)
     published_kinds: ClassVar[tuple[str, ...]] = (agentboard.KIND,)
     max_steps: ClassVar[int] = agentboard.MAX_STEPS
-    official: ClassVar[tuple[OfficialData, ...]] = (
-        OfficialData(
-            agentboard.DATA_VARIABLE,
-            lambda kind, split: (kind, split) == (agentboard.KIND, "test"),
-            _published,
-            agentboard.SOURCE,
-        ),
-    )
+    official: ClassVar[tuple[OfficialData, ...]] = (agentboard.official_tests(_published),)
     snapshots: ClassVar[bool] = True
     instruction: ClassVar[str] = (
         "You are in a grid world and have to fulfil a task. Actions: turn left, turn right, move forward, "

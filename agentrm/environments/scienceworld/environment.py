@@ -73,14 +73,7 @@ class ScienceWorld(OfficialEnvironment):
     published_kinds: ClassVar[tuple[str, ...]] = (agentboard.KIND,)
     # The engine's own solutions have up to 178 actions.
     max_steps: ClassVar[int] = 200
-    official: ClassVar[tuple[OfficialData, ...]] = (
-        OfficialData(
-            agentboard.DATA_VARIABLE,
-            lambda kind, split: (kind, split) == (agentboard.KIND, "test"),
-            _published,
-            agentboard.SOURCE,
-        ),
-    )
+    official: ClassVar[tuple[OfficialData, ...]] = (agentboard.official_tests(_published),)
     generated: ClassVar[bool] = False
     max_live: ClassVar[int | None] = 256
     instruction: ClassVar[str] = (

@@ -72,12 +72,7 @@ class ToolQuery(ToolEnvironment[Question | RecordedQuestion, QueryToolkit]):
     kinds: ClassVar[tuple[str, ...]] = tuple(KINDS)
     published_kinds: ClassVar[tuple[str, ...]] = tuple(f"{kind}{SUFFIX}" for kind in KINDS)
     official: ClassVar[tuple[OfficialData, ...]] = (
-        OfficialData(
-            agentboard.DATA_VARIABLE,
-            lambda kind, split: split == "test" and kind.endswith(SUFFIX),
-            _published,
-            agentboard.SOURCE,
-        ),
+        agentboard.official_tests(_published, lambda kind: kind.endswith(SUFFIX)),
     )
     instruction: ClassVar[str] = (
         f"You answer a question with the help of tools. {ToolEnvironment.action_form} Dates are written "
