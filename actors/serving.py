@@ -306,25 +306,25 @@ def bound(config: Config, directory: storage.Location) -> serve.Application:
     """The reward model at the location `directory`, for whoever starts Serve. Raises ModelError when there is none."""
     check(storage.fetch(directory), config.serve.label)
     engine, addressed = config.reward_engine, can_address(config.reward_engine)
-    scaling: dict[str, Any] = {"num_replicas": engine.replicas}
-    if engine.max_replicas is not None and engine.max_replicas > engine.replicas:
-        scaling = {
-            "autoscaling_config": {
-                "min_replicas": engine.replicas,
-                "max_replicas": engine.max_replicas,
-                "target_ongoing_requests": _BUSY,
-            }
-        }
     return serve.deployment(
         ScoringReplica,
         name=_DEPLOYMENT,
-        ray_actor_options=actor_options(config, Role.rollouts, engine.gpus),
         max_ongoing_requests=_ONGOING,
         max_queued_requests=_ONGOING,
         max_surge_percent=_SURGE_PERCENT,
         **({"request_router_config": RequestRouterConfig(request_router_class=Addressed)} if addressed else {}),
-        **scaling,
+        **replica_options(config, engine, _BUSY),
     ).bind(str(directory), engine, config.model.context, config.serve, model_name(config), uuid4().hex, addressed)
+
+
+def replica_options(config: Config, engine: Engine, busy: int) -> dict[str, Any]:
+    """How many replicas of an engine Serve runs, and on what; one is added when each has more than `busy` requests."""
+    options: dict[str, Any] = {"ray_actor_options": actor_options(config, Role.rollouts, engine.gpus)}
+    if engine.max_replicas is None or engine.max_replicas <= engine.replicas:
+        return options | {"num_replicas": engine.replicas}
+    least, most = engine.replicas, engine.max_replicas
+    scaling = {"min_replicas": least, "max_replicas": most, "target_ongoing_requests": busy}
+    return options | {"autoscaling_config": scaling}
 
 
 def can_address(engine: Engine) -> bool:

@@ -239,14 +239,15 @@ def experiment(
 @app.command(rich_help_panel="Pipeline")
 def pool(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Evaluated runs that differ in their seeds.")],
+    live: Annotated[bool, typer.Option("--live", help="Those of `agentrm benchmark agent`.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Pool the episodes of several runs: outcomes, and the paired lead over the best of what needs no reward model."""
     from agentrm.evaluation.metrics import summarise
-    from agentrm.evaluation.pooling import pooled
+    from agentrm.evaluation.pooling import EVALUATION, LIVE, pooled
     from agentrm.reports.report import by_group
 
-    found = by_group(summarise(pooled(runs), ["group"]))
+    found = by_group(summarise(pooled(runs, LIVE if live else EVALUATION), ["group"]))
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
@@ -471,6 +472,30 @@ def benchmark_score(
 ) -> None:
     """Scoring over HTTP against the engine called directly, against transformers, and under load."""
     _job("benchmarks.score", preset, overrides, trees=count, clients=clients, seconds=seconds, as_json=as_json)
+
+
+@benchmark.command("gateway")
+def benchmark_gateway(
+    overrides: Overrides = None,
+    preset: Preset = "quickstart",
+    clients: Annotated[int, typer.Option(min=1, help="At the same time, at most.")] = 200,
+    seconds: Annotated[float, typer.Option(min=1, help="How long the clients ask.")] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """What the gateway adds to the time of the run's own policy, and how many clients it holds."""
+    _job("benchmarks.gateway", preset, overrides, clients=clients, seconds=seconds, as_json=as_json)
+
+
+@benchmark.command("agent")
+def benchmark_agent(
+    overrides: Overrides = None,
+    preset: Preset = "quickstart",
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """What an agent with the plain `openai` client gains by the gateway on the run's test tasks, one live episode each;
+    what is played already is not played again.
+    """
+    _job("benchmarks.agent", preset, overrides, as_json=as_json)
 
 
 @benchmark.command("rewards")

@@ -59,12 +59,7 @@ def _run(config: Config, directory: RunDirectory) -> None:
     if config.evaluate.score is Scored.before_acting:
         check_actions(storage.fetch(reward_model))
     directory.record_data()
-    groups = {
-        "held-in": config.tasks.held_in,
-        "held-out kinds": config.tasks.held_out_kinds,
-        "held-out environments": config.tasks.held_out_environments,
-    }
-    todo: list[Work] = [(task, group) for group, sets in groups.items() for task in tasks(sets, config.tasks.seed)]
+    todo = test_tasks(config)
     results = Results(directory.work("evaluation"), methods(config.evaluate))
     failures = Failures(directory.work("failures/evaluation"))
     missing = results.missing(in_turn([each for each in todo if each[0].id not in failures.given_up]))
@@ -83,6 +78,16 @@ def _run(config: Config, directory: RunDirectory) -> None:
     with directory.writing("evaluation") as output:
         metrics = write_report(table, output, config, directory)
         directory.write_metrics("evaluate", metrics)
+
+
+def test_tasks(config: Config) -> list[Work]:
+    """All that methods are compared on."""
+    groups = {
+        "held-in": config.tasks.held_in,
+        "held-out kinds": config.tasks.held_out_kinds,
+        "held-out environments": config.tasks.held_out_environments,
+    }
+    return [(task, group) for group, sets in groups.items() for task in tasks(sets, config.tasks.seed)]
 
 
 def in_turn(todo: Sequence[Work]) -> list[Work]:

@@ -85,13 +85,8 @@ def follow(config: Config, present: str, replace: Callable[[str], object]) -> No
         print("stopping")
 
 
-def address(host: str, port: int) -> str:
-    """The URL of a server."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 def _usage(config: Config) -> str:
-    url = address(config.serve.host, config.serve.port)
+    url = config.serve.url
     key = " -H 'Authorization: Bearer <serve.api_key>'" if config.serve.api_key else ""
     turns = (("user", "Your task: ..."), ("assistant", "Action: ..."), ("user", "what the environment answered"))
     body = json.dumps({"conversations": [[{"role": role, "content": content} for role, content in turns]]})

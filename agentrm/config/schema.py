@@ -641,6 +641,11 @@ class Serve:
     max_queued_requests: int = positive(256)
     deadline_s: float = positive(60.0)
 
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return _url(self.host, self.port)
+
     def check(self, key: str) -> None:
         """Raise UserError for a queue that no replica has room for, and for an open service beyond localhost."""
         _check_queue(key, self.max_queued_requests)
@@ -649,8 +654,8 @@ class Serve:
 
 @dataclass
 class Gateway:
-    """OpenAI's chat API in front of the endpoint `upstream` ("http://host:8000/v1"): of `k` candidates for each turn
-    the reward model chooses; a request may ask for another number, up to `max_k`.
+    """OpenAI's chat API in front of the endpoint `upstream` ("http://host:8000/v1"; empty: the run's own policy): of
+    `k` candidates for each turn the reward model chooses; a request may ask for another number, up to `max_k`.
 
     `gate`: the first candidate is sampled alone and taken if its value is at least this (empty: never). Budgets for a
     request's candidates: `tokens` that the upstream may generate for all of them, and `seconds` after which those that
@@ -672,6 +677,11 @@ class Gateway:
     port: int = 8100
     api_key: str = ""
     record: str = ""
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return _url(self.host, self.port)
 
     def check(self, key: str) -> None:
         """Raise UserError for more candidates than a request may ask for, a queue that the replica has no room for, and
@@ -746,6 +756,10 @@ class Config:
     serve: Serve = field(default_factory=Serve)
     gateway: Gateway = field(default_factory=Gateway)
     cluster: Cluster = field(default_factory=Cluster)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _check_queue(key: str, waiting: int) -> None:

@@ -25,7 +25,8 @@ RANDOM = ", random scores"
 """Behind a search's name: its states were compared by these in the reward model's place."""
 LOG_PROBABILITY = ", log-probability"
 """Likewise: by the policy's, as beam search over a language model does."""
-_BEST = "best of"
+BEST = "best of"
+"""What the reward model chose among several."""
 COSTS = ("policy_tokens", "scored_states", "reward_tokens", "cached_tokens", "environment_steps", "seconds")
 VERDICTS = ("asked", "malformed", "overflows", "refused", "swayed")
 """Columns of episodes that a judge chose; see `agentrm.models.judge.Verdicts`."""
@@ -172,4 +173,4 @@ def _group_rows(key: dict[str, str], group: pd.DataFrame, settings: Settings) ->
 
 def _by_log_probability(method: str) -> str:
     """The name of the check that does what a method does with the policy's log-probability alone."""
-    return method.replace(_BEST, LIKELIEST, 1) if method.startswith(_BEST) else f"{method}{LOG_PROBABILITY}"
+    return method.replace(BEST, LIKELIEST, 1) if method.startswith(BEST) else f"{method}{LOG_PROBABILITY}"

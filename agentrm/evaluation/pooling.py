@@ -10,21 +10,29 @@ import pyarrow.parquet as pq
 from agentrm.core.errors import UserError
 from agentrm.run import RunDirectory
 
+EVALUATION, LIVE = "evaluation", "live"
+"""Folders of a run that hold episodes: what `agentrm evaluate` and `agentrm benchmark agent` have played."""
 
-def pooled(runs: Sequence[str]) -> pa.Table:
-    """The episodes of finished evaluations, one run after another; see `metrics.summarise`.
+_MISSING = {
+    EVALUATION: "evaluation yet: run `agentrm evaluate",
+    LIVE: "live episodes yet: run `agentrm benchmark agent",
+}
 
-    Raises UserError for a run without an evaluation, for runs with other methods than the first, and for a task that
-    two of them were evaluated on: no interval may count it twice.
+
+def pooled(runs: Sequence[str], played: str = EVALUATION) -> pa.Table:
+    """The episodes that finished runs have `played`, one run after another; see `metrics.summarise`.
+
+    Raises UserError for a run without them, for runs with other methods than the first, and for a task that two of them
+    played: no interval may count it twice.
     """
     tables: list[pa.Table] = []
     owner: dict[str, str] = {}
     methods: set[str] = set()
     for run in runs:
         directory = RunDirectory.existing(run)
-        if not directory.finished("evaluation"):
-            raise UserError(f"{run} has no evaluation yet: run `agentrm evaluate run={run}` first")
-        table = pq.read_table(directory.path("evaluation") / "episodes.parquet")
+        if not directory.finished(played):
+            raise UserError(f"{run} has no {_MISSING[played]} run={run}` first")
+        table = pq.read_table(directory.path(played) / "episodes.parquet")
         own = set(table["method"].to_pylist())
         methods = methods or own
         if own != methods:

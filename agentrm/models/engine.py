@@ -42,6 +42,44 @@ _STEPPING = threading.Lock()
 _Answer = tuple[asyncio.Future, Any, Exception | None]
 
 
+def set_environment() -> None:
+    """What vLLM reads when it is imported, where the user has set nothing else."""
+    for key, value in _ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+
+
+def engine_arguments(directory: str | Path, engine: Engine, context: int, seed: int = 0) -> dict[str, Any]:
+    """The configuration of one engine as vLLM names it. Raises ModelError where the directory holds no model."""
+    if not Path(directory, "config.json").is_file():
+        raise ModelError(f"{directory} holds no model (config.json is missing)")
+    device: dict[str, Any]
+    if engine.gpus:
+        device = {
+            "gpu_memory_utilization": engine.gpu_memory_utilization,
+            "tensor_parallel_size": engine.tensor_parallel,
+        }
+    else:
+        # A prompt in two chunks rewinds its request's random generator, which torch's CPU generator cannot do.
+        device = {
+            "kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30),
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(context, _BATCHED_TOKENS),
+        }
+    return {
+        # It looks for weights by a pattern that begins with this path.
+        "model": str(storage.plain(Path(directory))),
+        "dtype": engine.dtype,
+        "max_model_len": context,
+        "max_num_seqs": engine.max_num_seqs,
+        "block_size": engine.block_size,
+        "enforce_eager": engine.eager,
+        "enable_prefix_caching": True,
+        "seed": seed,
+        "trust_remote_code": False,
+        **device,
+    }
+
+
 class EngineLoop:
     """Steps one vLLM `LLM` in a thread of its own and resolves each request's future when it has finished.
 
@@ -49,8 +87,7 @@ class EngineLoop:
     """
 
     def __init__(self, directory: str | Path, engine: Engine, context: int, runner: str, seed: int = 0) -> None:
-        for key, value in _ENVIRONMENT.items():
-            os.environ.setdefault(key, value)
+        set_environment()
         import torch
         from vllm import LLM
         from vllm.exceptions import VLLMClientError
@@ -59,36 +96,8 @@ class EngineLoop:
         if engine.eager and not engine.gpus:
             # Else the sampler's few compiled functions take a second of the first request, and save nothing.
             torch.compiler.set_stance("force_eager")
-        if not Path(directory, "config.json").is_file():
-            raise ModelError(f"{directory} holds no model (config.json is missing)")
-        device: dict[str, Any]
-        if engine.gpus:
-            device = {
-                "gpu_memory_utilization": engine.gpu_memory_utilization,
-                "tensor_parallel_size": engine.tensor_parallel,
-            }
-        else:
-            # A prompt in two chunks rewinds its request's random generator, which torch's CPU generator cannot do.
-            device = {
-                "kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30),
-                "enable_chunked_prefill": False,
-                "max_num_batched_tokens": max(context, _BATCHED_TOKENS),
-            }
         with alone_on_gpu(engine):
-            self._llm = LLM(
-                # It looks for weights by a pattern that begins with this path.
-                model=str(storage.plain(Path(directory))),
-                runner=runner,
-                dtype=engine.dtype,
-                max_model_len=context,
-                max_num_seqs=engine.max_num_seqs,
-                block_size=engine.block_size,
-                enforce_eager=engine.eager,
-                enable_prefix_caching=True,
-                seed=seed,
-                trust_remote_code=False,
-                **device,
-            )
+            self._llm = LLM(runner=runner, **engine_arguments(directory, engine, context, seed))
         self._core = self._llm.llm_engine
         self._vocabulary = self._core.model_config.get_vocab_size()
         self.pad: int | None = self._core.model_config.hf_text_config.pad_token_id
