@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,13 @@ def behind() -> Iterator[tuple[Endpoint, str]]:
             yield endpoint, f"{client.base_url}/v1"
 
 
+_calls = count()
+
+
 def called(name: str, said: str, **arguments: str) -> dict[str, Any]:
     """A turn that calls a tool."""
-    call = {"id": said, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    call = {"id": f"call-{next(_calls)}", "type": "function", "function": function}
     return {"role": "assistant", "content": said, "tool_calls": [call]}
 
 
@@ -116,6 +121,7 @@ def test_agent_through_gateway(shown, behind: tuple[Endpoint, str], monkeypatch:
     ("script", "expected"),
     [
         ("langgraph_through_gateway.py", ["ai Down it is.", "tool The goal is", "ai Down it is.", "ai I stop here."]),
+        ("agents_sdk_through_gateway.py", ["tool_call_output_item The goal is", "answer I stop here."]),
         ("smolagents_through_gateway.py", ["answer I stop here.", "[{'direction': 'down'}] The goal is"]),
     ],
 )
