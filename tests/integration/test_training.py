@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -49,10 +47,9 @@ def sequences(count: int, seed: int) -> Sequences:
 TRAIN, HELD_OUT = sequences(160, 0), sequences(12, 1)
 
 
-def run(base: storage.Location, work: storage.Location, **changes: Any) -> tuple[Trained, list[dict[str, float]]]:
+def run(base: storage.Location, work: storage.Location) -> tuple[Trained, list[dict[str, float]]]:
     shown: list[dict[str, float]] = []
-    training = replace(TRAINING, **changes)
-    return fit("reward_model", base, TRAIN, HELD_OUT, training, 7, work, shown.append), shown
+    return fit("reward_model", base, TRAIN, HELD_OUT, TRAINING, 7, work, shown.append), shown
 
 
 @pytest.fixture(scope="module")
