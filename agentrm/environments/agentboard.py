@@ -1,12 +1,13 @@
 """AgentBoard's published tests (Ma et al. 2024, `hkust-nlp/agentboard`): a file of lines for each of its environments.
 
-A line is `{id, task, goal, subgoals[], difficulty, additional_info{...}}`. Lines that cannot be used are left out and
-told by reason; they never end a run.
+A line is `{id, task, goal, subgoals, difficulty, additional_info{...}}`; the subgoals are a list, or a text that
+numbers them ("Subgoal 1: ..."). Lines that cannot be used are left out and told by reason; they never end a run.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,16 +22,22 @@ SOURCE = "AgentBoard's data (the data set hkust-nlp/agentboard, unpacked)"
 MAX_STEPS = 30
 """The step limit of all environments but the tools."""
 
+_NUMBER = re.compile(r"\s*\b(?:Subgoal|Action) \d+:\s*")
+_CALLS_LISTED = "Reference Action Path"
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One task: `goal` in the project's words, `subgoals` as it wrote them, `info` what only this environment has."""
+    """One task: `goal` in the project's words, `subgoals` as it wrote them, `info` what only this environment has;
+    `calls` are those of the reference where the file lists them in the place of subgoals.
+    """
 
     number: int
     goal: str
     subgoals: tuple[Any, ...]
     difficulty: str
     info: Mapping[str, Any]
+    calls: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, text: str) -> Line:
@@ -41,21 +48,29 @@ class Line:
             raise ValueError("no JSON") from None
         if not isinstance(row, dict):
             raise ValueError("no JSON object")
-        number, goal, subgoals = row.get("id"), row.get("goal"), row.get("subgoals")
+        number, goal, subgoals, calls = row.get("id"), row.get("goal"), row.get("subgoals") or [], ()
         info = row.get("additional_info", {})
         if not isinstance(number, int) or isinstance(number, bool) or number < 0:
             raise ValueError("its id is no number from 0")
         if not isinstance(goal, str) or not goal.strip():
             raise ValueError("its goal is no text")
-        if not isinstance(subgoals, list) or not subgoals:
-            raise ValueError("its subgoals are no list with something in it")
+        if isinstance(subgoals, str):
+            before, *numbered = (part.strip() for part in _NUMBER.split(subgoals))
+            if before.startswith(_CALLS_LISTED):
+                subgoals, calls = [], tuple(numbered)
+            else:
+                subgoals = numbered or [before]
+        if not isinstance(subgoals, list):
+            raise ValueError("its subgoals are no list")
         if not isinstance(info, dict):
             raise ValueError("its additional_info is no object")
-        return cls(number, goal, tuple(subgoals), str(row.get("difficulty", "")), info)
+        return cls(number, goal, tuple(subgoals), str(row.get("difficulty", "")), info, calls)
 
     @property
     def patterns(self) -> tuple[str, ...]:
         """The subgoals of an environment that matches them with what is observed. Raises ValueError for others."""
+        if not self.subgoals:
+            raise ValueError("it has no subgoals")
         if not all(isinstance(each, str) and each.strip(" .*") for each in self.subgoals):
             raise ValueError("a subgoal is no text to look for")
         return self.subgoals

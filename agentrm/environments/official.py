@@ -23,6 +23,7 @@ from agentrm.environments.screening import Entry
 from agentrm.environments.support import GENERATED_SIZES, check_kind, digest
 
 _NAMED = 5
+_announced: set[tuple[Path, str, str]] = set()
 _log = logging.getLogger(__name__)
 
 
@@ -191,12 +192,14 @@ def identity(content: object) -> str:
 
 
 def announce(variable: str, folder: Path, used: int, left_out: Mapping[str, str]) -> None:
-    """Say once, as it is read, what of the user's folder is left out, by reason."""
-    if not left_out:
-        return
+    """Say as it is read what of the user's folder is left out, by reason; each entry once, whichever kinds it is of."""
     reasons = defaultdict(list)
     for name, reason in left_out.items():
-        reasons[reason].append(name)
+        if (folder, name, reason) not in _announced:
+            _announced.add((folder, name, reason))
+            reasons[reason].append(name)
+    if not reasons:
+        return
     told = [
         f"{len(found)} x {reason}: {', '.join(found[:_NAMED])}{', ...' if len(found) > _NAMED else ''}"
         for reason, found in sorted(reasons.items(), key=lambda each: -len(each[1]))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentrm.core.task import Grade, Observation, Task
+from agentrm.environments import agentboard
 from agentrm.environments.base import Turn
 from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
 from agentrm.environments.pddl import DATA_VARIABLE, OFFICIAL, SOURCE
@@ -31,7 +32,8 @@ class PDDL(OfficialEnvironment):
 
     Tasks are generated, and belong to the split that their content hashes to. The tests are AgentBoard's 60 problems
     where the environment variable AGENTBOARD_PDDL names its folder `.../pddl_env/pddlgym/pddl` (with `gripper`,
-    `blockworld`, `barman` and `tyreworld` in it); some of them cannot be solved within `max_steps`.
+    `blockworld`, `barman` and `tyreworld` in it), those that AGENTBOARD_DATA lists, where it is named too; some of them
+    cannot be solved within `max_steps`.
 
     Outcome and progress are the largest share of goal facts that held at one time: of AgentBoard's problems as it
     counts them, from the first action that changed something; of generated ones from those that hold at the start.
@@ -43,7 +45,7 @@ class PDDL(OfficialEnvironment):
     kinds: ClassVar[tuple[str, ...]] = tuple(OFFICIAL)
     max_steps: ClassVar[int] = 30
     official: ClassVar[tuple[OfficialData, ...]] = (
-        OfficialData(DATA_VARIABLE, lambda _, split: split == "test", _published, SOURCE),
+        OfficialData(DATA_VARIABLE, lambda _, split: split == "test", _published, SOURCE, (agentboard.DATA_VARIABLE,)),
     )
     snapshots: ClassVar[bool] = True
     instruction: ClassVar[str] = (

@@ -1,7 +1,9 @@
-"""AgentBoard's ToolQuery on recorded answers: no live service is asked, a call gets what the reference call got."""
+"""AgentBoard's tool tests on recorded answers: no live service is asked, a call gets what the reference call got."""
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,105 +11,169 @@ from typing import Any
 
 from agentrm.environments import agentboard
 from agentrm.environments.official import Published
-from agentrm.environments.tools.database import Database
-from agentrm.environments.tools.query import QueryToolkit
 from agentrm.environments.tools.reference import Answer, same_answer
-from agentrm.environments.tools.toolkit import ToolError, write_action, write_result
+from agentrm.environments.tools.toolkit import ToolError, Toolkit, write_action, write_result
 
 SUFFIX = "_recorded"
-"""Ends the kind of a tool's recorded questions."""
+"""Ends the kind of a tool's recorded tests."""
 
 _LABEL = re.compile(r"^\s*Action:\s*")
+_INPUT = re.compile(r"\s+with\s+Action\s+Input:\s*")
+_OFF_THE_RECORD = ("finish", "check_valid_actions")
 
 
 @dataclass(frozen=True, slots=True)
-class RecordedQuestion:
-    """A question with the reference calls and what each of them returned, as texts."""
+class Recording:
+    """What is asked for, the reference calls, and what each of them returned, as texts; `answer` is None where none is
+    asked for.
+    """
 
-    toolkit: type[QueryToolkit]
+    toolkit: type[Toolkit]
     goal: str
-    answer: Answer
+    answer: Answer | None
     calls: tuple[str, ...]
     answers: tuple[str, ...]
-    results: tuple[str, ...]
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """What there is to be seen, without repetitions."""
+        return tuple(dict.fromkeys(self.answers))
 
     @property
     def actions(self) -> tuple[str, ...]:
         """What solves it."""
-        return *self.calls, write_action("finish", {"answer": self.answer})
+        return *self.calls, write_action("finish", {} if self.answer is None else {"answer": self.answer})
 
-    def kit(self) -> QueryToolkit:
-        """The tools; a call that was not recorded is refused."""
-        base = self.toolkit
-        known: dict[str, str] = {}
+    def kit(self, loaded: frozenset[Any] = frozenset()) -> Any:
+        """The tools, where the calls with the numbers `loaded` were answered before; a call that was not recorded is
+        refused, and one that was recorded several times gets its answers in their order, then the last.
+        """
+        base: Any = self.toolkit
+        numbers: dict[str, list[int]] = {}
+        for number, action in enumerate(self.calls):
+            numbers.setdefault(_key(*base.parse(action)), []).append(number)
+        answers, actions = self.answers, list(self.actions)
 
-        class Recorded(base):  # type: ignore[misc, valid-type]
-            """Answers what was recorded."""
+        class Recorded(base):
+            """Answers what was recorded; there is no world behind it."""
+
+            def __init__(self) -> None:
+                self.loaded = loaded
 
             def run(self, name: str, arguments: dict[str, Any]) -> Any:
-                if name in ("finish", "check_valid_actions"):
+                if name in _OFF_THE_RECORD:
                     return super().run(name, arguments)
-                found = known.get(_key(name, arguments))
-                if found is None:
+                known = numbers.get(_key(name, arguments))
+                if known is None:
                     raise ToolError(f"{name}: there is no recorded answer to this call")
-                return found
+                number = next((each for each in known if each not in self.loaded), known[-1])
+                self.loaded |= {number}
+                return answers[number]
 
-        kit = Recorded(Database())
-        for action, answer in zip(self.calls, self.answers, strict=True):
-            known[_key(*kit.parse(action))] = answer
-        return kit
+            def calls(self) -> list[str]:
+                return actions
+
+            def save(self) -> frozenset[Any]:
+                return self.loaded
+
+            def close(self) -> None:
+                """There is nothing to release."""
+
+        return Recorded()
 
 
-def recorded_questions(folder: Path, tool: str, toolkit: type[QueryToolkit]) -> Published:
-    """The questions about one tool whose reference calls were recorded. Raises UserError as
-    `agentboard.published_lines` does.
+def recordings(folder: Path, file: str, tool: str, toolkit: type[Toolkit]) -> Published:
+    """The tests of one tool in an AgentBoard's file (such as `tool-query`) whose reference calls were recorded. Raises
+    UserError as `agentboard.published_lines` does.
     """
 
-    def parse(line: agentboard.Line) -> RecordedQuestion | None:
-        return _question(line, toolkit) if line.text("tool") == tool else None
+    def parse(line: agentboard.Line) -> Recording | None:
+        return _recording(line, file, toolkit) if line.text("tool") == tool else None
 
-    found = agentboard.published_lines("tool-query", parse, folder)
+    found = agentboard.published_lines(file, parse, folder)
     entries = tuple(each for each in found.entries if each is not None)
     return Published(entries, found.identity, found.left_out)
 
 
-def _question(line: agentboard.Line, toolkit: type[QueryToolkit]) -> RecordedQuestion:
-    """Raises ValueError for reference calls that are not there, or that these tools do not take."""
-    path, answer = line.info.get("action_path"), line.info.get("answer")
-    if not isinstance(path, list) or not path:
-        raise ValueError("its additional_info has no action_path")
-    if not isinstance(answer, str | int | float | list) or isinstance(answer, bool) or answer in ("", []):
-        raise ValueError("its additional_info has no answer")
-    given = [_action(each) for each in path]
-    calls = [each for each in given if not each.startswith("finish ")]
-    results = list(line.subgoals)
-    # The answer is one more subgoal there; here it counts by itself.
-    if len(results) == len(calls) + 1 and _is_answer(results[-1], answer):
-        results.pop()
-    if len(results) != len(calls):
-        raise ValueError("its subgoals are not as many as its action_path has calls")
-    kit = toolkit(Database())
+def reference_calls(line: agentboard.Line, toolkit: type[Toolkit]) -> tuple[str, ...]:
+    """The calls of a line's reference, as actions, without `finish`. Raises ValueError for what is none of the tools'
+    calls.
+    """
+    given = line.info.get("action_path") or line.calls
+    if not isinstance(given, list | tuple):
+        raise ValueError("its action_path is no list of calls")
+    calls = tuple(each for each in map(_action, given) if not each.startswith("finish "))
     for action in calls:
         try:
-            kit.parse(action)
+            toolkit.parse(action)
         except ToolError as error:
             raise ValueError(f"a call of its action_path is none of these tools ({error})") from None
-    texts = tuple(map(write_result, results))
-    return RecordedQuestion(toolkit, line.goal, answer, tuple(calls), texts, tuple(dict.fromkeys(texts)))
+    return calls
+
+
+def _recording(line: agentboard.Line, file: str, toolkit: type[Toolkit]) -> Recording:
+    """Raises ValueError for reference calls that are not there, or that these tools do not take."""
+    calls = reference_calls(line, toolkit)
+    if not calls:
+        raise ValueError("its additional_info has no action_path")
+    asks = file == "tool-query"
+    answer: Any = line.info.get("answer")
+    if asks and not _is_answer(answer):
+        raise ValueError("its additional_info has no answer")
+    results = list(line.subgoals)
+    # The answer is one more subgoal there; here it counts by itself.
+    if len(results) == len(calls) + 1 and _is_answer(results[-1]) and (not asks or same_answer(results[-1], answer)):
+        last = results.pop()
+        answer = answer if asks else last
+    elif not asks:
+        answer = None
+    if len(results) != len(calls):
+        raise ValueError("its subgoals are not as many as its action_path has calls")
+    return Recording(toolkit, line.goal, answer, calls, tuple(map(write_result, results)))
 
 
 def _action(given: Any) -> str:
-    action = given.get("Action", given.get("action")) if isinstance(given, dict) else given
-    if not isinstance(action, str):
+    """A call as an action: given as one, or as an object of `Action` and `Action Input`; its arguments may be written
+    in Python, lists in them as texts.
+    """
+    if isinstance(given, dict):
+        name = given.get("Action", given.get("action"))
+        arguments = given.get("Action Input", given.get("action_input"))
+        given = name if arguments is None or not isinstance(name, str) else f"{name} with Action Input: {arguments}"
+    if not isinstance(given, str):
         raise ValueError("its action_path holds what is no call")
-    return _LABEL.sub("", action).strip()
-
-
-def _is_answer(result: Any, answer: Any) -> bool:
+    action = _LABEL.sub("", given).strip()
+    name, *rest = _INPUT.split(action, maxsplit=1)
     try:
-        return same_answer(result, answer)
+        return write_action(name, _arguments(rest[0])) if rest else action
     except TypeError:
-        return False
+        raise ValueError("a call of its action_path has arguments that JSON cannot hold") from None
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(found, dict):
+            return {str(name): _listed(value) for name, value in found.items()}
+    raise ValueError("a call of its action_path has arguments that are no object")
+
+
+def _listed(value: Any) -> Any:
+    if not (isinstance(value, str) and value.startswith("[")):
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return value
+
+
+def _is_answer(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(each, str | int | float) for each in value)
+    return isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
 
 
 def _key(name: str, arguments: dict[str, Any]) -> str:

@@ -115,16 +115,17 @@ class Toolkit:
         """Values that arguments may have in this world; equal positions belong together."""
         raise NotImplementedError
 
-    def parse(self, action: str) -> tuple[str, dict[str, Any]]:
+    @classmethod
+    def parse(cls, action: str) -> tuple[str, dict[str, Any]]:
         """The name of the tool and its arguments. Raises ToolError."""
         match = _ACTION.fullmatch(action)
         if match is None:
             raise ToolError(f"an action has the form: {ACTION_FORM}")
         name, arguments = match.groups()
-        if name not in self.tools:
-            known = ", ".join(self.tools)
+        if name not in cls.tools:
+            known = ", ".join(cls.tools)
             raise ToolError(f"there is no tool {name[:_QUOTED_CHARACTERS]}: choose one of {known}")
-        return name, self.tools[name].parse(arguments)
+        return name, cls.tools[name].parse(arguments)
 
     def purpose(self, name: str, arguments: Mapping[str, Any]) -> str:
         """Why an agent would make this call, as far as the manual says it."""

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import count
+from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
-from agentrm.core.task import Grade, Task
+from agentrm.core.task import Grade, Observation, Task
+from agentrm.environments import agentboard
 from agentrm.environments.base import Turn
+from agentrm.environments.official import OfficialData, Published
 from agentrm.environments.support import derive_seed, digest, engine_import, split_of
 from agentrm.environments.tools.environment import ToolEnvironment, first_text
-from agentrm.environments.tools.operation import Facts, OperationToolkit, distance
+from agentrm.environments.tools.operation import Facts, Marks, OperationEpisode, OperationToolkit, distance
+from agentrm.environments.tools.recorded import SUFFIX
 from agentrm.environments.tools.reference import Answer, Reference, Unfit, same_answer
 from agentrm.environments.tools.todo import Todo, draw_todo
 from agentrm.environments.tools.todo_tasks import TEMPLATES as TODO_TEMPLATES
 from agentrm.environments.tools.toolkit import Toolkit, write_action
 
+KINDS = ("sheet", "todo")
 DRAWS_KEPT = 256
+BOARD_VARIABLE = "AGENTBOARD_TOOLS"
+SOURCE = "AgentBoard's code (github.com/hkust-nlp/AgentBoard: agentboard/utils)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +41,66 @@ class Operation:
     goal: str
     answer: Answer | None
     actions: tuple[str, ...]
+    opening: str = ""
+
+    def kit(self, world: Any = None) -> OperationToolkit:
+        return self.toolkit.of(self.state if world is None else world)
+
+    def note(self, marks: Marks, kit: OperationToolkit, name: str, arguments: dict[str, Any], text: str) -> Marks:
+        if name != "finish":
+            return replace(marks, reached=max(marks.reached, self.changes - distance(kit.facts(), self.facts)))
+        given = arguments.get("answer")
+        right = given is not None and self.answer is not None and same_answer(given, self.answer)
+        return replace(marks, finished=True, right=right)
+
+    def over(self, marks: Marks) -> bool:
+        return marks.finished or self._share(marks) == 1
+
+    def grade(self, marks: Marks) -> Grade:
+        share = self._share(marks)
+        return Grade(outcome=share, progress=share, success=share == 1)
+
+    def _share(self, marks: Marks) -> float:
+        return float((marks.reached + marks.right) / (self.changes + (self.answer is not None)))
 
 
-class ToolOperation(ToolEnvironment[Operation, OperationToolkit]):
+def _published(folder: Path, kind: str, split: str) -> Published:
+    with engine_import("ToolOperation", "tooloperation"):
+        from agentrm.environments.tools.board import published_operations, recorded_operations
+    if kind.endswith(SUFFIX):
+        return recorded_operations(folder, kind.removesuffix(SUFFIX))
+    return published_operations(folder, kind)
+
+
+class ToolOperation(ToolEnvironment[OperationEpisode, OperationToolkit]):
     """Edits of a workbook (sheet) and of a to-do list (todo); every task has a world of its own, drawn by seed.
 
     A task belongs to the split that its wording hashes to, so that no two splits ask the same. Outcome and progress
     are the share of the things asked for (cells, notes, merged ranges and sheets; tasks and projects) that have come
     from their first into their last state, the best so far; an answer, where one is asked for, counts as one more.
     The episode is solved as soon as all are reached, and lost by `finish` before that.
+
+    The tests are AgentBoard's where AGENTBOARD_TOOLS names the `agentboard/utils` of its code and AGENTBOARD_DATA its
+    data: its workbook and its projects, worked on with our tools, and its metric (see `board`). Beside them
+    `sheet_recorded` and `todo_recorded` need its data alone: a call gets the answer that was recorded of the reference
+    call, and any other is refused. A set of tasks has to name them: they take no other way than the reference's.
     """
 
     name: ClassVar[str] = "tooloperation"
     engine: ClassVar[str] = "own, on openpyxl 3.1.5 and SQLite"
     licence: ClassVar[str] = "Apache-2.0 (openpyxl: MIT)"
-    kinds: ClassVar[tuple[str, ...]] = ("sheet", "todo")
+    kinds: ClassVar[tuple[str, ...]] = KINDS
+    published_kinds: ClassVar[tuple[str, ...]] = tuple(f"{kind}{SUFFIX}" for kind in KINDS)
+    official: ClassVar[tuple[OfficialData, ...]] = (
+        agentboard.official_tests(_published, lambda kind: kind.endswith(SUFFIX)),
+        OfficialData(
+            BOARD_VARIABLE,
+            lambda kind, split: split == "test" and kind in KINDS,
+            _published,
+            SOURCE,
+            (agentboard.DATA_VARIABLE,),
+        ),
+    )
     instruction: ClassVar[str] = (
         "You edit a workbook or a to-do list with tools, until it is as the goal asks and nothing else has changed. "
         f"{ToolEnvironment.action_form} Dates are written YYYY-MM-DD, cells "
@@ -94,61 +146,56 @@ class ToolOperation(ToolEnvironment[Operation, OperationToolkit]):
         super().__init__()
         with engine_import("ToolOperation", "tooloperation"):
             import openpyxl  # noqa: F401
-        self._reached = 0
-        self._answered = False
-        self._right = False
+        self._marks = Marks()
 
     @classmethod
     def toolkit(cls, kind: str) -> type[Toolkit]:
-        if kind == "todo":
+        if kind.removesuffix(SUFFIX) == "todo":
             return Todo
         with engine_import("ToolOperation", "tooloperation"):
             from agentrm.environments.tools.sheet import Sheet
         return Sheet
 
+    @classmethod
+    def usual_kinds(cls, split: str) -> tuple[str, ...]:
+        return cls.kinds
+
+    def reset(self, task: Task) -> Observation:
+        first = super().reset(task)
+        return Observation(f"{first.text}{self._drawn.opening}")
+
     def grade(self) -> Grade:
-        share = self._share()
-        return Grade(outcome=share, progress=share, success=share == 1)
+        return self._drawn.grade(self._marks)
 
     def fingerprint(self) -> str:
-        return digest(self._task, self._toolkit.save(), self._reached, self._answered, self._right)
+        return digest(self._task, self._toolkit.save(), self._marks)
 
     def snapshot(self) -> Any:
-        return self._task, self._drawn, self._toolkit.save(), (self._reached, self._answered, self._right)
+        return self._task, self._drawn, self._toolkit.save(), self._marks
 
     def restore(self, state: Any) -> None:
-        self._task, self._episode, world, (self._reached, self._answered, self._right) = state
-        self._put_up(self._drawn.toolkit.of(world))
+        self._task, self._episode, world, self._marks = state
+        self._put_up(self._drawn.kit(world))
 
     def close(self) -> None:
         if self._kit is not None:
             self._kit.close()
 
-    def _draw(self, task: Task) -> Operation:
-        return draw_operation(task)
+    def _draw(self, task: Task) -> OperationEpisode:
+        found: OperationEpisode | None = self.entry(task)
+        return found or draw_operation(task)
 
-    def _begin(self, episode: Operation) -> None:
-        self._put_up(episode.toolkit.of(episode.state))
-        self._reached, self._answered, self._right = 0, False, False
+    def _begin(self, episode: OperationEpisode) -> None:
+        self._put_up(episode.kit())
+        self._marks = Marks()
 
     def _put_up(self, kit: OperationToolkit) -> None:
         self.close()
         self._kit = kit
 
     def _note(self, name: str, arguments: dict[str, Any], text: str) -> bool:
-        episode = self._drawn
-        if name == "finish":
-            self._answered = True
-            given, expected = arguments.get("answer"), episode.answer
-            self._right = given is not None and expected is not None and same_answer(given, expected)
-        else:
-            left = distance(self._toolkit.facts(), episode.facts)
-            self._reached = max(self._reached, episode.changes - left)
-        return self._answered or self._share() == 1
-
-    def _share(self) -> float:
-        parts = self._drawn.changes + (self._drawn.answer is not None)
-        return (self._reached + self._right) / parts
+        self._marks = self._drawn.note(self._marks, self._toolkit, name, arguments, text)
+        return self._drawn.over(self._marks)
 
 
 @lru_cache(maxsize=DRAWS_KEPT)

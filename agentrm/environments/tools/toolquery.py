@@ -22,7 +22,7 @@ from agentrm.environments.tools.environment import ToolEnvironment, first_text
 from agentrm.environments.tools.movie import Movie, draw_movies
 from agentrm.environments.tools.movie_questions import TEMPLATES as MOVIE_TEMPLATES
 from agentrm.environments.tools.query import QueryToolkit
-from agentrm.environments.tools.recorded import SUFFIX, RecordedQuestion, recorded_questions
+from agentrm.environments.tools.recorded import SUFFIX, Recording, recordings
 from agentrm.environments.tools.reference import Answer, Reference, Template, Unfit, same_answer
 from agentrm.environments.tools.toolkit import Toolkit, write_action, write_result
 from agentrm.environments.tools.weather import Weather, draw_weather
@@ -50,10 +50,10 @@ class Question:
 
 def _published(folder: Path, kind: str, split: str) -> Published:
     tool = kind.removesuffix(SUFFIX)
-    return recorded_questions(folder, tool, KINDS[tool][0])
+    return recordings(folder, "tool-query", tool, KINDS[tool][0])
 
 
-class ToolQuery(ToolEnvironment[Question | RecordedQuestion, QueryToolkit]):
+class ToolQuery(ToolEnvironment[Question | Recording, QueryToolkit]):
     """Questions about the weather, movies and academia; every task has a small world of its own, drawn by seed.
 
     A question belongs to the split that its wording hashes to, so that no two splits ask the same; its answer can only
@@ -150,12 +150,12 @@ class ToolQuery(ToolEnvironment[Question | RecordedQuestion, QueryToolkit]):
     def close(self) -> None:
         self._database.close()
 
-    def _draw(self, task: Task) -> Question | RecordedQuestion:
-        found: RecordedQuestion | None = self.entry(task)
+    def _draw(self, task: Task) -> Question | Recording:
+        found: Recording | None = self.entry(task)
         return found or draw_question(task)
 
-    def _begin(self, episode: Question | RecordedQuestion) -> None:
-        if isinstance(episode, RecordedQuestion):
+    def _begin(self, episode: Question | Recording) -> None:
+        if isinstance(episode, Recording):
             self._kit = episode.kit()
         else:
             self._database.load(episode.world)
@@ -165,7 +165,7 @@ class ToolQuery(ToolEnvironment[Question | RecordedQuestion, QueryToolkit]):
     def _note(self, name: str, arguments: dict[str, Any], text: str) -> bool:
         if name == "finish":
             self._answered = True
-            self._right = same_answer(arguments["answer"], self._drawn.answer)
+            self._right = self._drawn.answer is not None and same_answer(arguments["answer"], self._drawn.answer)
         elif text in self._drawn.results:
             self._seen |= {self._drawn.results.index(text)}
         return self._answered

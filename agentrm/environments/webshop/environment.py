@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from agentrm.core.messages import Tool, ToolCall
 from agentrm.core.task import Grade, Observation, Task
+from agentrm.environments import agentboard
 from agentrm.environments.base import Turn
 from agentrm.environments.calls import text_argument, text_tool, write_call
 from agentrm.environments.official import OfficialData, OfficialEnvironment, Published
@@ -31,14 +32,18 @@ CATEGORIES = ("beauty", "electronics", "fashion", "garden", "grocery")
 
 def _published(folder: Path, kind: str, split: str) -> Published:
     with engine_import("WebShop", "webshop"):
-        from agentrm.environments.webshop.official import published_goals
+        from agentrm.environments.webshop.official import board_goals, published_goals
+    if kind == agentboard.KIND:
+        return board_goals(folder)
     return published_goals(folder, kind, split)
 
 
 class WebShop(OfficialEnvironment):
     """A kind is one of the shop's five categories; each task asks for a product of it. The kind `sessions` are the
     goals of all categories in the order of WebShop's own code, where its data is: sessions 0 to 199 of the split test
-    are the paper's.
+    are the paper's. The kind `agentboard` are AgentBoard's sessions, where its data is beside it: the same with limits
+    as it drew them, 30 actions, and its progress, the mean of the best reward of a product that was listed, of one
+    whose page was opened, and of what was bought.
 
     A kind that ends with `_small` has a shop of its own for each task, of four products of one type of that category,
     for small models: single-digit numbers, prices within the limit, short titles, and no page again after a click on
@@ -61,10 +66,17 @@ class WebShop(OfficialEnvironment):
     engine: ClassVar[str] = "own shop on bm25s 0.3.16"
     licence: ClassVar[str] = "Apache-2.0 (its libraries: MIT, BSD or Apache-2.0)"
     kinds: ClassVar[tuple[str, ...]] = (*CATEGORIES, *(category + SMALL for category in CATEGORIES))
-    published_kinds: ClassVar[tuple[str, ...]] = (SESSIONS,)
+    published_kinds: ClassVar[tuple[str, ...]] = (SESSIONS, agentboard.KIND)
     max_steps: ClassVar[int] = 10
     official: ClassVar[tuple[OfficialData, ...]] = (
         OfficialData(DATA_VARIABLE, lambda kind, _: kind in (*CATEGORIES, SESSIONS), _published, SOURCE),
+        OfficialData(
+            DATA_VARIABLE,
+            lambda kind, split: split == "test" and kind == agentboard.KIND,
+            _published,
+            f"{SOURCE}, beside it {agentboard.SOURCE} named by {agentboard.DATA_VARIABLE}",
+            (agentboard.DATA_VARIABLE,),
+        ),
     )
     snapshots: ClassVar[bool] = True
     instruction: ClassVar[str] = (
@@ -120,7 +132,17 @@ class WebShop(OfficialEnvironment):
         self._catalogue: Catalogue | None = None
         self._goal: Goal | None = None
         self._session: Session = webshop_pages.Session()
-        self._milestones = 0
+        # How many were reached; of AgentBoard's sessions the best rewards of the three steps.
+        self._milestones: Any = 0
+
+    @classmethod
+    def usual_kinds(cls, split: str) -> tuple[str, ...]:
+        # AgentBoard's are the same sessions once more.
+        return tuple(kind for kind in super().usual_kinds(split) if kind != agentboard.KIND)
+
+    @classmethod
+    def step_limit(cls, kind: str) -> int:
+        return agentboard.MAX_STEPS if kind == agentboard.KIND else cls.max_steps
 
     @classmethod
     def tools(cls, kind: str) -> tuple[Tool, ...]:
@@ -137,7 +159,7 @@ class WebShop(OfficialEnvironment):
 
     def reset(self, task: Task) -> Observation:
         self.check(task)
-        self._open(task, self._pages.Session(), 0)
+        self._open(task, self._pages.Session(), (0.0, 0.0, 0.0) if task.kind == agentboard.KIND else 0)
         return Observation(self._page())
 
     def step(self, action: str) -> Observation:
@@ -164,7 +186,10 @@ class WebShop(OfficialEnvironment):
         if self._session.page == "done":
             product = self._shop.products[self._session.asin]
             outcome = self._goals.reward(product, self._wanted, self._session.options)
-        progress = self._milestones / (3 + len(self._wanted.options))
+        if isinstance(self._milestones, tuple):
+            progress = sum(self._milestones) / 3
+        else:
+            progress = self._milestones / (3 + len(self._wanted.options))
         return Grade(outcome=outcome, progress=progress, success=outcome >= 1)
 
     def expert_actions(self) -> list[str]:
@@ -206,7 +231,7 @@ class WebShop(OfficialEnvironment):
         assert self._goal is not None, "reset(task) comes first"
         return self._goal
 
-    def _open(self, task: Task, session: Session, milestones: int) -> None:
+    def _open(self, task: Task, session: Session, milestones: Any) -> None:
         goal = self.entry(task)
         if goal is None:
             self._catalogue, self._goal = (
@@ -233,6 +258,9 @@ class WebShop(OfficialEnvironment):
     def _observe(self) -> None:
         """Count the milestones that hold now; the most so far stand."""
         session, goal = self._session, self._wanted
+        if isinstance(self._milestones, tuple):
+            self._milestones = tuple(map(max, self._milestones, self._rewards()))
+            return
         now = 0
         if session.page == "results":
             now = int(any(self._goals.fits(self._shop.products[asin], goal) for asin in session.shown(self._shop)))
@@ -242,6 +270,18 @@ class WebShop(OfficialEnvironment):
             chosen = self._goals.option_matches(self._shop.products[session.asin], goal, session.options)
             now = 2 + min(chosen, len(goal.options))
         self._milestones = max(self._milestones, now)
+
+    def _rewards(self) -> tuple[float, float, float]:
+        """The best reward of the products that are listed here, of the one that is looked at, and of a purchase."""
+        session, goal = self._session, self._wanted
+        seen = session.shown(self._shop) if session.page == "results" else [session.asin] if session.asin else []
+        products = [self._shop.products[asin] for asin in seen]
+        best = max(
+            (self._goals.reward(each, goal, self._goals.best_options(each, goal)) for each in products), default=0.0
+        )
+        if session.page == "results":
+            return best, 0.0, 0.0
+        return (0.0, 0.0, self.grade().outcome) if session.page == "done" else (0.0, best, 0.0)
 
     def _earns_all(self, actions: list[str]) -> bool:
         assert self._task is not None

@@ -18,6 +18,7 @@ from platformdirs import user_cache_path
 
 from agentrm.core.errors import UserError
 from agentrm.core.task import SPLITS
+from agentrm.environments import agentboard
 from agentrm.environments.official import Published, announce, identity
 from agentrm.environments.support import derive_seed
 from agentrm.environments.webshop import DATA_VARIABLE, SESSIONS
@@ -125,6 +126,48 @@ def published_goals(folder: Path, kind: str, split: str) -> Published:
     return Published(shop.goals.get((kind, split), ()), shop.identity, shop.left_out)
 
 
+def board_goals(folder: Path) -> Published:
+    """AgentBoard's sessions in their order, where its data is here too: goals with the limits that it drew, whose
+    products are sold in the shop of this folder; none where it is not.
+    """
+    if agentboard.lines_file("webshop") is None:
+        return Published((), "")
+    shop, board = official_shop(folder), agentboard.named_folder(agentboard.DATA_VARIABLE)
+    assert board is not None
+
+    def parse(line: agentboard.Line) -> Goal:
+        if line.text("product_id") not in shop.catalogue.products:
+            raise ValueError(f"its product is not in {DATA_VARIABLE}")
+        return _board_goal(line)
+
+    found = agentboard.published_lines("webshop", parse, board)
+    return Published(found.entries, identity([found.identity, shop.identity]), found.left_out)
+
+
+def _board_goal(line: agentboard.Line) -> Goal:
+    """Raises ValueError for a line without what a goal is scored with."""
+    options, limit = line.info.get("product_options") or (), line.info.get("price_upper")
+    if not isinstance(limit, int | float) or isinstance(limit, bool):
+        raise ValueError("its additional_info has no number price_upper")
+    try:
+        return Goal(
+            instruction=line.goal,
+            asin=line.text("product_id"),
+            title=line.text("product_name"),
+            query=line.text("query").lower().strip(),
+            path=_path(line.text("product_category")),
+            attributes=_texts(line.info.get("attributes")),
+            options=_texts(list(options.values() if isinstance(options, dict) else options)),
+            price_upper=float(limit),
+        )
+    except TypeError as error:
+        raise ValueError(f"its attributes or product_options are no texts ({error})") from None
+
+
+def _path(category: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in category.split(_PATH_MARK))
+
+
 def _file(folder: Path, stem: str) -> Path:
     found = sorted(path for path in folder.glob(f"{stem}*.json") if path.is_file())
     if not found:
@@ -163,7 +206,7 @@ def _product(record: dict[str, Any], attributes: dict[str, Any]) -> Product:
         title=_text(record["name"]),
         category=_text(record["category"]),
         query=record["query"].lower().strip(),
-        path=tuple(part.strip() for part in record["product_category"].split(_PATH_MARK)),
+        path=_path(record["product_category"]),
         description=_text(record["full_description"] or ""),
         features=_texts(features if isinstance(features, list) else [features]),
         options={
