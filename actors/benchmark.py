@@ -91,7 +91,7 @@ class MeasuredBuilder(TreeBuilder):
         asked = LanguageModelPolicy(
             self._ledger, asking.renderer(), model.action_format, asking.seed, model.tool_parser
         )
-        opening = Opening(model.instructions, model.action_format)
+        opening = Opening.of(model)
         super().__init__(trees, opening, asked, store, environments, None)
 
     async def warm(self) -> None:

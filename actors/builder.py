@@ -92,7 +92,7 @@ class Builder(TreeBuilder):
         environments: Fleet,
         reward_model: RewardModel | None,
     ) -> None:
-        opening = Opening(model.instructions, model.action_format)
+        opening = Opening.of(model)
         connected = connect_policy(model, sampling, seed, policy_directory, policy)
         super().__init__(settings, opening, connected, store, environments, reward_model, (policy, environments))
 

@@ -56,7 +56,7 @@ class Searcher(TaskSearcher):
         settle()
         evaluator = Evaluator(
             settings,
-            Opening(model.instructions, model.action_format),
+            Opening.of(model),
             seed,
             connect_policy(model, sampling, seed, policy_directory, policy),
             RemoteSessions(environments),

@@ -450,6 +450,17 @@ def benchmark_search(
     _job("benchmarks.search", preset, overrides, episodes=episodes, as_json=as_json)
 
 
+@benchmark.command("shop")
+def benchmark_shop(
+    products: Annotated[int, typer.Option(min=100, help="How many products the shop has.")] = 200_000,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """What WebShop's data costs: its index, the first reset, a search, memory; reckoned up to the full shop."""
+    from jobs.benchmarks import shop
+
+    shop.run(products, as_json)
+
+
 @benchmark.command("searchers")
 def benchmark_searchers(
     overrides: Overrides = None,

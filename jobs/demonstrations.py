@@ -37,7 +37,7 @@ def run(config: Config) -> dict[str, Any]:
         return directory.metrics("demonstrations")
     directory.record_data()
     todo = tasks(played_demonstrations(config.tasks), config.tasks.seed)
-    opening = Opening(config.model.instructions, config.model.action_format)
+    opening = Opening.of(config.model)
     files = recorded(recorded_demonstrations(config.tasks), opening, config.model.action_format)
     collection = _played(config, todo, opening) if todo else Collection()
     collection.demonstrations += files.demonstrations

@@ -51,7 +51,7 @@ def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
         start_environments(config) as hosts,
         deployed(config, reward_model, http=False) as handle,
     ):
-        opening = Opening(config.model.instructions, config.model.action_format)
+        opening = Opening.of(config.model)
         generator, sessions = (
             connect_policy(config.model, config.sampling, config.seed, policy, replicas),
             RemoteSessions(hosts),

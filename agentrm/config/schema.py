@@ -127,6 +127,8 @@ class Model:
     trained. Its key is read from the variable OPENAI_API_KEY. `template_kwargs` are what its chat template gets beside
     every conversation, such as `{enable_thinking: false}`. `tool_parser`: where turns are calls of tools, which of
     vLLM's parsers reads them (`auto`: the one for what the chat template writes; endpoints read them themselves).
+    `prompts`: a folder on every machine with a project's prompt files, whose instructions and examples stand in the
+    place of ours (see `environments.prompts`).
     """
 
     source: str = MISSING
@@ -136,11 +138,19 @@ class Model:
     action_format: ActionFormat = ActionFormat.react
     tool_parser: str = "auto"
     instructions: bool = True
+    prompts: str = ""
     template_kwargs: dict[str, Any] = field(default_factory=dict)
     thinking: Thinking = Thinking.template
 
     def check(self, key: str) -> None:
-        """Raise UserError for a name without an endpoint, and for a model from scratch that vLLM cannot run."""
+        """Raise UserError for a name without an endpoint, for prompts that are not shown, and for a model from scratch
+        that vLLM cannot run.
+        """
+        if self.prompts and not (self.instructions and self.action_format is ActionFormat.react):
+            raise UserError(
+                f"the key {key}.prompts names instructions for turns of thought and action: set "
+                f"{key}.instructions=true and {key}.action_format=react, or leave it out"
+            )
         if is_endpoint(self.source) != bool(self.name):
             raise UserError(
                 f"{key}.name, the name of a model, goes together with an endpoint's address as {key}.source"

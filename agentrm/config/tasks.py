@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from agentrm.config.schema import Config, DemonstrationSet, Tasks, TaskSet
 from agentrm.core.errors import UserError
 from agentrm.core.task import Task
+from agentrm.environments.prompts import published_prompt
 from agentrm.environments.registry import base_name, environment_class
 
 
@@ -39,8 +40,8 @@ def tasks(sets: Sequence[TaskSet], seed: int) -> list[Task]:
 
 
 def check(config: Config) -> None:
-    """Raise UserError for tasks that do not exist here, for held-out tasks that are learned from, and for labels of
-    environments that have no trees.
+    """Raise UserError for tasks that do not exist here, or have no published prompt where such are asked for, for
+    held-out tasks that are learned from, and for labels of environments that have no trees.
     """
     chosen = config.tasks
     groups = {
@@ -61,6 +62,8 @@ def check(config: Config) -> None:
                     f"the key tasks.{name}[{number}].kinds holds {unknown[0]}: {each.environment} has "
                     f"{', '.join(cls.every_kind())}"
                 )
+            for kind in chosen_kinds(each) if config.model.prompts else ():
+                published_prompt(config.model.prompts, each.environment, kind)
         tasks(sets, chosen.seed)
     _check_held_out(chosen)
     trees = learned_sets(chosen)

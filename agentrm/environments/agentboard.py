@@ -48,7 +48,8 @@ class Line:
             raise ValueError("no JSON") from None
         if not isinstance(row, dict):
             raise ValueError("no JSON object")
-        number, goal, subgoals, calls = row.get("id"), row.get("goal"), row.get("subgoals") or [], ()
+        number, goal, subgoals = row.get("id"), row.get("goal"), row.get("subgoals") or []
+        calls: tuple[str, ...] = ()
         info = row.get("additional_info", {})
         if not isinstance(number, int) or isinstance(number, bool) or number < 0:
             raise ValueError("its id is no number from 0")

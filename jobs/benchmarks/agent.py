@@ -84,7 +84,7 @@ def _run(config: Config, directory: RunDirectory) -> None:
             evaluator = LiveEvaluator(
                 asked,
                 config.sampling,
-                Opening(config.model.instructions, config.model.action_format),
+                Opening.of(config.model),
                 config.evaluate.max_depth,
                 RemoteSessions(hosts),
                 RemoteGrader(hosts),

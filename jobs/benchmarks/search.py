@@ -101,7 +101,7 @@ async def _search(
     renderer = Renderer.from_pretrained(storage.fetch(policy), config.model.context)
     model = LanguageModelPolicy(generator, renderer, config.model.action_format, config.seed, config.model.tool_parser)
     beam = Beam(config.evaluate.width, config.evaluate.branches)
-    opening = Opening(config.model.instructions, config.model.action_format)
+    opening = Opening.of(config.model)
     await warm(generator)
     first = await asyncio.gather(*(sessions.observe(task, ()) for task in todo))
     await scorer.score([opening(task, observation) for task, observation in zip(todo, first, strict=True)])

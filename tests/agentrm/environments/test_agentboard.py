@@ -431,6 +431,37 @@ def test_pddl_counts_as_agentboard_does(
     assert environment.grade().outcome == environment.grade().progress == 1
 
 
+def test_pddl_takes_the_problems_that_the_lines_name(
+    board: Write, playing: Callable[[str], Environment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = playing("pddl")
+    (tmp_path / "blockworld").mkdir()
+    for number, goal in enumerate(("(on b1 b2)", "(on b2 b1)", "(and (on b1 b2) (on b2 b3))", "(odd")):
+        (tmp_path / "blockworld" / f"problem{number}.pddl").write_text(
+            f"""(define (problem p) (:domain blocksworld-4ops) (:objects b1 b2 b3) (:init (arm-empty) (on-table b1)
+            (on-table b2) (on-table b3) (clear b1) (clear b2) (clear b3)) (:goal {goal}))"""
+        )
+    monkeypatch.setenv("AGENTBOARD_PDDL", str(tmp_path))
+    board(
+        "pddl",
+        line(0, "Stack.", ["b2 is on b3.", "b1 is on b2."], subtask="blockworld"),
+        line(1, "Stack.", ["b2 is on b1."], subtask="blockworld"),
+        line(2, "Stack.", ["b9 is on b1."], subtask="blockworld"),
+        line(3, "Stack.", ["b2 is on b1."], subtask="hanoi"),
+        line(4, "Carry.", ["ball1 is at roomb."], subtask="gripper"),
+        line(5, "Stack.", [], subtask="blockworld"),
+    )
+    goals = []
+    for index in range(environment.size("blocksworld", "test")):
+        text = environment.reset(environment.task("blocksworld", "test", index)).text
+        goals.append(text.split("Goal: ")[1].split("\n")[0])
+    assert [len(each.split(". ")) for each in goals] == [2, 1]
+    left_out = environment.published("blocksworld", "test").left_out
+    assert left_out["pddl/test.jsonl, id 2"] == "its goal is that of no problem that can be played"
+    assert left_out["pddl/test.jsonl:4"] == "its subtask hanoi is no domain"
+    assert len(left_out) == 4
+
+
 # --- ToolQuery
 
 

@@ -157,3 +157,44 @@ def test_sessions_are_all_goals_in_the_originals_order(tmp_path: Path, monkeypat
     assert [path.name for path in (tmp_path / ".agentrm").iterdir() if path.is_dir()]
     monkeypatch.setattr(official, "_records", None)
     assert len(official.official_shop(tmp_path).goals["sessions", "test"]) == 500
+
+
+def test_agentboards_sessions_are_its_goals_in_this_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_data(tmp_path, 60)
+    monkeypatch.setenv("WEBSHOP_DATA", str(tmp_path))
+    info = {
+        "product_id": "B000000007", "category": "garden", "query": "Mug", "product_name": "mug 7",
+        "product_category": "a \u203a b", "attributes": ["mug"], "price_upper": 40.0, "product_options": {},
+    }  # fmt: skip
+    odd = ({"product_id": "B999999999"}, {"price_upper": "40"}, {"attributes": None}, {"product_options": [1]},
+           {"product_category": 3})  # fmt: skip
+    lines = [
+        {"id": number, "task": "webshop", "goal": f"i want mug 7, and price lower than {40 + number}.00 dollars",
+         "subgoals": None, "difficulty": "easy", "additional_info": info | change}
+        for number, change in enumerate(({}, *odd, {"price_upper": 4.0}))
+    ]  # fmt: skip
+    cls = environment_class("webshop")
+    with pytest.raises(UserError, match=r"get WebShop's data .*, beside it AgentBoard's data .* AGENTBOARD_DATA"):
+        cls.require("agentboard", "test", official=True)
+    board = tmp_path / "board"
+    (board / "webshop").mkdir(parents=True)
+    (board / "webshop" / "test.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    monkeypatch.setenv("AGENTBOARD_DATA", str(board))
+    assert cls.size("agentboard", "test") == 2
+    assert len(cls.published("agentboard", "test").left_out) == len(odd)
+    # They are sessions too: a set without kinds has each once.
+    assert cls.usual_kinds("test") == ("sessions",)
+    assert cls.step_limit("agentboard") == 30
+    shop = make("webshop")
+    for index, best in ((0, 1.0), (1, 0.5)):
+        shop.reset(cls.task("agentboard", "test", index))
+        shop.step("search[mug 7]")
+        assert shop.grade().progress == pytest.approx(best / 3)
+        shop.step("click[B000000007]")
+        state = shop.snapshot()
+        shop.step("click[< Prev]")
+        shop.restore(state)
+        assert shop.grade().progress == pytest.approx(2 * best / 3)
+        assert shop.step("click[Buy Now]").done
+        assert (shop.grade().outcome, shop.grade().progress) == (best, pytest.approx(best))
+    shop.close()
