@@ -48,6 +48,10 @@ class Line:
             raise ValueError("no JSON") from None
         if not isinstance(row, dict):
             raise ValueError("no JSON object")
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("half a character, which is no text") from None
         number, goal, subgoals = row.get("id"), row.get("goal"), row.get("subgoals") or []
         calls: tuple[str, ...] = ()
         info = row.get("additional_info", {})
@@ -133,9 +137,18 @@ def read_lines(
             if line.number in seen:
                 raise ValueError("its id stands in an earlier line")
             value = parse(line)
+            _content(line)
+        except UserError:
+            raise
+        except UnicodeDecodeError:
+            left_out[f"{name}/test.jsonl:{number}"] = "no UTF-8"
+            continue
         except ValueError as error:
-            reason = "no UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-            left_out[f"{name}/test.jsonl:{number}"] = reason
+            left_out[f"{name}/test.jsonl:{number}"] = str(error)
+            continue
+        except Exception as error:
+            # Whatever a stranger's line holds, it is the line's fault.
+            left_out[f"{name}/test.jsonl:{number}"] = f"cannot be read ({type(error).__name__})"
             continue
         seen.add(line.number)
         kept.append((line, value))
@@ -150,5 +163,12 @@ def published_lines(name: str, parse: Callable[[Line], Any], folder: Path) -> Pu
     announce(DATA_VARIABLE, folder, len(kept), left_out)
     if not kept:
         raise UserError(f"{DATA_VARIABLE}: no line of {lines_file(name, folder)} can be used")
-    name_of_data = identity([json.dumps(asdict(line), sort_keys=True) for line, _ in kept])
+    name_of_data = identity([_content(line) for line, _ in kept])
     return Published(tuple(value for _, value in kept), name_of_data, left_out)
+
+
+def _content(line: Line) -> str:
+    """All that a line holds, as text. Raises RecursionError for one that is nested too deeply."""
+    found = asdict(line)
+    # Where no calls are listed, as before there were any: the same lines have the same name.
+    return json.dumps(found if line.calls else {key: found[key] for key in found if key != "calls"}, sort_keys=True)

@@ -95,7 +95,8 @@ def _conversation(path: Path) -> tuple[str, ...]:
     first = examples[0] if isinstance(examples, list) and examples else None
     if isinstance(first, str):
         return (first,)
-    turns = [each.get("content") if isinstance(each, dict) else None for each in first or ()]
+    given = first if isinstance(first, list) else ()
+    turns = [each.get("content") if isinstance(each, dict) else None for each in given]
     if not turns or not all(isinstance(each, str) for each in turns):
         raise UserError(
             f"the key {KEY}: {path} holds no list of conversations with role and content: get the file anew"

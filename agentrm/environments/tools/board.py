@@ -279,7 +279,14 @@ def _sheets(path: Path) -> dict[str, SheetState | str]:
     except Exception as error:
         # Openpyxl raises whatever its parsers do.
         raise UserError(f"AGENTBOARD_TOOLS: {path} is no workbook that can be read ({error!r})") from None
-    return {sheet.title: _sheet_state(sheet) for sheet in book.worksheets}
+    return {sheet.title: _read_sheet(sheet) for sheet in book.worksheets}
+
+
+def _read_sheet(sheet: Worksheet) -> SheetState | str:
+    try:
+        return _sheet_state(sheet)
+    except Exception as error:
+        return f"its sheet cannot be read ({error!r})"
 
 
 def _sheet_state(sheet: Worksheet) -> SheetState | str:
@@ -346,7 +353,7 @@ def _projects(path: Path, left_out: dict[str, str]) -> tuple[tuple[tuple[Any, ..
             task_id = 2 * _FIRST_ID + len(tasks)
             try:
                 facts = _text(each["content"]), _text(each["description"]), _text(each["due_date"])
-                tasks.append((task_id, key, *facts, int(each["duration"]), int(each["priority"]), 0))
+                tasks.append((task_id, key, *facts, _count(each["duration"]), _count(each["priority"]), 0))
             except (KeyError, TypeError, ValueError):
                 left_out[f"{PROJECTS}: a task of {name}"] = "has no content, description, due_date, duration, priority"
     if not tasks:
@@ -357,7 +364,15 @@ def _projects(path: Path, left_out: dict[str, str]) -> tuple[tuple[tuple[Any, ..
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("no text")
+    value.encode()
     return value
+
+
+def _count(value: Any) -> int:
+    found = int(value)
+    if not 0 <= found < _FIRST_ID:
+        raise ValueError("no number of minutes, and no priority")
+    return found
 
 
 def _board_todo(line: agentboard.Line, start: tuple[Any, Any]) -> BoardTodo:

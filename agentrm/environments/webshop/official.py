@@ -165,7 +165,7 @@ def _board_goal(line: agentboard.Line) -> Goal:
 
 
 def _path(category: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in category.split(_PATH_MARK))
+    return tuple(part.strip() for part in _text(category).split(_PATH_MARK))
 
 
 def _file(folder: Path, stem: str) -> Path:
@@ -205,12 +205,12 @@ def _product(record: dict[str, Any], attributes: dict[str, Any]) -> Product:
         asin=_text(record["asin"]),
         title=_text(record["name"]),
         category=_text(record["category"]),
-        query=record["query"].lower().strip(),
+        query=_text(record["query"]).lower().strip(),
         path=_path(record["product_category"]),
         description=_text(record["full_description"] or ""),
         features=_texts(features if isinstance(features, list) else [features]),
         options={
-            name.lower(): tuple(value["value"].strip().replace("/", " | ").lower() for value in values)
+            _text(name).lower(): tuple(_text(value["value"]).strip().replace("/", " | ").lower() for value in values)
             for name, values in (record.get("customization_options") or {}).items()
             if values is not None
         },
@@ -223,6 +223,8 @@ def _product(record: dict[str, Any], attributes: dict[str, Any]) -> Product:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r:.40} is no text")
+    # Half a character would end whatever reads the page.
+    value.encode()
     return value
 
 
@@ -235,7 +237,7 @@ def _texts(values: Any) -> tuple[str, ...]:
 def _human_goals(product: Product, records: list[dict[str, Any]]) -> Iterator[Goal]:
     for number, record in enumerate(records):
         if record["instruction_attributes"]:
-            text, options = record["instruction"].strip("."), _texts(record["instruction_options"])
+            text, options = _text(record["instruction"]).strip("."), _texts(record["instruction_options"])
             yield _goal(product, number, text, record["instruction_attributes"], options)
 
 

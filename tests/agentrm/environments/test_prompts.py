@@ -78,7 +78,7 @@ def test_agentboards_form_and_other_wordings(tmp_path: Path) -> None:
 
 def test_what_cannot_be_shown_is_refused_with_key_file_and_fix(folder: Path, tmp_path: Path) -> None:
     named = [f"model.prompts={folder}", "model.instructions=true", "model.action_format=react"]
-    with pytest.raises(UserError, match=r"model.prompts: .* no prompt for babyai .*/babyai_inst.txt or babyai"):
+    with pytest.raises(UserError, match=r"model.prompts: .* no prompt for webshop beauty_small .* or webshop_vanilla"):
         load("quickstart", named)
     with pytest.raises(UserError, match=r"model.prompts names instructions .* set model.instructions=true"):
         load("quickstart", [named[0], "model.instructions=false"])

@@ -200,16 +200,25 @@ def test_what_cannot_be_used_is_left_out_and_told_once(
     board: Path, monkeypatch: pytest.MonkeyPatch, environment: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
     odd = [
-        "{", line(9, "x", {}, tool="todo"), line(10, "x", [1]), sheet_line(11, answer="[]"), sheet_line(12, answer=3),
-        sheet_line(13) | {"goal": 'Sort "Sheet2".'}, sheet_line(14) | {"goal": "Sort it."},
-        todo_line(15, init_config=None), todo_line(16, answer=None), todo_line(17) | {"subgoals": None},
-    ]  # fmt: skip
+        "{",
+        json.dumps(todo_line(8)).replace("takes", "\\ud800"),
+        line(9, "x", {}, tool="todo"),
+        line(10, "x", [1]),
+        sheet_line(11, answer="[]"),
+        sheet_line(12, answer=3),
+        sheet_line(13) | {"goal": 'Sort "Sheet2".'},
+        sheet_line(14) | {"goal": "Sort it."},
+        todo_line(15, init_config=None),
+        todo_line(16, answer=None),
+        todo_line(17) | {"subgoals": None},
+    ]
     write(board, monkeypatch, sheet_line(), todo_line(), *odd)
     sizes = [environment.size(kind, "test") for kind in ("sheet", "todo", "sheet_recorded", "todo_recorded")]
     assert sizes[:2] == [1, 1]
     reasons = environment.published("todo", "test").left_out | environment.published("sheet", "test").left_out
     assert len(reasons) == len(odd) + 2
-    assert reasons["tool-operation/test.jsonl:8"] == (
+    assert reasons["tool-operation/test.jsonl:4"] == "half a character, which is no text"
+    assert reasons["tool-operation/test.jsonl:9"] == (
         "its sheet has 200 rows and 1 columns: at most 100 and 26 can be worked on"
     )
     assert caplog.text.count("tool-operation/test.jsonl:3") == 1
