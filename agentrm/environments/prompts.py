@@ -95,12 +95,10 @@ def _conversation(path: Path) -> tuple[str, ...]:
     first = examples[0] if isinstance(examples, list) and examples else None
     if isinstance(first, str):
         return (first,)
-    given = first if isinstance(first, list) else ()
-    turns = [each.get("content") if isinstance(each, dict) else None for each in given]
-    if not turns or not all(isinstance(each, str) for each in turns):
-        raise UserError(
-            f"the key {KEY}: {path} holds no list of conversations with role and content: get the file anew"
-        )
+    given = first if isinstance(first, list) else []
+    turns = [each["content"] for each in given if isinstance(each, dict) and isinstance(each.get("content"), str)]
+    if not turns or len(turns) < len(given):
+        raise UserError(f"the key {KEY}: {path} holds no list of conversations with content: get the file anew")
     return tuple(each.strip() for each in turns)
 
 
