@@ -15,10 +15,11 @@ from actors.exchange import Answer, BatchClient, BatchServer, Request
 from actors.fleet import Fleet, Size
 from agentrm import storage
 from agentrm.cluster.roles import Role, actor_options
-from agentrm.config.schema import Config, Engine, Judging, Model, Sampling
+from agentrm.config.schema import Config, Engine, Judging, Method, Model, Sampling
+from agentrm.core.errors import UserError
 from agentrm.core.protocols import Policy
 from agentrm.models import openai_policy
-from agentrm.models.judge import Completer, EndpointCompleter, PolicyCompleter
+from agentrm.models.judge import MOST_TOKENS, Completer, EndpointCompleter, LocalCompleter
 from agentrm.models.policy import Completion, GenerationEngine, LanguageModelPolicy
 from agentrm.models.routing import PrefixRouter
 from agentrm.rendering.renderer import Renderer
@@ -108,10 +109,35 @@ def connect_policy(model: Model, sampling: Sampling, seed: int, directory: stora
     return LanguageModelPolicy(RemoteGenerator(replicas), renderer, model.action_format, seed, model.tool_parser)
 
 
-def connect_judge(judge: Judging, model: Model, directory: storage.Location, replicas: Fleet) -> Completer:
-    """Who answers for the method `judge`: the started policy, or the endpoint that it or the judge's settings name."""
+def start_judge(config: Config) -> Fleet:
+    """Start all replicas of the judge; there are none unless the method is evaluated and it is a model of its own."""
+    judge, engine = config.evaluate.judge, config.judge_engine
+    if Method.judge not in config.evaluate.methods or not judge.is_local:
+        return Fleet([])
+    directory = storage.absolute(judge.source)
+    if not (storage.fetch(directory) / "config.json").is_file():
+        raise UserError(
+            f"evaluate.judge.source is {judge.source}, where there is no config.json: name policy, the directory of a "
+            "chat model, or an endpoint's address with evaluate.judge.name"
+        )
+    stop_ids = Renderer.from_pretrained(storage.fetch(directory), judge.context).stop_ids
+    sampling = Sampling(max_tokens=MOST_TOKENS)
+    arguments = (directory, engine, sampling, judge.context, stop_ids, config.seed)
+    size = Size.of(engine.replicas, engine.max_replicas, engine.max_num_seqs)
+    return Fleet.start(PolicyReplica, size, actor_options(config, Role.rollouts, engine.gpus), *arguments)
+
+
+def connect_judge(
+    judge: Judging, model: Model, sampling: Sampling, directory: storage.Location, replicas: Fleet, judges: Fleet
+) -> Completer:
+    """Who answers for the method `judge`: the started policy, the started judges, or the endpoint that the model or the
+    judge's settings name.
+    """
+    if judge.is_local and judges.names:
+        renderer = Renderer.from_pretrained(storage.fetch(storage.absolute(judge.source)), judge.context)
+        return LocalCompleter(RemoteGenerator(judges), renderer, MOST_TOKENS)
     if judge.source == "policy" and replicas.names:
         renderer = Renderer.from_pretrained(storage.fetch(directory), model.context)
-        return PolicyCompleter(RemoteGenerator(replicas), renderer)
+        return LocalCompleter(RemoteGenerator(replicas), renderer, sampling.max_tokens)
     url, name = (model.source, model.name) if judge.source == "policy" else (judge.source, judge.name)
     return EndpointCompleter(url, name, openai_policy.api_key())

@@ -13,7 +13,7 @@ from actors.policy import connect_judge, connect_policy
 from actors.serving import ScoringService, connect_reward_model
 from actors.workers import Worker, settle
 from agentrm.cluster.roles import Role, actor_options
-from agentrm.config.schema import Config, Evaluate, Model, Sampling
+from agentrm.config.schema import Config, Engine, Evaluate, Model, Sampling
 from agentrm.core.task import Task
 from agentrm.evaluation.evaluator import Evaluator, methods
 from agentrm.evaluation.results import Results
@@ -39,7 +39,9 @@ class TaskSearcher(Worker):
 
 @ray.remote(max_restarts=-1, max_task_retries=-1)
 class Searcher(TaskSearcher):
-    """A `TaskSearcher` on a CPU core of its own, over policy replicas, environment hosts and the scoring service."""
+    """A `TaskSearcher` on a CPU core of its own, over policy replicas, environment hosts and, where a method is scored,
+    the scoring service and its engine.
+    """
 
     def __init__(
         self,
@@ -50,8 +52,10 @@ class Searcher(TaskSearcher):
         policy_directory: str,
         results: str,
         policy: Fleet,
+        judges: Fleet,
         environments: Fleet,
-        scorers: ScoringService,
+        scorers: ScoringService | None,
+        engine: Engine,
     ) -> None:
         settle()
         evaluator = Evaluator(
@@ -61,18 +65,26 @@ class Searcher(TaskSearcher):
             connect_policy(model, sampling, seed, policy_directory, policy),
             RemoteSessions(environments),
             RemoteGrader(environments),
-            connect_reward_model(scorers, settings.likelihood),
-            connect_judge(settings.judge, model, policy_directory, policy),
+            connect_reward_model(scorers, engine, settings.likelihood) if scorers else None,
+            connect_judge(settings.judge, model, sampling, policy_directory, policy, judges),
         )
-        super().__init__(evaluator, Results(results, methods(settings)), (policy, environments))
+        super().__init__(evaluator, Results(results, methods(settings)), (policy, judges, environments))
 
 
 def start_searchers(
-    config: Config, policy_directory: str, results: str, policy: Fleet, environments: Fleet, scorers: ScoringService
+    config: Config,
+    policy_directory: str,
+    results: str,
+    policy: Fleet,
+    judges: Fleet,
+    environments: Fleet,
+    scorers: ScoringService | None,
 ) -> Fleet:
-    """Start `evaluate.searchers` searchers over started replicas and hosts, and what `deployed` yields."""
+    """Start `evaluate.searchers` searchers over started replicas, judges and hosts, and what `deployed` yields (None:
+    no method is scored).
+    """
     settings = config.evaluate
     size = Size.of(settings.searchers, settings.max_searchers, settings.concurrency)
     parts = settings, config.model, config.sampling, config.seed
-    arguments = (*parts, policy_directory, results, policy, environments, scorers)
+    arguments = (*parts, policy_directory, results, policy, judges, environments, scorers, config.reward_engine)
     return Fleet.start(Searcher, size, actor_options(config, Role.environments), *arguments)

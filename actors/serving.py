@@ -31,7 +31,7 @@ from agentrm.core.protocols import RewardModel
 from agentrm.core.state import State
 from agentrm.evaluation import calibration
 from agentrm.models.baselines import WithLikelihood
-from agentrm.models.batched import BatchedRewardModel
+from agentrm.models.batched import BatchedRewardModel, requests
 from agentrm.models.engine import Reading
 from agentrm.models.routing import PrefixRouter, rendezvous
 from agentrm.models.scorers import Input, Per, Text, Truncated, check, open_scorer
@@ -237,9 +237,11 @@ class ServedRewardModel:
         return await self._scorers.rank([state.conversation() for state in states])
 
 
-def connect_reward_model(scorers: ScoringService, likelihood: float) -> RewardModel:
-    """What test-time searches compare states by: the served values, asked for together, and `evaluate.likelihood`."""
-    return WithLikelihood(BatchedRewardModel(ServedRewardModel(scorers)), likelihood)
+def connect_reward_model(scorers: ScoringService, engine: Engine, likelihood: float) -> RewardModel:
+    """What test-time searches compare states by: the values that replicas of `engine` serve, asked for together, and
+    `evaluate.likelihood`.
+    """
+    return WithLikelihood(BatchedRewardModel(ServedRewardModel(scorers), requests(engine)), likelihood)
 
 
 @contextmanager

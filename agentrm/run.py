@@ -30,6 +30,7 @@ _FREE = (
     "hosts.",
     "policy_engine.",
     "reward_engine.",
+    "judge_engine.",
     "evaluate.",
     # These are free where `evaluate.` is not.
     "evaluate.concurrency",

@@ -237,6 +237,18 @@ def experiment(
 
 
 @app.command(rich_help_panel="Pipeline")
+def reproduce(
+    table: Annotated[str, typer.Argument(help="main, robustness, weak-to-strong, scaling, ablation or kinds.")],
+    overrides: Overrides = None,
+    preset: Preset = "llama3-8b",
+    only_plan: Annotated[bool, typer.Option("--plan", help="Say what it will cost, and start nothing.")] = False,
+    agreed: Annotated[bool, typer.Option("--yes", help="Start without asking.")] = False,
+) -> None:
+    """Make one of the paper's tables for a model: say what is missing and its cost, ask, and run that."""
+    _job("reproduce", preset, overrides, table=table, only_plan=only_plan, agreed=agreed)
+
+
+@app.command(rich_help_panel="Pipeline")
 def pool(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Evaluated runs that differ in their seeds.")],
     live: Annotated[bool, typer.Option("--live", help="Those of `agentrm benchmark agent`.")] = False,

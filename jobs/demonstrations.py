@@ -1,5 +1,5 @@
 """Demonstrations: the environments' oracles play the tasks of `tasks.demonstrations`; successes become a dataset, as do
-the trajectories in files that it names.
+the trajectories in files and the successes in trees that it names.
 
     python -m jobs.demonstrations --preset quickstart
 
@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from typing import Any
 
 from actors.environments import RemoteExpert, RemoteGrader, RemoteSessions, start_environments
 from agentrm.config.schema import Config
-from agentrm.config.tasks import played_demonstrations, recorded_demonstrations, tasks
+from agentrm.config.tasks import own_demonstrations, played_demonstrations, recorded_demonstrations, tasks
 from agentrm.core.errors import UserError
 from agentrm.core.task import Task
 from agentrm.data.demonstrations import Collection, collect, write
+from agentrm.data.successes import successes
 from agentrm.episodes.demonstrations import recorded
 from agentrm.run import RunDirectory
 from agentrm.search.episode import Opening
@@ -39,9 +41,13 @@ def run(config: Config) -> dict[str, Any]:
     todo = tasks(played_demonstrations(config.tasks), config.tasks.seed)
     opening = Opening.of(config.model)
     files = recorded(recorded_demonstrations(config.tasks), opening, config.model.action_format)
+    own = successes(own_demonstrations(config.tasks))
     collection = _played(config, todo, opening) if todo else Collection()
-    collection.demonstrations += files.demonstrations
-    collection.counts |= files.counts
+    played = len(collection.demonstrations)
+    for found in (files, own):
+        collection.demonstrations += found.demonstrations
+        for kind, counted in found.counts.items():
+            collection.counts.setdefault(kind, Counter()).update(counted)
     for kind, counts in collection.counts.items():
         left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()) if reason != "kept")
         if left_out:
@@ -53,7 +59,7 @@ def run(config: Config) -> dict[str, Any]:
         directory.write_metrics("demonstrations", collection.counts)
     kept = f"{len(collection.demonstrations)} demonstrations"
     if todo:
-        kept += f", {len(collection.demonstrations) - len(files.demonstrations)} of {len(todo)} tasks"
+        kept += f", {played} of {len(todo)} tasks"
     print(f"{kept}, are in {directory.path('demonstrations')}", file=sys.stderr)
     return directory.metrics("demonstrations")
 

@@ -1,4 +1,5 @@
-"""Evaluation: tasks x test-time searches, with the reward model behind Ray Serve, into a table, plots and a report.
+"""Evaluation: tasks x test-time searches, with the reward model behind Ray Serve where one of them needs it, into a
+table, plots and a report.
 
     python -m jobs.evaluate --preset quickstart evaluate.n=5
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import zip_longest
 from typing import Any
 
@@ -18,15 +19,15 @@ from rich.console import Console
 
 from actors.environments import start_environments
 from actors.fleet import Fleet
-from actors.policy import start_policy
+from actors.policy import start_judge, start_policy
 from actors.scaling import scaled
 from actors.searcher import start_searchers
 from actors.serving import deployed
 from actors.workers import Workers
 from agentrm import storage
-from agentrm.config.schema import Config, Scored
+from agentrm.config.schema import Config, Method, Scored
 from agentrm.config.tasks import tasks
-from agentrm.core.errors import ModelError, reason
+from agentrm.core.errors import ModelError, UserError, reason
 from agentrm.core.task import Task
 from agentrm.evaluation.evaluator import methods
 from agentrm.evaluation.results import Results
@@ -55,9 +56,7 @@ def run(config: Config) -> dict[str, Any]:
 
 def _run(config: Config, directory: RunDirectory) -> None:
     policy = directory.require("policy", "clone")
-    reward_model = directory.require("reward_model", "train")
-    if config.evaluate.score is Scored.before_acting:
-        check_actions(storage.fetch(reward_model))
+    reward_model = reward_model_for(directory, config.evaluate.methods)
     directory.record_data()
     todo = test_tasks(config)
     results = Results(directory.work("evaluation"), methods(config.evaluate))
@@ -66,12 +65,13 @@ def _run(config: Config, directory: RunDirectory) -> None:
     if missing:
         with (
             cluster(config),
+            start_judge(config) as judges,
             start_policy(config, policy) as replicas,
             start_environments(config) as hosts,
-            deployed(config, reward_model, http=False) as scorers,
-            start_searchers(config, policy, results.location, replicas, hosts, scorers) as searchers,
+            deployed(config, reward_model, http=False) if reward_model else nullcontext() as scorers,
+            start_searchers(config, policy, results.location, replicas, judges, hosts, scorers) as searchers,
         ):
-            asyncio.run(_search(config, searchers, replicas, hosts, missing, results, failures))
+            asyncio.run(_search(config, searchers, (replicas, judges, hosts), missing, results, failures))
     if failures.given_up:
         print(failures.told(), file=sys.stderr)
     table = results.table(todo, failures.given_up)
@@ -90,6 +90,26 @@ def test_tasks(config: Config) -> list[Work]:
     return [(task, group) for group, sets in groups.items() for task in tasks(sets, config.tasks.seed)]
 
 
+def reward_model_for(directory: RunDirectory, methods: Sequence[Method]) -> str | None:
+    """The location of a run's reward model, None where no method needs it. Raises UserError where one does and there is
+    none, or none for `evaluate.score`.
+    """
+    scored = [method for method in methods if method.scored]
+    if not scored:
+        return None
+    if not directory.finished("reward_model"):
+        named = ", ".join(method.value for method in scored)
+        untrained = ", ".join(method.value for method in Method if not method.scored)
+        raise UserError(
+            f"{directory.at('reward_model')} is not there, by which {named} of evaluate.methods would choose: run "
+            f"`agentrm train` first, or evaluate without one by evaluate.methods=[...] among {untrained}"
+        )
+    location = directory.at("reward_model")
+    if directory.config.evaluate.score is Scored.before_acting:
+        check_actions(storage.fetch(location))
+    return location
+
+
 def in_turn(todo: Sequence[Work]) -> list[Work]:
     """A task of each group after another: what is left at any time is like what was done, so that its time is too."""
     groups: dict[str, list[Work]] = {}
@@ -101,8 +121,7 @@ def in_turn(todo: Sequence[Work]) -> list[Work]:
 async def _search(
     config: Config,
     fleet: Fleet,
-    replicas: Fleet,
-    hosts: Fleet,
+    asked: Sequence[Fleet],
     todo: Sequence[Work],
     results: Results,
     failures: Failures,
@@ -110,7 +129,7 @@ async def _search(
     lanes = config.evaluate.concurrency
     searchers = Workers(fleet, lanes)
     most = max(config.evaluate.searchers, config.evaluate.max_searchers or 0)
-    async with scaled({fleet: searchers.load, replicas: None, hosts: None}, lambda: searchers.tell(replicas, hosts)):
+    async with scaled({fleet: searchers.load, **dict.fromkeys(asked)}, lambda: searchers.tell(*asked)):
         await evaluate(todo, searchers.work, lanes * most, results, failures)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,44 +27,58 @@ from jobs.terminal.tables import console, print_comparison
 _STAGES = {"policy": clone, "trees": trees, "reward_model": train}
 
 
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A variant's configuration, the folders of stages that it takes over from the base run, and those of its `own`."""
+
+    name: str
+    config: Config
+    borrowed: frozenset[str]
+    own: frozenset[str]
+
+
+def plan(config: Config, experiment: str) -> list[Variant]:
+    """The variants of an experiment; nothing is made. Raises UserError as `experiments.variants` does."""
+    output = storage.absolute(config.run) + f"/experiments/{experiment}"
+    found = []
+    for name, overrides in variants(experiment, config).items():
+        own = replace(changed(config, overrides), run=f"{output}/runs/{name}")
+        needed = {"policy", "trees", "reward_model"} if own.evaluate.scored else {"policy"}
+        borrowed = {*alike(config, own), *EXPERIMENTS[experiment].lent} & {*needed, "demonstrations"}
+        # Whoever has a reward model needs no trees.
+        left = needed - borrowed - ({"trees"} if "reward_model" in borrowed else set())
+        found.append(Variant(name, own, frozenset(borrowed), frozenset(left)))
+    return found
+
+
 def run(config: Config, experiment: str) -> list[dict[str, Any]]:
     """Run what is missing, write the report, show its table; returns the rows of `comparison.compare`.
 
     Raises UserError as `experiments.variants` does, and for a variant that was run with other keys.
     """
-    plan, about = variants(experiment, config), EXPERIMENTS[experiment]
+    todo, about = plan(config, experiment), EXPERIMENTS[experiment]
     base = RunDirectory.open(config)
     output = base.at(f"experiments/{experiment}")
-    configs = {
-        variant: replace(changed(config, overrides), run=f"{output}/runs/{variant}")
-        for variant, overrides in plan.items()
-    }
-    runs = {variant: RunDirectory.open(each, evaluated=True) for variant, each in configs.items()}
-    borrowed = {variant: {*alike(config, each), *about.lent} for variant, each in configs.items()}
+    runs = {each.name: RunDirectory.open(each.config, evaluated=True) for each in todo}
     with cluster(config):
         for folder, stage in _STAGES.items():
-            if any(folder in folders for folders in borrowed.values()):
+            if any(folder in each.borrowed for each in todo):
                 stage.run(config)
-        for variant, each in configs.items():
-            print(f"== {variant}", file=sys.stderr)
-            runs[variant].borrow(base, borrowed[variant])
-            _finish(each, runs[variant])
+        for each in todo:
+            print(f"== {each.name}", file=sys.stderr)
+            runs[each.name].borrow(base, each.borrowed)
+            if runs[each.name].finished("evaluation"):
+                continue
+            for folder, stage in _STAGES.items():
+                if folder in each.own:
+                    stage.run(each.config)
+            evaluate.run(each.config)
     with tempfile.TemporaryDirectory() as folder:
         rows = write(experiment, about, gather(runs, config, about.by_kind), config, Path(folder))
         storage.copy(folder, output)
     print_comparison(rows, about, console())
     print(f"report: {output}/report.html")
     return rows
-
-
-def _finish(config: Config, directory: RunDirectory) -> None:
-    if directory.finished("evaluation"):
-        return
-    clone.run(config)
-    if not directory.finished("reward_model"):
-        trees.run(config)
-        train.run(config)
-    evaluate.run(config)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The whole pipeline: clone, trees, train, evaluate; stages that the run directory already holds are skipped.
+"""The whole pipeline: clone, trees, train, evaluate; stages that the run directory already holds are skipped. Without
+`tasks.trees` there is no reward model: the policy alone is evaluated.
 
 python -m jobs.pipeline --preset quickstart
 """
@@ -20,8 +21,12 @@ def run(config: Config) -> dict[str, Any]:
     directory = RunDirectory.open(config)
     metrics: dict[str, Any] = {}
     seconds: dict[str, float] = directory.metrics("seconds")
+    learning = (("trees", trees), ("train", train)) if config.tasks.trees or directory.finished("trees") else ()
+    if not learning:
+        # Cloning takes hours, and without trees no reward model comes of it.
+        evaluate.reward_model_for(directory, config.evaluate.methods)
     with cluster(config):
-        for name, stage in (("clone", clone), ("trees", trees), ("train", train), ("evaluate", evaluate)):
+        for name, stage in (("clone", clone), *learning, ("evaluate", evaluate)):
             started = time.monotonic()
             print(f"== {name}", file=sys.stderr)
             metrics[name] = stage.run(config)

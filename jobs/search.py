@@ -9,23 +9,24 @@ trees.
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
+from dataclasses import replace
 
 from actors.environments import RemoteGrader, RemoteSessions, start_environments
-from actors.policy import connect_judge, connect_policy, start_policy
+from actors.policy import connect_judge, connect_policy, start_judge, start_policy
 from actors.serving import connect_reward_model, deployed
-from agentrm import storage
-from agentrm.config.schema import Config, Method, Scored
+from agentrm.config.schema import Config, Method
 from agentrm.config.tasks import tasks
 from agentrm.core.protocols import RewardModel
 from agentrm.data.trees import TreeStore
 from agentrm.environments.registry import find_task
 from agentrm.models.judge import Judge
-from agentrm.models.scorers import check_actions
 from agentrm.run import RunDirectory
 from agentrm.search.episode import Opening
 from agentrm.search.methods import strategy
 from agentrm.search.result import Result
 from agentrm.search.strategy import search
+from jobs.evaluate import reward_model_for
 from jobs.runtime import cluster, main
 from jobs.terminal.live import Live
 from jobs.terminal.tables import console
@@ -33,23 +34,22 @@ from jobs.terminal.tables import console
 
 def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
     """Search with the numbers of `evaluate`, on the first held-in task unless one is named. Raises UserError for a task
-    that does not exist, and without a policy or reward model.
+    that does not exist, and without a policy or a reward model that the method needs.
     """
     first = tasks(config.tasks.held_in, config.tasks.seed)[0]
     chosen = find_task(task, config.tasks.seed) if task else first
     directory = RunDirectory.open(config)
     policy = directory.require("policy", "clone")
-    reward_model = directory.require("reward_model", "train")
-    if config.evaluate.score is Scored.before_acting:
-        check_actions(storage.fetch(reward_model))
+    reward_model = reward_model_for(directory, [method])
     terminal = console()
     live, made = Live(terminal), strategy(method, config.evaluate)
     terminal.print(f"{chosen.id}: {made.label}", style="bold", markup=False)
     with (
         cluster(config),
         start_policy(config, policy) as replicas,
+        start_judge(replace(config, evaluate=replace(config.evaluate, methods=[method]))) as judges,
         start_environments(config) as hosts,
-        deployed(config, reward_model, http=False) as handle,
+        deployed(config, reward_model, http=False) if reward_model else nullcontext() as handle,
     ):
         opening = Opening.of(config.model)
         generator, sessions = (
@@ -57,11 +57,13 @@ def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
             RemoteSessions(hosts),
         )
         judged, likelihood = method is Method.judge, config.evaluate.likelihood
-        scorer: RewardModel = (
-            Judge(connect_judge(config.evaluate.judge, config.model, policy, replicas))
-            if judged
-            else connect_reward_model(handle, likelihood)
-        )
+        scorer: RewardModel | None = None
+        if judged:
+            settings = config.evaluate.judge
+            completer = connect_judge(settings, config.model, config.sampling, policy, replicas, judges)
+            scorer = Judge(completer, settings.compare)
+        elif handle is not None:
+            scorer = connect_reward_model(handle, config.reward_engine, likelihood)
 
         async def play() -> Result:
             result = await search(made, chosen, generator, sessions, scorer, config.evaluate, opening, live)

@@ -8,7 +8,7 @@ from typing import Any
 
 from agentrm.cluster.memory import of_engine, of_loading, of_training, shape
 from agentrm.cluster.roles import Role, actor_options
-from agentrm.config.schema import Config, RewardKind, is_endpoint
+from agentrm.config.schema import Config, Method, RewardKind, is_endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,10 @@ def groups(config: Config) -> list[Group]:
     found += _fit(config, "train", learned)
     found += [_engines(config, "evaluate", "policy_engine", source) for source in policy]
     found += [_hosts(config, "evaluate"), _fleet(config, "evaluate", "evaluate.searchers", Role.environments)]
-    found += [_engines(config, "evaluate", "reward_engine", learned)]
+    found += [_engines(config, "evaluate", "reward_engine", learned)] if config.evaluate.scored else []
+    judge = config.evaluate.judge
+    judged = judge.is_local and Method.judge in config.evaluate.methods
+    found += [_engines(config, "evaluate", "judge_engine", judge.source)] if judged else []
     return [*found, _engines(config, "serve", "reward_engine", config.serve.model or learned)]
 
 
@@ -78,10 +81,11 @@ def _engines(config: Config, stage: str, key: str, source: str) -> Group:
     """Replicas; in one of an ensemble, or of an implicit reward model, which is two, the models share its GPUs."""
     engine, gpu = getattr(config, key), 0.0
     scalar_head = key == "reward_engine" and config.train.kind is RewardKind.explicit
-    models = 1 if key == "policy_engine" else config.train.ensemble.members * (1 if scalar_head else 2)
+    models = 1 if key != "reward_engine" else config.train.ensemble.members * (1 if scalar_head else 2)
     if engine.gpus:
         model = shape(config.model, source, scalar_head)
-        gpu = models * of_engine(model, engine, config.model.context)
+        context = config.evaluate.judge.context if key == "judge_engine" else config.model.context
+        gpu = models * of_engine(model, engine, context)
     return _fleet(
         config,
         stage,

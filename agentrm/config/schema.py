@@ -53,16 +53,22 @@ class TaskSet:
 class DemonstrationSet(TaskSet):
     """Tasks whose solutions by the environment's oracle are learned from; or with `file` the recorded trajectories of
     experts in it, for that environment, thoughts included: ETO's and AgentGym's files or any that `agentrm import`
-    reads; there `count=0` are all from `offset` on.
+    reads; or with `trees`, a directory of those that a policy grew, what it succeeded with itself (rejection sampling):
+    the shortest success of each task. Of a file or trees `count=0` are all from `offset` on.
     """
 
     count: int = not_negative(0)
     file: str = ""
+    trees: str = ""
 
     def check(self, key: str) -> None:
-        """Raise UserError for a set of tasks without a number, and a file with keys that are for tasks."""
-        if not self.file and not self.count:
-            raise UserError(f"the key {key}.count is not set: say how many tasks, or name a file of trajectories")
+        """Raise UserError for a set of tasks without a number, and a file or trees with keys that are for tasks."""
+        if not (self.file or self.trees or self.count):
+            raise UserError(
+                f"the key {key}.count is not set: say how many tasks, or name a file of trajectories or trees"
+            )
+        if self.trees and (self.file or self.official or self.split != "train"):
+            raise UserError(f"{key} names trees: leave out file, split and official; kinds choose among their tasks")
         if self.file and (self.kinds or self.official or self.split != "train"):
             raise UserError(f"{key} names a file: leave out kinds, split and official, which choose tasks")
 
@@ -227,12 +233,14 @@ class End(str, Enum):
 
 
 class Target(str, Enum):
-    """What a label says: `values`, V(s) of the tree; `outcomes`, of the ends of episodes alone; or `steps`, what was
-    said of single turns of the agent (from −1 to 1, learned as from 0 to 1).
+    """What a label says: `values`, V(s) of the tree; `outcomes`, of the ends of episodes alone; `progress`, the share
+    of the task's goals that was reached at these ends, where the environment tells it, else the outcome; or `steps`,
+    what was said of single turns of the agent (from −1 to 1, learned as from 0 to 1).
     """
 
     values = "values"
     outcomes = "outcomes"
+    progress = "progress"
     steps = "steps"
 
 
@@ -379,8 +387,11 @@ class Train(Training):
             raise UserError(f"{key}.loss={self.loss.value} is for {key}.kind=explicit: {kind} names its loss itself")
         if self.template is not Template.base:
             raise UserError(f"{key}.template is for {key}.kind=explicit: {kind} writes as its reference does")
-        if self.labels.of is not Target.values:
-            raise UserError(f"{key}.labels.of={self.labels.of.value} is for {key}.kind=explicit: {kind} learns values")
+        if self.labels.of is Target.steps:
+            raise UserError(
+                f"{key}.labels.of=steps is for {key}.kind=explicit: {kind} values whole states, so choose values, "
+                "outcomes or progress"
+            )
         if self.labels.at != [End.state]:
             raise UserError(
                 f"{key}.labels.at is for {key}.kind=explicit: by {kind} an action has the value of the state that it "
@@ -537,6 +548,26 @@ class Method(str, Enum):
     mcts_ucb = "mcts_ucb"
     mcts_puct = "mcts_puct"
 
+    @property
+    def scored(self) -> bool:
+        """Whether the trained reward model chooses in it; all others need none."""
+        return self not in (Method.greedy, Method.sample, Method.majority, Method.judge)
+
+
+class Baseline(str, Enum):
+    """What the table holds beside the methods, none of which needs a reward model: of N sampled episodes the mean
+    (`sample`), the `shortest`, the `likeliest`, the most frequent (`majority`) and the best by the true reward
+    (`oracle`); and each search that is scored on its way by `random` scores and by the policy's `log_probability`.
+    """
+
+    sample = "sample"
+    shortest = "shortest"
+    likeliest = "likeliest"
+    majority = "majority"
+    oracle = "oracle"
+    random = "random"
+    log_probability = "log_probability"
+
 
 class Aggregate(str, Enum):
     """The value of a trajectory from the scores of its states; `product` clips each score to [0, 1]."""
@@ -556,29 +587,46 @@ class Scored(str, Enum):
     before_acting = "before_acting"
 
 
+class Comparison(str, Enum):
+    """How a judge compares attempts: all of a task in one question (`listwise`), or every two of them (`pairwise`), by
+    the share of comparisons that each wins; always in both orders.
+    """
+
+    listwise = "listwise"
+    pairwise = "pairwise"
+
+
 @dataclass
 class Judging:
-    """Who chooses for the method `judge`, untrained: the `policy` itself, or the model `name` behind an
-    OpenAI-compatible endpoint, whose address is `source` then and whose key is read from the variable OPENAI_API_KEY.
+    """Who chooses for the method `judge`, untrained: the `policy` itself; a chat model in the directory `source`, on
+    `judge_engine` with room for `context` tokens; or the model `name` behind an OpenAI-compatible endpoint, whose
+    address is `source` then and whose key is read from the variable OPENAI_API_KEY.
     """
 
     source: str = "policy"
     name: str = ""
+    context: int = positive(8192)
+    compare: Comparison = Comparison.listwise
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it has an engine of its own here."""
+        return self.source != "policy" and not is_endpoint(self.source)
 
     def check(self, key: str) -> None:
-        """Raise UserError unless it names the policy, or an endpoint and its model."""
-        if (self.source == "policy") == bool(self.name) or (self.name and not is_endpoint(self.source)):
+        """Raise UserError for a name without an endpoint."""
+        if is_endpoint(self.source) != bool(self.name):
             raise UserError(
-                f"the key {key}.source is {self.source}: it must be policy, or an endpoint's address together with "
-                f"{key}.name"
+                f"the key {key}.source is {self.source}: {key}.name, the name of a model, goes together with an "
+                "endpoint's address, and with nothing else"
             )
 
 
 @dataclass
 class Evaluate:
-    """Test-time search by `methods`, in the table's order; the table always holds the baselines as well: one
-    sampled episode, the shortest, the likeliest and the most frequent of N, the oracle's choice, and each search that
-    is scored on its way by random scores and by the policy's log-probability.
+    """Test-time search by `methods`, in the table's order, and beside them the `baselines`. Those of N episodes share
+    them; `random` and `log_probability` search once more each. No reward model is needed where `methods` are among
+    `greedy`, `sample`, `majority` and `judge`.
 
     Best-of-N draws `n` episodes; beam search keeps `width` states and expands each by `branches`, the other searches
     take the same numbers. `lookahead`: greedy steps before a state is scored; `iterations`: nodes that MCTS expands.
@@ -594,13 +642,14 @@ class Evaluate:
     `likelihood`: what searches compare is the value plus so much of the policy's natural-log probability of the turns
     so far, which helps where the reward model knows less than the policy does.
 
-    `strong`: the keys, as `key=value`, that make the stronger policy of the experiment weak-to-strong (none: the same
-    policy from scratch, cloned for longer).
+    `strong`: the keys, as `key=value`, that make the other policy of the experiments weak-to-strong (none: the same
+    policy from scratch, cloned for longer) and generalist (none: the base model as it is).
 
     Each of `searchers` to `max_searchers` (None: always `searchers`) runs the searches of `concurrency` tasks at once.
     """
 
     methods: list[Method] = field(default_factory=lambda: [Method.greedy, Method.best_of_n, Method.beam])
+    baselines: list[Baseline] = field(default_factory=lambda: list(Baseline))
     n: int = positive(5)
     width: int = positive(5)
     branches: int = positive(5)
@@ -623,8 +672,15 @@ class Evaluate:
     max_searchers: int | None = None
 
     def check(self, key: str) -> None:
-        """Raise UserError for fewer searchers at most than at least."""
+        """Raise UserError for fewer searchers at most than at least, and for nothing to do."""
         _check_most(key, "searchers", self.searchers, self.max_searchers)
+        if not self.methods:
+            raise UserError(f"the key {key}.methods is empty: name one of {', '.join(each.value for each in Method)}")
+
+    @property
+    def scored(self) -> bool:
+        """Whether a method needs a trained reward model."""
+        return any(method.scored for method in self.methods)
 
 
 @dataclass
@@ -760,6 +816,7 @@ class Config:
     train: Train = field(default_factory=Train)
     policy_engine: Engine = field(default_factory=Engine)
     reward_engine: Engine = field(default_factory=Engine)
+    judge_engine: Engine = field(default_factory=Engine)
     hosts: Hosts = field(default_factory=Hosts)
     evaluate: Evaluate = field(default_factory=Evaluate)
     intervals: Intervals = field(default_factory=Intervals)

@@ -51,8 +51,8 @@ def check(config: Config) -> None:
         "held_out_kinds": chosen.held_out_kinds,
         "held_out_environments": chosen.held_out_environments,
     }
-    for recorded in recorded_demonstrations(chosen):
-        environment_class(recorded.environment)
+    for given in (*recorded_demonstrations(chosen), *own_demonstrations(chosen)):
+        environment_class(given.environment)
     for name, sets in groups.items():
         for number, each in enumerate(sets):
             cls = environment_class(each.environment)
@@ -78,12 +78,17 @@ def check(config: Config) -> None:
 
 def played_demonstrations(chosen: Tasks) -> list[TaskSet]:
     """The sets of demonstrations that an oracle plays."""
-    return [each for each in chosen.demonstrations if not each.file]
+    return [each for each in chosen.demonstrations if not (each.file or each.trees)]
 
 
 def recorded_demonstrations(chosen: Tasks) -> list[DemonstrationSet]:
     """The sets of demonstrations that are read from files."""
     return [each for each in chosen.demonstrations if each.file]
+
+
+def own_demonstrations(chosen: Tasks) -> list[DemonstrationSet]:
+    """The sets of demonstrations that are the successes in a policy's trees."""
+    return [each for each in chosen.demonstrations if each.trees]
 
 
 def learned_sets(chosen: Tasks) -> list[TaskSet]:

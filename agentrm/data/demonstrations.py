@@ -184,5 +184,6 @@ def agent_turns(
             last = int(np.flatnonzero(rendered.agent)[-1])
             chosen = np.asarray(rendered.agent) | (rng.random(len(rendered.ids)) < observation_share)
             learned = 1 + np.flatnonzero(chosen[1 : last + 1])
-            rows.append((rendered.ids[:last], learned - 1, np.asarray(rendered.ids)[learned]))
+            ids = np.array(rendered.ids, np.int32)
+            rows.append((ids[:last], learned - 1, ids[learned]))
     return Sequences.of(rows, np.int64), overflows

@@ -58,10 +58,10 @@ class _Label(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """One sequence: `agent` marks the tokens that the agent wrote."""
+    """One sequence: `agent` (L,) bool marks those of the `ids` (L,) int32 that the agent wrote."""
 
-    ids: list[int]
-    agent: list[bool]
+    ids: np.ndarray
+    agent: np.ndarray
     labels: list[_Label]
 
 
@@ -136,7 +136,8 @@ def samples(
                 ]
                 if found:
                     shortened += rendered.left_out > 0
-                    rows.append(_Row(rendered.ids, rendered.agent, sorted(found)))
+                    ids, agent = np.array(rendered.ids, np.int32), np.array(rendered.agent, bool)
+                    rows.append(_Row(ids, agent, sorted(found)))
     if loss is Loss.bradley_terry:
         return replace(_paired(rows, labels, budget, overflows), rewritten=rewritten, shortened=shortened)
     sequences = _sequences(rows, labels, implicit=implicit)
@@ -149,6 +150,7 @@ def _targets(tree: Tree, labels: Labels, loss: Loss) -> Iterator[tuple[int, floa
         target = {
             Target.values: node.value,
             Target.outcomes: node.outcome,
+            Target.progress: node.outcome if node.progress is None else node.progress,
             Target.steps: None if node.label is None else (node.label + 1) / 2,
         }[labels.of]
         # What an episode that ended here came to is no estimate.
@@ -163,8 +165,9 @@ def _targets(tree: Tree, labels: Labels, loss: Loss) -> Iterator[tuple[int, floa
 
 
 def _group(tree: Tree, number: int, index: int, labels: Labels) -> tuple[object, ...]:
-    """Siblings; of outcomes, all of one task."""
-    return (tree.task.id,) if labels.of is Target.outcomes else (number, tree.nodes[index].parent)
+    """Siblings; of the ends of episodes, all of one task."""
+    ends = labels.of in (Target.outcomes, Target.progress)
+    return (tree.task.id,) if ends else (number, tree.nodes[index].parent)
 
 
 def _paired(rows: Sequence[_Row], labels: Labels, budget: int, overflows: int) -> StateSamples:
@@ -201,10 +204,16 @@ def _sequences(
         ((row.ids, [each.place for each in row.labels], [each.target for each in row.labels]) for row in rows),
         np.float32,
         weights=_weights(tasks if pairs is None else [tasks[index] for index in pairs[:, 0]], labels),
-        reference=np.where([each for row in rows for each in row.agent], 0.0, np.nan) if implicit else None,
+        reference=_unknown(rows) if implicit else None,
         pairs=pairs,
         units=units,
     )
+
+
+def _unknown(rows: Sequence[_Row]) -> np.ndarray:
+    """0 at the agent's tokens, NaN at all others."""
+    agent = np.concatenate([np.empty(0, bool), *(row.agent for row in rows)])
+    return np.where(agent, np.float32(0.0), np.float32(np.nan))
 
 
 def _owners(rows: Sequence[_Row]) -> list[Owner]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from statistics import fmean
 from typing import Any
 
-from agentrm.config.schema import Aggregate, Evaluate, Method
+from agentrm.config.schema import Aggregate, Baseline, Evaluate, Method
 from agentrm.core.protocols import Grader, Policy, RewardModel, Sessions
 from agentrm.core.state import State
 from agentrm.core.task import Task
@@ -41,17 +41,19 @@ Rows = dict[str, Row]
 
 
 def methods(settings: Evaluate) -> list[str]:
-    """The rows of the table: the searches that were asked for, and the baselines that are always there."""
+    """The rows of the table: the searches and the baselines that were asked for."""
     found = {label: made for label, (made, _) in _asked_for(settings).items()}
     greedy = [label for label, made in found.items() if isinstance(made, Greedy)]
     whole = [label for label, made in found.items() if not made.guided and label not in greedy]
     guided = [label for label, made in found.items() if made.guided]
+    beside = settings.baselines
     steered = []
     for label in guided:
-        steered += [label, label + RANDOM, label + LOG_PROBABILITY]
+        steered += [label, *(label + suffix for each, suffix in _UNTRAINED.items() if each in beside)]
         steered += [_equal(label)] if settings.equal_tokens else []
-    plain = [name(settings) for name in (_shortest, _likeliest, _majority, _ceiling)]
-    return [*greedy, BASELINE, *whole, *(label for label in plain if label not in whole), *steered]
+    sampled = [BASELINE] if Baseline.sample in beside or Method.sample in settings.methods else []
+    plain = [name(settings) for each, name in _OF_N.items() if each in beside]
+    return [*greedy, *sampled, *whole, *(label for label in plain if label not in whole), *steered]
 
 
 def _asked_for(settings: Evaluate) -> dict[str, tuple[Strategy, Evaluate]]:
@@ -88,10 +90,19 @@ def _ceiling(settings: Evaluate) -> str:
     return f"{CEILING} {settings.n}"
 
 
+_OF_N = {
+    Baseline.shortest: _shortest,
+    Baseline.likeliest: _likeliest,
+    Baseline.majority: _majority,
+    Baseline.oracle: _ceiling,
+}
+_UNTRAINED = {Baseline.random: RANDOM, Baseline.log_probability: LOG_PROBABILITY}
+
+
 class Evaluator:
     """All methods on one task. The searches get the policy, the sessions and a scorer; the grader stays here.
 
-    `seed` is that of the random scores.
+    `seed` is that of the random scores. No `reward_model` is needed unless a method is `scored`.
     """
 
     def __init__(
@@ -102,7 +113,7 @@ class Evaluator:
         policy: Policy,
         sessions: Sessions,
         grader: Grader,
-        reward_model: RewardModel,
+        reward_model: RewardModel | None,
         judge: Completer,
     ) -> None:
         self._settings = settings
@@ -114,7 +125,7 @@ class Evaluator:
         self._reward_model = reward_model
         self._judge = judge
         whole, likelihood = BestOfN(settings.n), PolicyLikelihood()
-        self._searches: dict[str, tuple[Strategy, RewardModel, Evaluate]] = {
+        self._searches: dict[str, tuple[Strategy, RewardModel | None, Evaluate]] = {
             _shortest(settings): (whole, ShortestFirst(), self._plain),
             _likeliest(settings): (whole, likelihood, self._plain),
             # It compares how episodes ended, and scores none.
@@ -141,7 +152,8 @@ class Evaluator:
             "error": "",
             **dict.fromkeys(VERDICTS),
         }
-        found = stored | {row["method"]: shared | row for rows in await asyncio.gather(*work) for row in rows}
+        fresh = [row for rows in await asyncio.gather(*work) for row in rows if row["method"] in missing]
+        found = stored | {row["method"]: shared | row for row in fresh}
         equal = {_equal(label): row for label, row in found.items() if _equal(label) in missing}
         for label, row in equal.items():
             found[label] = shared | await self._best_of_tokens(label, task, policy, int(row["policy_tokens"]))
@@ -150,7 +162,7 @@ class Evaluator:
     async def _searched(self, label: str, task: Task, policy: Policy) -> list[Row]:
         made, reward_model, settings = self._searches[label]
         # One for each task, as it counts what it was asked.
-        judge = Judge(self._judge) if isinstance(made, JudgedBestOfN) else None
+        judge = Judge(self._judge, self._settings.judge.compare) if isinstance(made, JudgedBestOfN) else None
         result = await search(made, task, policy, self._sessions, judge or reward_model, settings, self._opening)
         row = await self._row(label, result.state, result.cost, result.cut, result.tree)
         return [row | (asdict(judge.verdicts) if judge else {})]

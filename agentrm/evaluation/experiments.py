@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from agentrm.config.schema import Config, RewardKind, TaskSet
+from agentrm import storage
+from agentrm.config.schema import Config, RewardKind, TaskSet, is_endpoint
 from agentrm.config.tasks import kind_names, learned_sets
 from agentrm.core.actions import ActionFormat
 from agentrm.core.errors import UserError
@@ -29,7 +30,8 @@ _WIDTHS = (2, 3, 4, 5)
 _MEMBERS = 3
 _LONGER = 3
 """How many times the epochs of the small policy the stronger one is cloned for, where it starts from nothing."""
-WHOLE = "whole"
+WHOLE, GENERAL, SPECIALISED = "whole", "general", "specialised"
+POLICY_OF, REWARD_MODEL_OF = "policy-", "reward-model-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class Reference:
 class Experiment:
     """`paper` is what the paper found. `by_kind`: each environment or kind is a test of its own, not each group of
     tasks. Stages that are `lent` are the base run's in every variant, whatever its keys say. `drops`: how much is lost
-    in the variants on average, and its standard deviation, is told beside them.
+    in the variants on average, and its standard deviation, is told beside them. `transfer`: so is by how much reward
+    models of one task lead over policies of it on all others.
     """
 
     question: str
@@ -66,6 +69,7 @@ class Experiment:
     by_kind: bool = False
     lent: tuple[str, ...] = ()
     drops: bool = False
+    transfer: bool = False
 
 
 def variants(name: str, config: Config) -> Variants:
@@ -84,10 +88,11 @@ def several_environments(config: Config) -> bool:
 
 
 def _reward_kinds(config: Config) -> Variants:
-    whole = [*_representation(), "train.representation.action_count=false"]
+    # As in the paper: what episodes came to, and no values of steps that the trees have estimated.
+    implicit = [*_representation(), "train.representation.action_count=false", "train.labels.of=progress"]
     one = [_GREEDY, "train.ensemble.members=1"]
     trained = {
-        kind.value: [*one, f"train.kind={kind.value}", *([] if kind is RewardKind.explicit else whole)]
+        kind.value: [*one, f"train.kind={kind.value}", *([] if kind is RewardKind.explicit else implicit)]
         for kind in RewardKind
     }
     several = {"ensemble": [_GREEDY, f"train.ensemble.members={_MEMBERS}"]}
@@ -95,15 +100,68 @@ def _reward_kinds(config: Config) -> Variants:
 
 
 def _matrix(config: Config) -> Variants:
+    return {unit: [_GREEDY, _learned_from(unit)] for unit in _units(config)} | {"all": [_GREEDY]}
+
+
+def _units(config: Config) -> list[str]:
+    """The environments of the trees that are learned from, or where there is one its kinds, as ENVIRONMENT.KIND. Raises
+    UserError for one unit alone.
+    """
     sets = learned_sets(config.tasks)
     names = [each.environment for each in sets]
     if not several_environments(config):
         names = [name for each in sets for name in kind_names(each)]
     units = list(dict.fromkeys(names))
     if len(units) < 2:
-        raise UserError(f"tasks.trees holds {units[0]} alone: generalisation needs two environments or kinds in it")
-    alone = {unit: [_GREEDY, f"train.labels.environments={_listed([unit])}"] for unit in units}
-    return alone | {"all": [_GREEDY]}
+        raise UserError(
+            f"tasks.trees holds {', '.join(units) or 'nothing'} alone: what one task teaches about others needs two "
+            "environments or kinds in it"
+        )
+    return units
+
+
+def _policy_against_reward_model(config: Config) -> Variants:
+    units = _units(config)
+    alone = ["evaluate.methods=[greedy]", "evaluate.baselines=[]"]
+    policies = {POLICY_OF + unit: [*alone, *_improved(config, [unit])] for unit in units}
+    reward_models = {REWARD_MODEL_OF + unit: [_GUIDED, _learned_from(unit)] for unit in units}
+    return {GENERAL: alone} | policies | reward_models
+
+
+def _specialised(config: Config) -> Variants:
+    units = _units(config)
+    each = {f"{SPECIALISED}-{unit}": [_GREEDY, *_improved(config, [unit])] for unit in units}
+    return {GENERAL: [_GREEDY]} | each | {f"{SPECIALISED}-all": [_GREEDY, *_improved(config, units)]}
+
+
+def _improved(config: Config, units: Sequence[str]) -> list[str]:
+    """The keys of the run's policy fine-tuned on its own successes in the run's trees of some environments or kinds."""
+    if is_endpoint(config.model.source):
+        raise UserError(
+            f"model.source is {config.model.source}, whose weights are not here to fine-tune: name a directory"
+        )
+    base = storage.absolute(config.run)
+    parts = [unit.partition(".") for unit in units]
+    sets = [
+        {"environment": environment, "kinds": [kind] if kind else [], "trees": f"{base}/trees"}
+        for environment, _, kind in parts
+    ]
+    epochs = config.clone.epochs or 1
+    return [f"model.source={base}/policy", f"clone.epochs={epochs}", f"tasks.demonstrations={_listed(sets)}"]
+
+
+def _generalist(config: Config) -> Variants:
+    other = config.evaluate.strong
+    if not other and config.model.source == "scratch":
+        raise UserError(
+            "generalist needs a policy that nobody cloned, and model.source=scratch has learned nothing then: add "
+            "'evaluate.strong=[model.source=...]' (directory or address)"
+        )
+    return {"cloned": [_GREEDY], "generalist": [_GREEDY, "clone.epochs=0", *other]}
+
+
+def _learned_from(unit: str) -> str:
+    return f"train.labels.environments={_listed([unit])}"
 
 
 def _data_scaling(config: Config) -> Variants:
@@ -181,6 +239,16 @@ def _beam(width: int) -> list[str]:
     return ["evaluate.n=1", f"evaluate.width={width}", f"evaluate.branches={width}"]
 
 
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "main": (),
+    "robustness": ("perturbations",),
+    "weak-to-strong": ("weak-to-strong",),
+    "scaling": ("data-scaling", "test-time-scaling"),
+    "ablation": ("state-ablation",),
+    "kinds": ("reward-kinds",),
+}
+"""The paper's tables by the experiments behind them; that behind `main` is the evaluation of the run itself."""
+
 EXPERIMENTS: Mapping[str, Experiment] = {
     "reward-kinds": Experiment(
         "Which kind of reward model gains most?",
@@ -197,6 +265,32 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         Reference("greedy"),
         ("matrix",),
         by_kind=True,
+    ),
+    "policy-against-reward-model": Experiment(
+        "Does a task teach more about others by a reward model than by fine-tuning the policy?",
+        "A policy that is fine-tuned on task i loses on task j; a reward model of task i gains there.",
+        _policy_against_reward_model,
+        Reference("greedy", GENERAL),
+        ("matrix",),
+        by_kind=True,
+        transfer=True,
+    ),
+    "specialised": Experiment(
+        "Does the reward model still help a policy that was improved on its own task?",
+        "Specialised policies with beam search reach 75.3 in WebShop, 96.3 in ALFWorld and 82.6 in ScienceWorld.",
+        _specialised,
+        Reference("greedy", GENERAL),
+        ("bars",),
+        by_kind=True,
+        lent=("reward_model",),
+    ),
+    "generalist": Experiment(
+        "Does the reward model help a policy that nobody cloned?",
+        "Without search GPT-4o reaches 65.9 overall, AgentGym 59.3.",
+        _generalist,
+        Reference("greedy"),
+        ("bars",),
+        lent=("reward_model",),
     ),
     "data-scaling": Experiment(
         "How much does more data help?",

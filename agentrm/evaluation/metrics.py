@@ -28,7 +28,7 @@ LOG_PROBABILITY = ", log-probability"
 BEST = "best of"
 """What the reward model chose among several."""
 COSTS = ("policy_tokens", "scored_states", "reward_tokens", "cached_tokens", "environment_steps", "seconds")
-VERDICTS = ("asked", "malformed", "overflows", "refused", "swayed")
+VERDICTS = ("asked", "malformed", "shortened", "overflows", "refused", "swayed")
 """Columns of episodes that a judge chose; see `agentrm.models.judge.Verdicts`."""
 _REQUIRED = ("method", "task", "outcome", "progress", "success", "error", *COSTS)
 

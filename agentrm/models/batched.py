@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agentrm.config.schema import Engine
 from agentrm.core.batching import Batcher
 from agentrm.core.protocols import RewardModel
 from agentrm.core.state import State
 
 STATES = 64
-REQUESTS = 4
+_FEWEST = 4
 
 
 class BatchedRewardModel:
     """A `RewardModel` for many searches: a request costs milliseconds, a state often less. Whole calls go together, up
-    to about STATES; REQUESTS are under way at most.
+    to about STATES; so many `requests` are under way at most.
     """
 
-    def __init__(self, reward_model: RewardModel) -> None:
+    def __init__(self, reward_model: RewardModel, requests: int = _FEWEST) -> None:
         self._reward_model = reward_model
-        self._calls = Batcher(self._score, STATES, REQUESTS, len)
+        self._calls = Batcher(self._score, STATES, requests, len)
 
     async def score(self, states: Sequence[State]) -> list[float]:
         """See `RewardModel`."""
@@ -32,3 +33,9 @@ class BatchedRewardModel:
             own, scores = scores[: len(states)], scores[len(states) :]
             found.append(own)
         return found
+
+
+def requests(engine: Engine) -> int:
+    """How many requests fill all the replicas that there may be: what they read at a time, and as much that waits."""
+    states = 2 * engine.max_num_seqs * max(engine.replicas, engine.max_replicas or 0)
+    return max(_FEWEST, states // STATES)

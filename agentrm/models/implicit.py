@@ -1,5 +1,7 @@
 """The implicit reward model (paper, section 3): beta * log(pi(a) / pi_ref(a)), summed over the agent's turns.
 
+By the paper it learns the outcomes or the progress of whole episodes (`train.labels.of`), from which those of single
+steps follow as in ImplicitPRM (Yuan et al. 2024).
 It is a plain causal LM beside the reference that it was trained from; its config.json says which and how.
 """
 

@@ -45,6 +45,7 @@ _ENDS = {
 _LEARNED = {
     Target.values: "the values of {what}, the mean outcome of what followed,",
     Target.outcomes: "the outcomes of episodes",
+    Target.progress: "the progress that episodes ended with",
     Target.steps: "what was said of single turns of the agent",
 }
 

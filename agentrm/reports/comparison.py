@@ -10,14 +10,15 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from agentrm.config.schema import Config
 from agentrm.environments.registry import base_name
-from agentrm.evaluation.experiments import Experiment, Plot, several_environments
-from agentrm.evaluation.metrics import Bootstrap, Interval, is_check
+from agentrm.evaluation.experiments import POLICY_OF, REWARD_MODEL_OF, Experiment, Plot, several_environments
+from agentrm.evaluation.metrics import GREEDY, Bootstrap, Interval, is_check
 from agentrm.reports.page import PAGE, bullets, pipes, section, tabular
 from agentrm.reports.plots import heat_maps, outcome_bars, outcome_lines
 from agentrm.reports.report import interval, judge_notes, row_class
@@ -106,7 +107,8 @@ def shown(rows: Sequence[Row], experiment: Experiment) -> dict[str, list[Row]]:
     tests: dict[str, list[Row]] = {}
     for row in rows:
         method = row["method"]
-        if is_check(method) or method == experiment.reference.method:
+        is_reference = experiment.reference.of(row["variant"], method) == (row["variant"], method)
+        if is_check(method) or (is_reference and method == experiment.reference.method):
             continue
         tests.setdefault(row["test"], []).append(row)
     return tests
@@ -120,7 +122,8 @@ def write(name: str, experiment: Experiment, episodes: pd.DataFrame, config: Con
     rows = compare(episodes, experiment, config)
     pq.write_table(pa.Table.from_pylist(rows), output / "results.parquet")
     tests = shown(rows, experiment)
-    notes = [*(drops(tests) if experiment.drops else ()), *_notes(experiment, episodes, config)]
+    notes = [*(drops(tests) if experiment.drops else ()), *(transfer(episodes, config) if experiment.transfer else ())]
+    notes += _notes(experiment, episodes, config)
     lines = [f"# {name}: {experiment.question}", "", f"In the paper: {experiment.paper}"]
     parts = [
         f"<header><h1>{name}</h1><p>{html.escape(experiment.question)}</p></header>",
@@ -148,6 +151,33 @@ def drops(tests: Mapping[str, Sequence[Row]]) -> list[str]:
             if lost:
                 spread = f", standard deviation {stdev(lost):.1f}" if len(lost) > 1 else ""
                 told.append(f"{test}, {method}: mean drop over {len(lost)} wordings {mean(lost):.1f} points{spread}.")
+    return told
+
+
+def transfer(episodes: pd.DataFrame, config: Config) -> list[str]:
+    """A sentence for each method in which a reward model chooses: by how many points those of one task lead over the
+    policies that were fine-tuned on it, on the tests of all other tasks, paired by task.
+    """
+    drawn, told = config.intervals, []
+    searched = episodes[episodes["variant"].str.startswith(REWARD_MODEL_OF)]
+    policies = episodes[episodes["method"] == GREEDY]
+    for method, group in searched.groupby("method", sort=False):
+        if is_check(str(method)):
+            continue
+        leads: list[np.ndarray] = []
+        for (variant, test), own in group.groupby(["variant", "test"], sort=False):
+            unit = str(variant).removeprefix(REWARD_MODEL_OF)
+            other = policies[(policies["variant"] == POLICY_OF + unit) & (policies["test"] == test)]
+            pairs = own.set_index("pair")["outcome"].sub(other.set_index("pair")["outcome"]).dropna()
+            if test != unit and len(pairs):
+                leads.append(pairs.to_numpy(float))
+        if leads:
+            every = np.concatenate(leads)
+            lead = Bootstrap(len(every), drawn.resamples, drawn.confidence, config.seed).mean(every)
+            told.append(
+                f"{method}: on tasks that neither has learned from, reward models lead over fine-tuned policies by "
+                f"{100 * lead.value:+.1f} points [{100 * lead.low:+.1f}, {100 * lead.high:+.1f}]."
+            )
     return told
 
 

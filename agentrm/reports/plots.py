@@ -109,6 +109,7 @@ def _headline(rows: Sequence[Row]) -> list[tuple[str, Row]]:
     by_name = {str(row["method"]): row for row in rows}
     chosen = [name for name in by_name if uses_reward_model(name)]
     without = [each for name in chosen for each in rivals(name, list(by_name))]
+    without = without or [name for name in by_name if not name.startswith(CEILING)]
     best = max(without, key=lambda name: _number(by_name[name], "outcome"), default=None)
     found = [("one answer", by_name[BASELINE])] if BASELINE in by_name else []
     found += [(f"best without:\n{best}", by_name[best])] if best is not None and best != BASELINE else []
@@ -177,12 +178,15 @@ def outcome_lines(groups: Mapping[str, Mapping[str, Sequence[Row]]], column: str
 
 @mpl.rc_context(STYLE)
 def heat_maps(maps: Mapping[str, Mapping[tuple[str, str], float]], down: str, across: str) -> str:
-    """One panel per map of {(row, column): value}, every value written down: blue above 0, amber below."""
-    rows = list(dict.fromkeys(row for cells in maps.values() for row, _ in cells))
+    """One panel per map of {(row, column): value}, every value written down: blue above 0, amber below, all panels in
+    one scale.
+    """
+    rows_of = {name: list(dict.fromkeys(row for row, _ in cells)) for name, cells in maps.items()}
     columns = list(dict.fromkeys(column for cells in maps.values() for _, column in cells))
-    figure, axes = _panels(maps, height=1.4 + 0.35 * len(rows))
+    figure, axes = _panels(maps, height=1.4 + 0.35 * max(map(len, rows_of.values())), shared=False)
+    most = max((abs(value) for cells in maps.values() for value in cells.values()), default=0.0) or 1.0
     for axis, (name, cells) in zip(axes, maps.items(), strict=True):
-        most = max((abs(value) for value in cells.values()), default=0.0) or 1.0
+        rows = rows_of[name]
         for (row, column), value in cells.items():
             x, y = columns.index(column), rows.index(row)
             hue = _SCORED if value > 0 else _CEILING

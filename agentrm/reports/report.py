@@ -226,6 +226,7 @@ def judge_notes(episodes: pd.DataFrame) -> list[str]:
     return [
         f"{method}: of {counts['asked']:,.0f} questions to the judge {counts['malformed']:,.0f} had answers that name "
         f"no single attempt, {counts['overflows']:,.0f} did not fit its context"
+        + (f" and {counts['shortened']:,.0f} did when they were shortened" if counts.get("shortened") else "")
         + (f", {counts['refused']:,.0f} it refused" if counts.get("refused") else "")
         + f"; {counts['swayed']:,.0f} choices changed with the order of the attempts. Where none is left, the first "
         "attempt is kept."

@@ -71,7 +71,7 @@ def run(config: Config, episodes: int = 32, as_json: bool = False) -> dict[str, 
         ):
             ledgers = (
                 Ledger(RemoteGenerator(replicas), serial=False),
-                ScoreLedger(connect_reward_model(handle, config.evaluate.likelihood)),
+                ScoreLedger(connect_reward_model(handle, config.reward_engine, config.evaluate.likelihood)),
             )
             figures = asyncio.run(_search(config, policy, *ledgers, hosts, todo))
         requests = ledgers[0].requests

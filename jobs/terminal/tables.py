@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import astuple
+from functools import reduce
+from math import isnan
+from operator import add
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich import box
@@ -14,10 +18,15 @@ from rich.table import Table
 from agentrm.core.task import SPLITS
 from agentrm.environments.catalogue import Description
 from agentrm.evaluation.experiments import Experiment
-from agentrm.evaluation.metrics import CEILING
+from agentrm.evaluation.metrics import CEILING, Interval
+from agentrm.evaluation.paper import COLUMNS
+from agentrm.evaluation.paper import Row as PaperRow
 from agentrm.reports import quality_table
 from agentrm.reports.comparison import cells, headings, shown
 from agentrm.reports.plots import uses_reward_model
+
+if TYPE_CHECKING:
+    from agentrm.cluster.cost import Cost
 
 Row = dict[str, Any]
 
@@ -62,6 +71,47 @@ def _outcome(row: Row) -> str:
     lead, low, high = (row[f"best_lead{end}"] for end in ("", "_low", "_high"))
     # Without the zeros three of them fit 80 columns.
     return f"{row['outcome']:.2f}\n" + f"{lead:+.2f} [{low:.2f},{high:.2f}]".replace("0.", ".")
+
+
+def print_costs(costs: Mapping[str, Mapping[str, Cost]], terminal: Console) -> None:
+    """Print what is still to be done, by run and stage, and its sum."""
+    if not costs:
+        terminal.print("all of it is there already")
+        return
+    headings = ("run", "stage", "episodes", "tokens read", "written", "scored", "trained on", "GPU hours")
+    table = Table(*headings, title="what it will cost, to a factor of about three", box=box.SIMPLE_HEAD)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for name, stages in costs.items():
+        for stage, each in stages.items():
+            table.add_row(name, stage, *_amounts(each))
+    total = reduce(add, (each for stages in costs.values() for each in stages.values()))
+    table.add_section()
+    table.add_row("all", "", *_amounts(total))
+    terminal.print(table)
+
+
+def _amounts(cost: Cost) -> list[str]:
+    tokens = (cost.read, cost.written, cost.scored, cost.trained)
+    shown = [f"{cost.episodes:,.0f}", *(f"{each / 1e6:,.1f}M" for each in tokens), f"{cost.gpu_hours:,.1f}"]
+    return ["–" if value == 0 else text for value, text in zip(astuple(cost), shown, strict=True)]
+
+
+def print_paper(rows: Sequence[PaperRow], terminal: Console) -> None:
+    """Print the paper's rows, in percent: ours with its interval, and the paper's where its tasks are ours."""
+    table = Table("method", *COLUMNS, title="ours, and the paper's in brackets", box=box.SIMPLE_HEAD)
+    for row in rows:
+        found = zip(row.means, row.paper, strict=True)
+        table.add_row(row.method, *(_percent(mean) + _beside(paper) for mean, paper in found))
+    terminal.print(table)
+
+
+def _percent(mean: Interval) -> str:
+    return "–" if isnan(mean.value) else f"{mean.value:.1f} [{mean.low:.1f}, {mean.high:.1f}]"
+
+
+def _beside(paper: float | None) -> str:
+    return "" if paper is None else f" ({paper:.1f})"
 
 
 def print_comparison(rows: Sequence[Row], experiment: Experiment, terminal: Console) -> None:

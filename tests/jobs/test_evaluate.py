@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 
 from actors.searcher import TaskSearcher
-from agentrm.config.schema import Aggregate, Evaluate, Method
-from agentrm.core.errors import AgentRMError, EnvironmentFailure, InputRefused, ModelError, ModelUnavailable
+from agentrm.config.loading import load
+from agentrm.config.schema import Aggregate, Baseline, Evaluate, Method
+from agentrm.core.errors import AgentRMError, EnvironmentFailure, InputRefused, ModelError, ModelUnavailable, UserError
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
 from agentrm.evaluation.evaluator import Evaluator, methods
 from agentrm.evaluation.metrics import BASELINE, Settings, summarise
 from agentrm.evaluation.results import Results
 from agentrm.failures import Failures
-from jobs.evaluate import Work, evaluate, in_turn
+from agentrm.run import RunDirectory
+from jobs import pipeline
+from jobs.evaluate import Work, evaluate, in_turn, reward_model_for
 from tests.agentrm.search.toy import BARE, TASK, EvenPolicy, ToyGrader, ToySessions, TrueValue
 
 SETTINGS = Evaluate(n=4, width=2, branches=2, max_depth=9)
@@ -71,7 +74,37 @@ def test_the_default_table() -> None:
     assert methods(SETTINGS) == TODAY
 
 
-def test_the_baselines_are_always_there() -> None:
+def test_baselines_are_chosen() -> None:
+    alone = replace(SETTINGS, baselines=[])
+    assert methods(alone) == ["greedy", "best of 4", "beam 2x2"]
+    policy = EvenPolicy(3)
+    assert sorted(rows(alone, policy)) == sorted(methods(alone))
+    some = replace(SETTINGS, methods=[Method.beam], baselines=[Baseline.oracle, Baseline.random])
+    assert methods(some) == ["oracle best of 4", "beam 2x2", "beam 2x2, random scores"]
+    assert sorted(rows(some, policy)) == sorted(methods(some))
+
+
+def test_what_needs_no_reward_model_is_evaluated_without_one() -> None:
+    untrained = [method for method in Method if not method.scored]
+    settings = replace(SETTINGS, methods=untrained)
+    without = Evaluator(settings, BARE, 0, EvenPolicy(3), ToySessions(), ToyGrader(), None, LovesTheRight())
+    found = asyncio.run(without.rows("held-in", TASK, {}))
+    assert set(found) == set(methods(settings)) and {"greedy", "majority of 4", "likeliest of 4"} <= set(found)
+
+
+def test_a_reward_model_that_is_not_there_is_named_with_who_needs_it(tmp_path: Path) -> None:
+    config = load("quickstart", [f"run={tmp_path / 'run'}", "tasks.trees=[]"])
+    directory = RunDirectory.open(config)
+    assert reward_model_for(directory, [Method.greedy, Method.majority, Method.judge]) is None
+    told = r"reward_model is not there, by which best_of_n, beam of evaluate\.methods .* agentrm train.* among greedy"
+    with pytest.raises(UserError, match=told):
+        reward_model_for(directory, config.evaluate.methods)
+    # Before anything is cloned: without trees none will come.
+    with pytest.raises(UserError, match=told):
+        pipeline.run(config)
+
+
+def test_the_baselines_stand_beside_any_method() -> None:
     chosen = Evaluate(methods=[Method.mcts_puct, Method.sample, Method.majority], n=3, iterations=8, max_tokens=50)
     assert methods(chosen) == [
         "sampled mean",

@@ -48,6 +48,7 @@ def fault(cluster: Description, preset: str, *overrides: str) -> str:
         ("smollm2", machine(0, 0, cpus=8, memory_gib=16)),
         ("smollm2-gpu", machine(1, 23, cpus=16, memory_gib=30)),
         ("llama3-8b", machine(8, 79)),
+        ("qwen3-8b", machine(8, 79)),
         ("llama3-8b-lora", machine(1, 44, cpus=12, memory_gib=60)),
         ("llama3-8b-cluster", read(CLUSTER)),
     ],
@@ -57,6 +58,15 @@ def test_every_preset_fits_where_it_belongs(preset: str, cluster: Description) -
     assert [row.fault for row in rows if row.fault] == []
     stages = list(dict.fromkeys(row.stage for row in rows))
     assert stages == ["demonstrations", "clone", "trees", "train", "evaluate", "serve"]
+
+
+@pytest.mark.parametrize("preset", ["llama3-8b", "qwen3-8b"])
+def test_all_eight_gpus_are_used_in_every_stage(preset: str) -> None:
+    used: dict[str, int] = {}
+    for row in check(machine(8, 79), preset):
+        if row.memory == "each GPU":
+            used[row.stage] = used.get(row.stage, 0) + int(row.where.split()[0])
+    assert used == {"clone": 8, "trees": 8, "train": 8, "evaluate": 8, "serve": 2}
 
 
 def test_roles_send_actors_to_their_nodes_and_fleets_grow_there() -> None:

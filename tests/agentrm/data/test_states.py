@@ -161,6 +161,13 @@ def test_outcomes_label_the_ends_of_episodes_alone(renderer: Renderer) -> None:
     made = samples([judged()], renderer, Labels(of=Target.outcomes))
     assert made.owners == [Owner(0, 2), Owner(0, 3), Owner(0, 4)]
     assert made.sequences.labels.tolist() == [0.0, 1.0, 0.25]
+    told = judged()
+    told.nodes[2].progress = 0.5
+    # The environment does not tell the progress of the others.
+    made = samples([told], renderer, Labels(of=Target.progress), implicit=True)
+    assert made.owners == [Owner(0, 2), Owner(0, 3), Owner(0, 4)]
+    assert made.sequences.labels.tolist() == [0.5, 1.0, 0.25]
+    assert made.sequences.reference is not None and made.sequences.reference.dtype == "float32"
 
 
 def test_labels_of_steps_are_between_nought_and_one(renderer: Renderer) -> None:

@@ -17,6 +17,9 @@ MODELS = ["demonstrations", "policy", "trees", "reward_model"]
 SHARED = {
     "reward-kinds": [MODELS] + [MODELS[:3]] * 3 + [MODELS],
     "generalisation": [MODELS[:3]] * 2 + [MODELS],
+    "policy-against-reward-model": [MODELS] + [[]] * 2 + [MODELS[:3]] * 2,
+    "specialised": [MODELS] + [[]] * 3,
+    "generalist": [MODELS, MODELS[:1]],
     "data-scaling": [MODELS[:3]] * 4 + [MODELS],
     "test-time-scaling": [MODELS] * 9,
     "state-ablation": [MODELS] + [MODELS[:3]] * 4,
@@ -37,6 +40,8 @@ def configs(name: str, base: Config) -> dict[str, Config]:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_variant_is_valid_shares_what_it_does_not_change_and_has_a_reference(name: str, base: Config) -> None:
+    if name == "generalist":
+        base = changed(base, ["evaluate.strong=[model.source=/models/other]"])
     found = configs(name, base)
     assert [alike(base, config) for config in found.values()] == SHARED[name]
     assert all(PurePath(variant).name == variant for variant in found)
@@ -59,6 +64,31 @@ def test_the_matrix_is_over_environments_where_there_are_several(base: Config) -
     one = changed(base, ["tasks.trees=[{environment: babyai, kinds: [goto_local], count: 8}]", untested])
     with pytest.raises(UserError, match=r"babyai\.goto_local alone"):
         variants("generalisation", one)
+
+
+def test_policies_are_improved_by_their_own_successes(base: Config) -> None:
+    found = configs("specialised", base)
+    own = found["specialised-webshop.beauty_small"]
+    assert own.model.source.endswith("runs/quickstart/policy") and own.clone.epochs == base.clone.epochs
+    (given,) = own.tasks.demonstrations
+    assert (given.environment, given.kinds) == ("webshop", ["beauty_small"])
+    assert given.trees.endswith("runs/quickstart/trees")
+    assert len(found["specialised-all"].tasks.demonstrations) == 2
+    alone = configs("policy-against-reward-model", base)
+    untrained = {name for name, each in alone.items() if not any(method.scored for method in each.evaluate.methods)}
+    assert untrained == {"general", "policy-webshop.beauty_small", "policy-webshop.electronics_small"}
+    remote = changed(base, ["model.source=http://host:8000/v1", "model.name=large"])
+    with pytest.raises(UserError, match="whose weights are not here to fine-tune"):
+        variants("specialised", remote)
+
+
+def test_a_generalist_is_a_policy_that_nobody_cloned(base: Config) -> None:
+    with pytest.raises(UserError, match=r"generalist needs .*evaluate\.strong=\[model\.source"):
+        variants("generalist", base)
+    found = configs("generalist", load("smollm2"))["generalist"]
+    assert found.model.source == "smollm2" and not found.clone.epochs
+    named = changed(base, ["evaluate.strong=[model.source=http://host:8000/v1,model.name=large]"])
+    assert configs("generalist", named)["generalist"].model.name == "large"
 
 
 def test_thoughts_are_left_out_where_there_are_any(base: Config) -> None:

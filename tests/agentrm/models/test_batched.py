@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from agentrm.config.schema import Engine
 from agentrm.core.errors import ModelError
 from agentrm.core.state import State
 from agentrm.core.task import Task
-from agentrm.models.batched import STATES, BatchedRewardModel
+from agentrm.models.batched import STATES, BatchedRewardModel, requests
 
 TASK = Task("maze", "double_t", "train", 0)
 
@@ -24,10 +25,14 @@ class Numbered:
 
     def __init__(self) -> None:
         self.requests: list[int] = []
+        self.under_way = self.most = 0
 
     async def score(self, asked: Sequence[State]) -> list[float]:
         self.requests.append(len(asked))
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
         await asyncio.sleep(0.01)
+        self.under_way -= 1
         scores = [float(state.opening[0]["content"]) for state in asked]
         if min(scores) < 0:
             raise ModelError("no score")
@@ -43,6 +48,20 @@ def test_calls_that_wait_go_together() -> None:
 
     assert asyncio.run(ask()) == [[number, number + 1] for number in range(100)]
     assert model.requests == [STATES] * 3 + [200 - 3 * STATES]
+
+
+def test_the_requests_under_way_fill_all_replicas() -> None:
+    assert requests(Engine(replicas=1, max_num_seqs=64)) == 4
+    wide = Engine(replicas=1, max_replicas=16, max_num_seqs=128)
+    assert requests(wide) * STATES >= 40 * STATES and requests(wide) * STATES == 2 * 16 * 128
+    model = Numbered()
+    batched = BatchedRewardModel(model, requests(wide))
+
+    async def ask() -> None:
+        await asyncio.gather(*(batched.score(states(*[number] * STATES)) for number in range(40)))
+
+    asyncio.run(ask())
+    assert model.most == 40 and model.requests == [STATES] * 40
 
 
 def test_a_failed_request_fails_those_that_shared_it() -> None:

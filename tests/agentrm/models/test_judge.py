@@ -11,10 +11,11 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from agentrm.core.errors import ModelError
+from agentrm.config.schema import Comparison
+from agentrm.core.errors import ContextOverflow, ModelError
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
-from agentrm.models.judge import EndpointCompleter, Judge, Verdicts, question
+from agentrm.models.judge import EndpointCompleter, Judge, Verdicts, forms, question
 from tests.servers import serving
 
 TASK = Task("toy", "any", "train", 0)
@@ -70,9 +71,11 @@ def endpoint(server: Endpoint) -> Endpoint:
     return server
 
 
-def judged(endpoint: Endpoint, qualities: list[int], **options: Any) -> tuple[list[float], Verdicts]:
+def judged(
+    endpoint: Endpoint, qualities: list[int], compare: Comparison = Comparison.listwise, **options: Any
+) -> tuple[list[float], Verdicts]:
     async def run() -> tuple[list[float], Verdicts]:
-        judge = Judge(EndpointCompleter(endpoint.url, "toy-judge", "key", **options))
+        judge = Judge(EndpointCompleter(endpoint.url, "toy-judge", "key", **options), compare)
         return await judge.score([state(each) for each in qualities]), judge.verdicts
 
     return asyncio.run(run())
@@ -112,6 +115,40 @@ def test_what_is_a_verdict(endpoint: Endpoint, answer: str) -> None:
 def test_a_question_beyond_the_context_is_counted(endpoint: Endpoint) -> None:
     endpoint.answer = lambda shown: "overflow"
     assert judged(endpoint, [2, 9]) == ([0.0, 0.0], Verdicts(asked=2, overflows=2))
+
+
+def test_every_two_are_compared_in_both_orders(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda shown: "" if sorted(shown) == [2, 5] else names_the_best(shown)
+    scores, verdicts = judged(endpoint, [2, 9, 5], compare=Comparison.pairwise)
+    # 9 wins both of its comparisons, the third was not decided.
+    assert scores == [0.0, 1.0, 0.0] and verdicts == Verdicts(asked=6, malformed=2)
+    endpoint.answer = names_the_best
+    assert judged(endpoint, [2, 9, 5], compare=Comparison.pairwise)[0] == [0.0, 1.0, 0.5]
+    assert judged(endpoint, [2, 9], compare=Comparison.pairwise)[0] == [0.0, 1.0]
+
+
+def test_what_does_not_fit_is_shortened_by_the_rule(endpoint: Endpoint) -> None:
+    long = state(2)
+    for number in range(40):
+        turn = f"look {number}"
+        long = long.extend(Proposal(turn, turn), Observation(f"{number}" + "wall " * 1000))
+    texts = list(forms([long, state(9)]))
+    assert [len(text) for text in texts] == sorted({len(text) for text in texts}, reverse=True)
+    assert texts[0].count("wall ") == 40_000 and len(texts) == 14
+    # All steps are there for as long as the answers alone are cut.
+    assert all("> work 2" in text and "> look 39" in text for text in texts[:8])
+    assert "(9 steps)" in texts[8] and "> look 39" in texts[-1] and "> look 38" not in texts[-1]
+    assert list(forms([state(2), state(9)])) == [question([state(2), state(9)])]
+
+    class Narrow:
+        async def complete(self, question: str) -> str:
+            if len(question) > 20_000:
+                raise ContextOverflow("too long")
+            return "Best: 1"
+
+    judge = Judge(Narrow())
+    assert asyncio.run(judge.score([long, state(9)])) == [0.5, 0.5]
+    assert judge.verdicts == Verdicts(asked=2, shortened=2, swayed=1)
 
 
 def test_a_question_that_is_refused_is_counted(endpoint: Endpoint) -> None:

@@ -167,3 +167,25 @@ def test_the_mean_drop_over_wordings_and_its_spread_are_told(config: Config, tmp
     assert "mean drop over 2 wordings 31.2 points" in (tmp_path / "report.html").read_text()
     write("reward-kinds", EXPERIMENTS["reward-kinds"], table("explicit", "implicit"), config, tmp_path)
     assert "mean drop" not in (tmp_path / "report.md").read_text()
+
+
+def test_reward_models_are_set_against_policies_of_the_same_task_on_all_others(config: Config, tmp_path: Path) -> None:
+    rows = [episode("general", GREEDY, pair, 0.5, test=pair[0]) for pair in ("a1", "a2", "b1")]
+    for unit, others in (("a", ("b1",)), ("b", ("a1", "a2"))):
+        rows += [episode(f"policy-{unit}", GREEDY, pair, 0.25, test=pair[0]) for pair in ("a1", "a2", "b1")]
+        rows += [
+            episode(f"reward-model-{unit}", method, pair, 0.75 if pair in others else 0.0, test=pair[0])
+            for method in (BEST, f"{BEAM}, random scores")
+            for pair in ("a1", "a2", "b1")
+        ]
+    experiment = EXPERIMENTS["policy-against-reward-model"]
+    found = write("against", experiment, pd.DataFrame(rows), config, tmp_path)
+    assert cell([row for row in found if row["test"] == "b"], "policy-a", GREEDY)["gain"] == -0.25
+    text = (tmp_path / "report.md").read_text()
+    assert (
+        "best of 5: on tasks that neither has learned from, reward models lead over fine-tuned policies by +50.0"
+        in text
+    )
+    assert "random scores" not in text
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("policy-a") > 1 and page.count("reward-model-b") > 1
