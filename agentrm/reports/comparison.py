@@ -210,7 +210,7 @@ def _plot(plot: Plot, tests: Mapping[str, Sequence[Row]]) -> tuple[str, str, str
     if plot == "matrix":
         maps: dict[str, dict[tuple[str, str], float]] = {}
         for test, rows in tests.items():
-            for row in rows:
+            for row in (each for each in rows if not isnan(each["gain"])):
                 maps.setdefault(row["method"], {})[row["variant"], test] = row["gain"]
         return "Gains", heat_maps(maps, "trained on", "tested on"), "Blue: a gain; amber: a loss."
     lines: dict[str, dict[str, list[Row]]] = {}

@@ -96,7 +96,7 @@ def test_a_reward_model_that_is_not_there_is_named_with_who_needs_it(tmp_path: P
     config = load("quickstart", [f"run={tmp_path / 'run'}", "tasks.trees=[]"])
     directory = RunDirectory.open(config)
     assert reward_model_for(directory, [Method.greedy, Method.majority, Method.judge]) is None
-    told = r"reward_model is not there, by which best_of_n, beam of evaluate\.methods .* agentrm train.* among greedy"
+    told = r"reward_model is not there, by which best_of_n, beam of evaluate\.methods .*`agentrm train`.* among greedy"
     with pytest.raises(UserError, match=told):
         reward_model_for(directory, config.evaluate.methods)
     # Before anything is cloned: without trees none will come.

@@ -92,6 +92,8 @@ VARIANTS = {
     "state-ablation": ("whole", "no-actions"),
     "perturbations": ("original", "walk"),
     "generalisation": ("babyai.goto_local", "all"),
+    "policy-against-reward-model": ("general", "reward-model-a"),
+    "specialised": ("general", "specialised-a"),
 }
 
 

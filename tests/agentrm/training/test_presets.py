@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from agentrm.config.files import presets
 from agentrm.config.loading import load
@@ -55,7 +55,7 @@ SIZES = [
     *("clone.epochs=1", "train.epochs=2", "clone.accumulate=1", "train.accumulate=1"),
     *("clone.tokens_per_batch=2048", "train.tokens_per_batch=2048"),
     *(f"{stage}.{key}" for stage in ("clone", "train") for key in ("workers=1", "gpus_per_worker=0")),
-    *("trees.iterations=1", "trees.max_depth=3", "evaluate.n=2", "evaluate.width=2", "evaluate.branches=1"),
+    *("trees.iterations=1", "trees.max_depth=2", "evaluate.n=2", "evaluate.width=2", "evaluate.branches=1"),
     *("evaluate.max_depth=2", "train.learning_rate=1e-2"),
 ]
 THINKING = ["model.thinking=keep", "model.template_kwargs={enable_thinking: true}"]
@@ -146,14 +146,18 @@ def theirs(directory: Path, given: Conversation, config: Config, opened: bool = 
     for message in messages:
         if config.model.thinking is Thinking.drop:
             message.pop("reasoning_content", None)
-    words = AutoTokenizer.from_pretrained(directory)
-    return words.apply_chat_template(
+    return tokenizer(directory).apply_chat_template(
         messages,
         tools=list(given.tools) or None,
         tokenize=False,
         add_generation_prompt=opened,
         **config.model.template_kwargs,
     )
+
+
+@cache
+def tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(directory)
 
 
 class Values:
@@ -205,10 +209,15 @@ def learned(case: Case, policy: Path, trees: Sequence[Tree], folder: Path) -> Pa
     labelled = samples(trees, reading, train.labels, loss=train.loss, budget=train.tokens_per_batch)
     explicit.check_padding(start, labelled.sequences.ids)
     reward_model = fitted(start, labelled.sequences, train, folder / "reward_model")
-    ends = [labelled.sequences.beginning(index) for index in range(len(labelled.owners))]
-    values = [plain.load(reward_model, model.context)(trees[each.tree].state(each.node)) for each in labelled.owners]
-    # As any user would load it, padded on either side.
-    assert explicit.verify(reward_model, ends, [value for value in values if value is not None]) < 1e-3
+    # As any user would load it, padded on either side: of each tree the last state.
+    values = plain.load(reward_model, model.context)
+    chosen = [0, *{owner.tree: index for index, owner in enumerate(labelled.owners)}.values()]
+    owners = [labelled.owners[index] for index in chosen]
+    states = [trees[owner.tree].state(owner.node) for owner in owners]
+    ends = [labelled.sequences.beginning(index) for index in chosen]
+    assert (
+        explicit.verify(reward_model, ends, [value for state in states if (value := values(state)) is not None]) < 1e-3
+    )
     return reward_model
 
 
