@@ -215,9 +215,8 @@ def learned(case: Case, policy: Path, trees: Sequence[Tree], folder: Path) -> Pa
     owners = [labelled.owners[index] for index in chosen]
     states = [trees[owner.tree].state(owner.node) for owner in owners]
     ends = [labelled.sequences.beginning(index) for index in chosen]
-    assert (
-        explicit.verify(reward_model, ends, [value for state in states if (value := values(state)) is not None]) < 1e-3
-    )
+    found = [value for state in states if (value := values(state)) is not None]
+    assert explicit.verify(reward_model, ends, found) < 1e-3
     return reward_model
 
 
