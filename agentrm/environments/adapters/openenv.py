@@ -24,7 +24,7 @@ from agentrm.environments.adapters.adapted import AdaptedEnvironment, Answer
 from agentrm.environments.support import engine_import
 
 if TYPE_CHECKING:
-    from websockets.sync.client import ClientConnection
+    from websockets.sync.connection import Connection
 
 MAX_MESSAGE_BYTES = 100 * 2**20
 CLOSE_TIMEOUT_S = 2.0
@@ -60,7 +60,7 @@ class OpenEnvEnvironment(AdaptedEnvironment):
         self._errors = (OSError, websockets.WebSocketException, ValueError)
         self._closed = websockets.ConnectionClosed
         self._exits = ExitStack()
-        self._connection: ClientConnection | None = None
+        self._connection: Connection | None = None
         self._open()
 
     def text(self, observation: Mapping[str, Any]) -> str:
