@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import ray
 import torch
-from transformers import AutoModelForSequenceClassification
 
 from actors.builder import TreeBuilder
+from actors.environments import RemoteGrader, RemoteSessions
 from actors.fleet import Fleet
 from actors.policy import RemoteGenerator
+from actors.searcher import Asked
+from actors.workers import Worker, settle
 from agentrm import storage
 from agentrm.config.schema import Config, Engine, Model, Sampling, Trees
 from agentrm.core.protocols import RewardModel
 from agentrm.core.state import State
-from agentrm.models.engine import ScoringEngine
+from agentrm.core.task import Task
+from agentrm.models import adapters
+from agentrm.models.engine import scoring_engines
 from agentrm.models.ensemble import described
 from agentrm.models.policy import Completion, GenerationEngine, Generator, LanguageModelPolicy
-from agentrm.models.scorers import shared
 from agentrm.rendering.renderer import Renderer
+from agentrm.search.beam import Beam
 from agentrm.search.episode import Opening
+from agentrm.search.strategy import search
 
 # How many states transformers scores in one padded batch.
 PADDED_ROWS = 32
@@ -162,6 +167,52 @@ class ScoreLedger:
 
 
 @ray.remote
+class MeasuredSearcher(Worker):
+    """A searcher that runs beam search on each task, commits nothing, and keeps what it asked the models."""
+
+    def __init__(self, asked: Asked) -> None:
+        settle()
+        super().__init__(asked.fleets)
+        self._asked = asked
+        self._beam = Beam(asked.settings.width, asked.settings.branches)
+        self._ledger = Ledger(RemoteGenerator(asked.replicas), serial=False)
+        reward_model = asked.reward_model()
+        assert reward_model is not None
+        self._scored = ScoreLedger(reward_model)
+        self._sessions, self._grader = RemoteSessions(asked.hosts), RemoteGrader(asked.hosts)
+        model = asked.model
+        renderer = Renderer.from_pretrained(storage.fetch(asked.policy_directory), model.context)
+        self._policy = LanguageModelPolicy(self._ledger, renderer, model.action_format, asked.seed, model.tool_parser)
+
+    async def warm(self) -> None:
+        """Return when the policy's engine has answered once, alone and in a batch."""
+        await warm(self._ledger)
+
+    async def begin(self, todo: Sequence[Task]) -> None:
+        """Return when tasks can be searched at full speed: environments and the reward model have answered too."""
+        first = await asyncio.gather(*(self._sessions.observe(task, ()) for task in todo))
+        opening = self._asked.opening
+        await self._scored.score([opening(task, each) for task, each in zip(todo, first, strict=True)])
+        self._ledger.requests.clear()
+        self._scored.states.clear()
+
+    async def _pieces(self, task: Task, what: str) -> AsyncIterator[dict[str, float]]:
+        """One search, with its cost and whether it solved the task."""
+        settings, opening = self._asked.settings, self._asked.opening
+        result = await search(self._beam, task, self._policy, self._sessions, self._scored, settings, opening)
+        grade = await self._grader.grade(task, result.state.actions)
+        yield {"searches": 1, "solved": grade.success, **asdict(result.cost)}
+
+    async def cpu_seconds(self) -> float:
+        """What this process has used so far."""
+        return time.process_time()
+
+    async def kept(self) -> tuple[list[Request], list[State]]:
+        """All that it asked the policy and the reward model for, in the order of asking."""
+        return self._ledger.requests, self._scored.states
+
+
+@ray.remote
 class DirectScoring:
     """The pooling engines of a reward model, one for each member of an ensemble, without a service around them; inputs
     are token ids.
@@ -169,8 +220,7 @@ class DirectScoring:
 
     def __init__(self, directory: str, engine: Engine, context: int) -> None:
         members, _ = described(storage.fetch(directory))
-        share = shared(engine, len(members))
-        self._engines = [ScoringEngine(each, share, context) for each in members]
+        self._engines = scoring_engines(members, engine, context, lambda each: 0)
 
     async def warm(self) -> None:
         """Return when the engines have answered once."""
@@ -191,7 +241,7 @@ class TransformersScoring:
 
     def __init__(self, directory: str, engine: Engine) -> None:
         members, _ = described(storage.fetch(directory))
-        models = [AutoModelForSequenceClassification.from_pretrained(each, dtype="auto") for each in members]
+        models = [adapters.load(each) for each in members]
         self._device = _device(engine)
         self._models = [model.to(self._device).eval() for model in models]
 

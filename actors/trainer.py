@@ -145,8 +145,9 @@ def _worker(settings: dict[str, Any]) -> None:
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
+    from agentrm.training.loading import load_objective
     from agentrm.training.loop import fit as run_loop
-    from agentrm.training.losses import LogRatioError, load_objective
+    from agentrm.training.losses import LogRatioError
     from agentrm.training.recorder import Recorder
     from agentrm.training.reference import with_reference
 
@@ -188,13 +189,12 @@ def _worker(settings: dict[str, Any]) -> None:
         record=recorder if rank == 0 else lambda progress: None,
     )
     recorder.close()
-    if rank > 0:
-        train.report({})
-        return
     with tempfile.TemporaryDirectory() as directory:
         target = Path(directory)
-        objective.model.save_pretrained(target / _MODEL, state_dict=fitted.weights)
-        AutoTokenizer.from_pretrained(base).save_pretrained(target / _MODEL)
-        if fitted.values is not None:
-            np.save(target / _VALUES, fitted.values)
+        # What the ranks write becomes one checkpoint.
+        fitted.export(target / _MODEL)
+        if rank == 0:
+            AutoTokenizer.from_pretrained(base).save_pretrained(target / _MODEL)
+            if fitted.values is not None:
+                np.save(target / _VALUES, fitted.values)
         train.report({}, checkpoint=Checkpoint.from_directory(directory))

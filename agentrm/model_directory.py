@@ -22,6 +22,9 @@ were learned, the `loss`, and what the labels are `of`, as in `train.loss` and `
 STATE, ACTION = "state", "action"
 """The two ends of turns, as in `train.labels.at`."""
 
+INDEX = "model.safetensors.index.json"
+"""The file that says where the tensors of a model in several files are."""
+
 CLASSIFIER = "ForSequenceClassification"
 """How the architecture of an explicit reward model ends."""
 
@@ -114,3 +117,16 @@ def kind_of_base(base: Path) -> ModelKind:
     if several:
         raise UserError(f"train.base is {base}, a classifier of several labels, which no fit can start from")
     return held
+
+
+def tensor_files(directory: Path) -> dict[str, Path]:
+    """The safetensors file of each tensor of a Hugging Face directory, by its name; {} where there are none."""
+    index, single = directory / INDEX, directory / "model.safetensors"
+    if index.is_file():
+        return {name: directory / file for name, file in json.loads(index.read_text())["weight_map"].items()}
+    if not single.is_file():
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(single, framework="pt") as tensors:
+        return dict.fromkeys(tensors.keys(), single)

@@ -176,7 +176,7 @@ def fetch(location: Location) -> Path:
         return Path(absolute(location))
     files, path = filesystem(location)
     found = sorted((each.path, each.size, each.mtime_ns or 0) for each in _list(location, recursive=True))
-    copied = _cached(repr((str(location), found)))
+    copied = cached(repr((str(location), found)))
     if not found or copied.is_dir():
         return copied
     copied.parent.mkdir(parents=True, exist_ok=True)
@@ -194,7 +194,7 @@ def plain(directory: Path) -> Path:
     if glob.escape(str(directory)) == str(directory):
         return directory
     target = absolute(directory)
-    link = _cached(target)
+    link = cached(target)
     link.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         link.symlink_to(target)
@@ -213,12 +213,13 @@ def identity(location: Location) -> str:
 
 def scratch(location: Location) -> Path:
     """A folder on this machine for files that outlive a process: the location itself, or one that stands for it."""
-    folder = _cached(f"{location} {identity(location)}") if is_uri(location) else Path(location)
+    folder = cached(f"{location} {identity(location)}") if is_uri(location) else Path(location)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _cached(key: str) -> Path:
+def cached(key: str) -> Path:
+    """The place in the user's cache of what was made of whatever `key` tells of; nothing need be there yet."""
     return user_cache_path("agentrm") / "storage" / blake2b(key.encode(), digest_size=16).hexdigest()
 
 

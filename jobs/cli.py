@@ -451,6 +451,27 @@ def cluster_render(
         (output / f"{name}.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
 
 
+@benchmark.command("memory")
+def benchmark_memory(
+    overrides: Overrides = None,
+    preset: Preset = "quickstart",
+    tokens: Annotated[int, typer.Option(min=2, help="How long the rows are that are trained on.")] = 1024,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """What each worker of a fit holds at most, on a model with random weights."""
+    _job("benchmarks.memory", preset, overrides, tokens=tokens, as_json=as_json)
+
+
+@benchmark.command("requests")
+def benchmark_requests(
+    overrides: Overrides = None,
+    preset: Preset = "quickstart",
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """What scoring requests carry and cost beside the engine, whole and as differences."""
+    _job("benchmarks.requests", preset, overrides, as_json=as_json)
+
+
 @benchmark.command("search")
 def benchmark_search(
     overrides: Overrides = None,

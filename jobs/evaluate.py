@@ -21,7 +21,7 @@ from actors.environments import start_environments
 from actors.fleet import Fleet
 from actors.policy import start_judge, start_policy
 from actors.scaling import scaled
-from actors.searcher import start_searchers
+from actors.searcher import Asked, start_searchers
 from actors.serving import deployed
 from actors.workers import Workers
 from agentrm import storage
@@ -69,7 +69,9 @@ def _run(config: Config, directory: RunDirectory) -> None:
             start_policy(config, policy) as replicas,
             start_environments(config) as hosts,
             deployed(config, reward_model, http=False) if reward_model else nullcontext() as scorers,
-            start_searchers(config, policy, results.location, replicas, judges, hosts, scorers) as searchers,
+            start_searchers(
+                config, Asked.of(config, policy, replicas, judges, hosts, scorers), results.location
+            ) as searchers,
         ):
             asyncio.run(_search(config, searchers, (replicas, judges, hosts), missing, results, failures))
     if failures.given_up:

@@ -12,20 +12,20 @@ import asyncio
 from contextlib import nullcontext
 from dataclasses import replace
 
-from actors.environments import RemoteGrader, RemoteSessions, start_environments
-from actors.policy import connect_judge, connect_policy, start_judge, start_policy
-from actors.serving import connect_reward_model, deployed
+from actors.environments import start_environments
+from actors.fleet import Fleet, Size
+from actors.policy import start_judge, start_policy
+from actors.searcher import Asked, WatchedSearcher
+from actors.serving import deployed
+from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config, Method
 from agentrm.config.tasks import tasks
-from agentrm.core.protocols import RewardModel
+from agentrm.core.task import Task
 from agentrm.data.trees import TreeStore
 from agentrm.environments.registry import find_task
-from agentrm.models.judge import Judge
 from agentrm.run import RunDirectory
-from agentrm.search.episode import Opening
 from agentrm.search.methods import strategy
-from agentrm.search.result import Result
-from agentrm.search.strategy import search
+from agentrm.search.result import Result, Round
 from jobs.evaluate import reward_model_for
 from jobs.runtime import cluster, main
 from jobs.terminal.live import Live
@@ -49,35 +49,35 @@ def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
         start_policy(config, policy) as replicas,
         start_judge(replace(config, evaluate=replace(config.evaluate, methods=[method]))) as judges,
         start_environments(config) as hosts,
-        deployed(config, reward_model, http=False) if reward_model else nullcontext() as handle,
+        deployed(config, reward_model, http=False) if reward_model else nullcontext() as scorers,
+        Fleet.start(
+            WatchedSearcher,
+            Size.of(1, None, 1),
+            actor_options(config, Role.environments),
+            Asked.of(config, policy, replicas, judges, hosts, scorers),
+        ) as searchers,
     ):
-        opening = Opening.of(config.model)
-        generator, sessions = (
-            connect_policy(config.model, config.sampling, config.seed, policy, replicas),
-            RemoteSessions(hosts),
-        )
-        judged, likelihood = method is Method.judge, config.evaluate.likelihood
-        scorer: RewardModel | None = None
-        if judged:
-            settings = config.evaluate.judge
-            completer = connect_judge(settings, config.model, config.sampling, policy, replicas, judges)
-            scorer = Judge(completer, settings.compare)
-        elif handle is not None:
-            scorer = connect_reward_model(handle, config.reward_engine, likelihood)
-
-        async def play() -> Result:
-            result = await search(made, chosen, generator, sessions, scorer, config.evaluate, opening, live)
-            live.result(result)
-            live.truth(await RemoteGrader(hosts).grade(chosen, result.state.actions))
-            return result
-
-        result = asyncio.run(play())
+        result = asyncio.run(_watched(searchers, chosen, method, live))
+    judged, likelihood = method is Method.judge, config.evaluate.likelihood
     if result.score is not None:
         store = TreeStore(directory.at(f"searches/{method.value}"))
         store.write(result.tree)
         if likelihood and not judged:
             terminal.print(f"values: the reward model's plus {likelihood:g} of the log-probability", markup=False)
         terminal.print(f"explored tree: {store.root}", markup=False, soft_wrap=True)
+    return result
+
+
+async def _watched(searchers: Fleet, task: Task, method: Method, live: Live) -> Result:
+    """Show a search of one searcher; returns its result."""
+    (searcher,) = searchers.handles
+    async for each in searcher.search.options(num_returns="streaming").remote(task, method):
+        told = await each
+        if isinstance(told, Round):
+            live(told)
+    result, grade = told
+    live.result(result)
+    live.truth(grade)
     return result
 
 

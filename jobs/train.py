@@ -30,7 +30,7 @@ from agentrm.evaluation import calibration
 from agentrm.evaluation.held_out import HeldOut
 from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.quality import OF_ACTIONS
-from agentrm.models import ensemble, explicit, implicit
+from agentrm.models import adapters, ensemble, explicit, implicit
 from agentrm.models.ensemble import lower_confidence, member
 from agentrm.models.initial import prepare
 from agentrm.rendering.renderer import Renderer, settle_overflow, settle_use
@@ -101,6 +101,8 @@ def run(config: Config) -> dict[str, Any]:
             if is_implicit:
                 final = member(directory.at("reward_model"), number)
                 implicit.describe(trained.directory, settings.beta, _reference(source, final))
+            if settings.lora.keep:
+                adapters.name_base(trained.directory, _reference(source, member(directory.at("reward_model"), number)))
             figures.append(store_model(trained, own, target))
             differences.append(_verify(config, target, trees, testing, values[number]))
         if len(fits) > 1:
@@ -182,7 +184,7 @@ def _kind(tree: Tree) -> str:
 
 
 def _reference(source: str, model: str) -> str:
-    """How an implicit reward model at the location `model` finds the policy that it was trained from.
+    """How an implicit reward model or an adapter at the location `model` finds the model that it was trained from.
 
     A run that is moved takes its policy along; one at a URI has no directories that lie beside each other.
     """
@@ -203,6 +205,8 @@ def _build(config: Config, source: str, store: TreeStore, target: Path) -> None:
         described = model_directory.settings(target) | {model_directory.VALUES: said | {"loss": settings.loss.value}}
         model_directory.write_settings(target, described)
         settle_overflow(target, settings.overflow, config.model.context)
+        if settings.lora.keep:
+            adapters.check_base(target, base)
     else:
         implicit.copy(base, target)
     settle_use(target, config.model)

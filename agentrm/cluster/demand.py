@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from agentrm.cluster.memory import of_engine, of_loading, of_training, shape
+from agentrm.cluster.memory import of_engine, of_loading, of_preparing, of_training, shape
 from agentrm.cluster.roles import Role, actor_options
+from agentrm.config.loading import changed
 from agentrm.config.schema import Config, Method, RewardKind, is_endpoint
 
 
@@ -37,14 +38,34 @@ class Group:
 
 
 def groups(config: Config) -> list[Group]:
-    """The groups of all stages, in the order of the pipeline and with `serve` at the end."""
+    """The groups of all stages, in the order of the pipeline and with `serve` at the end; then those of the stages that
+    the stronger policy of `evaluate.strong` runs, with this one's reward model.
+    """
+    found = _own(config)
+    if not config.evaluate.strong:
+        return found
+    strong = changed(config, [*config.evaluate.strong, f"train.base={_learned(config)}"])
+    return found + [
+        replace(each, stage=f"{each.stage} of evaluate.strong")
+        for each in _own(strong)
+        if each.stage in ("demonstrations", "clone", "evaluate")
+    ]
+
+
+def _learned(config: Config) -> str:
+    """What the reward model is made of."""
+    return config.train.base if config.train.base not in ("policy", "model") else config.model.source
+
+
+def _own(config: Config) -> list[Group]:
     remote, trees = is_endpoint(config.model.source), config.trees
     policy = [] if remote else [config.model.source]
-    found = [] if remote else [_hosts(config, "demonstrations"), *_fit(config, "clone", config.model.source)]
+    found = [] if remote or not config.clone.epochs else [_hosts(config, "demonstrations")]
+    found += [] if remote else _fit(config, "clone", config.model.source)
     found += [_engines(config, "trees", "policy_engine", source) for source in policy]
     found += [_hosts(config, "trees"), _fleet(config, "trees", "trees.builders", Role.environments)]
     found += [_engines(config, "trees", "reward_engine", trees.bootstrap)] if trees.bootstrap else []
-    learned = config.model.source if config.train.base == "policy" else config.train.base
+    learned = _learned(config)
     found += _fit(config, "train", learned)
     found += [_engines(config, "evaluate", "policy_engine", source) for source in policy]
     found += [_hosts(config, "evaluate"), _fleet(config, "evaluate", "evaluate.searchers", Role.environments)]
@@ -57,12 +78,15 @@ def groups(config: Config) -> list[Group]:
 
 def _fit(config: Config, stage: str, source: str) -> Iterator[Group]:
     """The driver, which prepares the model that a fit starts from, and the workers."""
-    training, gpu, host = getattr(config, stage), 0.0, 0.0
+    training, gpu, host, prepared = getattr(config, stage), 0.0, 0.0, 0.0
     if training.gpus_per_worker:
         scalar_head = stage == "train" and config.train.kind is RewardKind.explicit
         model = shape(config.model, source, scalar_head, training.lora)
-        gpu, host = of_training(model, training, config.model.context), of_loading(model)
-    yield Group(stage, "driver", 1, 1, {}, host_gib=host)
+        gpu, host = of_training(model, training, config.model.context), of_loading(model, training)
+        prepared = of_preparing(model)
+    yield Group(stage, "driver", 1, 1, {}, host_gib=prepared)
+    if not training.epochs:
+        return
     yield _fleet(
         config,
         stage,
@@ -78,14 +102,18 @@ def _fit(config: Config, stage: str, source: str) -> Iterator[Group]:
 
 
 def _engines(config: Config, stage: str, key: str, source: str) -> Group:
-    """Replicas; in one of an ensemble, or of an implicit reward model, which is two, the models share its GPUs."""
+    """Replicas; in one of an ensemble, or of an implicit reward model, which is two, the models share its GPUs, and
+    members that are kept as adapters one engine.
+    """
     engine, gpu = getattr(config, key), 0.0
     scalar_head = key == "reward_engine" and config.train.kind is RewardKind.explicit
     models = 1 if key != "reward_engine" else config.train.ensemble.members * (1 if scalar_head else 2)
     if engine.gpus:
-        model = shape(config.model, source, scalar_head)
+        lora = config.train.lora if scalar_head and config.train.lora.keep else None
+        model = shape(config.model, source, scalar_head, lora)
+        engines, adapters = (1, models) if lora else (models, 0)
         context = config.evaluate.judge.context if key == "judge_engine" else config.model.context
-        gpu = models * of_engine(model, engine, context)
+        gpu = engines * of_engine(model, engine, context, adapters)
     return _fleet(
         config,
         stage,

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from agentrm import model_directory, storage
 from agentrm.cluster.description import GIB
-from agentrm.config.schema import Engine, Lora, Model, Training
+from agentrm.config.schema import Engine, Lora, Model, RewardKind, Train, Training
 from agentrm.core.errors import ModelError, UserError
 from agentrm.models.initial import scratch_shape
 
@@ -102,24 +102,41 @@ def of_training(shape: Shape, training: Training, context: int) -> float:
     # The estimates count weights of two bytes.
     taken += (width - 2) * shape.trained // (ranks if stage == 3 else 1)
     # A sequence longer than the budget has a micro-batch of its own.
-    tokens = max(training.tokens_per_batch, context)
+    tokens = max(training.tokens_per_batch, -(-context // training.sequence_parallel))
     layer = width * (13 * shape.hidden + 4 * shape.intermediate)
     whole = 1 if training.gradient_checkpointing else shape.layers
     kept = width * shape.hidden * shape.layers if training.gradient_checkpointing else 0
     taken += tokens * (layer * whole + kept + _LOGIT_BYTES * shape.vocabulary)
-    # Whatever the stage, every worker first holds the whole model and partitions it then.
-    return max(taken, width * shape.parameters) / GIB + _FIT_GIB
+    # A worker that does not read its part alone first holds the whole model.
+    return max(taken, 0 if _in_parts(training) else width * shape.parameters) / GIB + _FIT_GIB
 
 
-def of_loading(shape: Shape) -> float:
-    """GiB of the machine's memory in each process that loads the model to train or convert it: float32 weights."""
+def of_preparing(shape: Shape) -> float:
+    """GiB of the machine's memory in a process that prepares a model: float32 weights."""
     return 4 * shape.parameters / GIB
 
 
-def of_engine(shape: Shape, engine: Engine, context: int) -> float:
-    """GiB of each of an engine's GPUs with a cache of one context."""
+def of_loading(shape: Shape, training: Training) -> float:
+    """GiB of the machine's memory in each worker that loads a model: float32 weights, or its part of them and one
+    parameter.
+    """
+    if not _in_parts(training):
+        return of_preparing(shape)
+    return 4 * (shape.parameters / training.workers + shape.largest) / GIB
+
+
+def _in_parts(training: Training) -> bool:
+    """Whether each worker reads its part of the weights alone, see `agentrm.training.loading`."""
+    implicit = isinstance(training, Train) and training.kind is not RewardKind.explicit
+    return training.zero_stage == 3 and not implicit
+
+
+def of_engine(shape: Shape, engine: Engine, context: int, adapters: int = 0) -> float:
+    """GiB of each of an engine's GPUs with a cache of one context, and so many `adapters` as the shape trains."""
     width = _width(engine.dtype)
-    numbers = shape.parameters + shape.cached * context + 3 * shape.intermediate * _PROFILED_TOKENS
+    numbers = (
+        shape.parameters + adapters * shape.trained + shape.cached * context + 3 * shape.intermediate * _PROFILED_TOKENS
+    )
     logits = 4 * engine.max_num_seqs * shape.vocabulary
     return (numbers * width + logits) / engine.tensor_parallel / GIB + _ENGINE_GIB
 

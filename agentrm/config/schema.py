@@ -168,13 +168,20 @@ class Model:
 @dataclass
 class Lora:
     """Adapters of `rank` (0: none, all weights are trained), scaled by `alpha` / `rank`, at the linear layers whose
-    full names match the regular expression `targets` (`all-linear`: at all of the backbone).
+    full names match the regular expression `targets` (`all-linear`: at all of the backbone). With `keep` a reward
+    model is stored as an adapter that names its base, in place of weights of its own; several on one share an engine.
     """
 
     rank: int = not_negative(0)
     alpha: int = positive(32)
     dropout: float = share_below_one(0.0)
     targets: str = "all-linear"
+    keep: bool = False
+
+    def check(self, key: str) -> None:
+        """Raise UserError for adapters that are to be kept where there are none."""
+        if self.keep and not self.rank:
+            raise UserError(f"the key {key}.keep is true: set {key}.rank too, for all weights are trained without it")
 
 
 class TrackerKind(str, Enum):
@@ -186,7 +193,11 @@ class TrackerKind(str, Enum):
 
 @dataclass
 class Training:
-    """One DeepSpeed fit; `tokens_per_batch` is the micro-batch of one worker. Cosine schedule with warm-up."""
+    """One DeepSpeed fit; `tokens_per_batch` is the micro-batch of one worker. Cosine schedule with warm-up.
+
+    So many workers as `sequence_parallel` says share each row, a stretch of it each, and with it a micro-batch of as
+    many times the tokens (Ulysses): for sequences that are too long for the memory of one.
+    """
 
     epochs: int = positive(3)
     learning_rate: float = positive(2e-5)
@@ -200,13 +211,19 @@ class Training:
     gradient_checkpointing: bool = False
     lora: Lora = field(default_factory=Lora)
     workers: int = positive(2)
+    sequence_parallel: int = positive(1)
     gpus_per_worker: float = 0
     checkpoints: int = positive(3)
     max_failures: int = 2
     trackers: list[TrackerKind] = field(default_factory=list)
 
     def check(self, key: str) -> None:
-        """Raise UserError for a tracker that is not installed."""
+        """Raise UserError for a tracker that is not installed, and for workers that cannot share rows."""
+        if self.workers % self.sequence_parallel:
+            raise UserError(
+                f"the key {key}.sequence_parallel is {self.sequence_parallel}: it must divide {key}.workers, which is "
+                f"{self.workers}"
+            )
         for name in (tracker.value for tracker in self.trackers):
             if find_spec(name) is None:
                 raise UserError(f"the key {key}.trackers holds {name}, which is not installed: install agentrm[{name}]")
@@ -221,6 +238,12 @@ class Clone(Training):
 
     epochs: int = not_negative(3)
     observation_share: float = share(0.0)
+
+    def check(self, key: str) -> None:
+        """Raise UserError as `Training` does, and for adapters that are to be kept: a policy is a model of its own."""
+        super().check(key)
+        if self.lora.keep:
+            raise UserError(f"the key {key}.lora.keep is for train.lora: a policy's adapters are merged")
 
 
 class End(str, Enum):
@@ -375,6 +398,14 @@ class Train(Training):
     def check(self, key: str) -> None:
         """Raise UserError as `Training` does, and for what this kind of reward model cannot learn."""
         super().check(key)
+        alone = self.kind is RewardKind.explicit and self.loss is not Loss.bradley_terry
+        if self.sequence_parallel > 1 and not alone:
+            raise UserError(
+                f"the key {key}.sequence_parallel is {self.sequence_parallel}, and this loss compares values of one "
+                f"row with each other: set it to 1, or {key}.kind=explicit with {key}.loss=squared or cross_entropy"
+            )
+        if self.lora.keep and self.base == "model":
+            raise UserError(f"the key {key}.lora.keep needs a base with a directory: name it as {key}.base")
         if self.kind is not RewardKind.explicit:
             self._check_implicit(key)
 
@@ -401,6 +432,8 @@ class Train(Training):
             raise UserError(
                 f"{key}.overflow={self.overflow.value} is for {key}.kind=explicit: {kind} reads whole states"
             )
+        if self.lora.keep:
+            raise UserError(f"{key}.lora.keep is for {key}.kind=explicit: {kind} is served with all its weights")
         if self.base == "model":
             raise UserError(
                 f"{key}.base=model is for {key}.kind=explicit: {kind} is measured against the model that it starts "

@@ -101,7 +101,8 @@ class Batch:
     """One micro-batch: `ids` (B, L) int64, padded on the right; `flat` (P,) int64, the labelled positions as indices
     into the B * L tokens; `labels` (P,), or where the sequences have pairs (Q, 2), the places in `flat` of the better
     and the worse label of each; `tokens` is the number without padding; `weights` of the P labels or Q pairs, and
-    `reference` (B, L), NaN at padding, where the sequences have them.
+    `reference` (B, L), NaN at padding, where the sequences have them; `positions` (B, L) of the tokens in their rows,
+    where these are stretches of longer ones.
 
     A causal model never looks to the right, so rows need no attention mask, and padding changes no labelled position.
     """
@@ -112,11 +113,12 @@ class Batch:
     tokens: int
     weights: torch.Tensor | None = None
     reference: torch.Tensor | None = None
+    positions: torch.Tensor | None = None
 
     @property
     def inputs(self) -> tuple[torch.Tensor | None, ...]:
         """What an objective takes."""
-        return self.ids, self.flat, self.labels, self.weights, self.reference
+        return self.ids, self.flat, self.labels, self.weights, self.reference, self.positions
 
 
 def collate(sequences: Sequences, members: Sequence[int], device: torch.device) -> Batch:

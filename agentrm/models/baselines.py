@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from math import inf
-from typing import Protocol
 
 from agentrm.core.errors import ContextOverflow
 from agentrm.core.messages import Conversation
@@ -15,18 +14,11 @@ from agentrm.core.protocols import CostedValue, RewardModel
 from agentrm.core.state import State
 from agentrm.rendering.renderer import Renderer
 
-
-class SequenceScorer(Protocol):
-    """Scores token ids; in this process or behind Ray Serve."""
-
-    async def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
-        """One raw value per sequence, read at its last token."""
-        ...
+ScoreIds = Callable[[Sequence[Sequence[int]]], Awaitable[list[float]]]
+"""One raw value per sequence of token ids, read at its last token."""
 
 
-async def score_what_fits(
-    scorer: SequenceScorer, renderer: Renderer, conversations: Sequence[Conversation]
-) -> list[float]:
+async def score_what_fits(score: ScoreIds, renderer: Renderer, conversations: Sequence[Conversation]) -> list[float]:
     """One raw value per conversation, -inf for one that exceeds the context."""
 
     def render() -> dict[int, tuple[list[int], int]]:
@@ -37,7 +29,7 @@ async def score_what_fits(
         return fitting
 
     fitting = await asyncio.to_thread(render)
-    found = await scorer.score_ids([ids for ids, _ in fitting.values()])
+    found = await score([ids for ids, _ in fitting.values()])
     scores = {
         number: CostedValue(value, value.tokens, value.cached, left_out) if isinstance(value, CostedValue) else value
         for value, (number, (_, left_out)) in zip(found, fitting.items(), strict=True)

@@ -8,10 +8,10 @@ import queue
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass, field, replace
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from agentrm import storage
 from agentrm.config.schema import Engine
 from agentrm.core.errors import InputRefused, ModelError
 from agentrm.core.protocols import CostedValue
+from agentrm.models.adapters import classifier, kept, one_base, rank_of
+from agentrm.models.ensemble import lower_confidence
 from agentrm.models.padding import read_at
 
 # One process per engine and one thread per CPU core: vLLM reads these when it is imported. oneDNN keeps a kernel of
@@ -84,9 +86,18 @@ class EngineLoop:
     """Steps one vLLM `LLM` in a thread of its own and resolves each request's future when it has finished.
 
     A request that the engine refuses raises InputRefused in its caller; an engine that dies fails all waiting callers.
+    It may name one of `adapters`, directories in PEFT's form, whose model is the base that is loaded then.
     """
 
-    def __init__(self, directory: str | Path, engine: Engine, context: int, runner: str, seed: int = 0) -> None:
+    def __init__(
+        self,
+        directory: str | Path,
+        engine: Engine,
+        context: int,
+        runner: str,
+        seed: int = 0,
+        adapters: Sequence[Path] = (),
+    ) -> None:
         set_environment()
         import torch
         from vllm import LLM
@@ -96,22 +107,33 @@ class EngineLoop:
         if engine.eager and not engine.gpus:
             # Else the sampler's few compiled functions take a second of the first request, and save nothing.
             torch.compiler.set_stance("force_eager")
+        from vllm.lora.request import LoRARequest
+
+        self._adapters = {
+            path: LoRARequest(str(path), number, str(path)) for number, path in enumerate(adapters, start=1)
+        }
+        arguments = engine_arguments(directory, engine, context, seed) | (_lora(adapters) if adapters else {})
         with alone_on_gpu(engine):
-            self._llm = LLM(runner=runner, **engine_arguments(directory, engine, context, seed))
+            self._llm = LLM(runner=runner, **arguments)
         self._core = self._llm.llm_engine
-        self._vocabulary = self._core.model_config.get_vocab_size()
+        self.vocabulary: int = self._core.model_config.get_vocab_size()
         self.pad: int | None = self._core.model_config.hf_text_config.pad_token_id
         self._names = count()
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"vllm-{runner}", daemon=True)
         self._thread.start()
 
-    async def request(self, ids: Sequence[int], parameters: Any) -> Any:
-        """The engine's finished output for one prompt of token ids. Raises InputRefused."""
-        if max(ids) >= self._vocabulary:
-            raise InputRefused(f"the token id {max(ids)} is not in the model's vocabulary of {self._vocabulary}")
+    async def request(
+        self, ids: Sequence[int], parameters: Any, adapter: Path | None = None, known: bool = False
+    ) -> Any:
+        """The engine's finished output for one prompt of token ids, by one of its adapters. `known`: all of them are in
+        the `vocabulary`, which takes a while to see of a long prompt. Raises InputRefused.
+        """
+        if not known and max(ids) >= self.vocabulary:
+            raise InputRefused(f"the token id {max(ids)} is not in the model's vocabulary of {self.vocabulary}")
         future: asyncio.Future = asyncio.get_running_loop().create_future()
-        self._inbox.put((list(ids), parameters, future))
+        lora = None if adapter is None else self._adapters[adapter]
+        self._inbox.put((list(ids), parameters, lora, future))
         if not self.alive:
             raise ModelError("the vLLM engine has stopped: restart its replica")
         return await future
@@ -139,7 +161,7 @@ class EngineLoop:
         unanswered = list(waiting.values())
         while not self._inbox.empty():
             if item := self._inbox.get():
-                unanswered.append(item[2])
+                unanswered.append(item[-1])
         _resolve([(future, None, error) for future in unanswered])
 
     def _admit(self, waiting: dict[str, asyncio.Future]) -> bool:
@@ -148,15 +170,27 @@ class EngineLoop:
             item = self._inbox.get()
             if item is None:
                 return False
-            ids, parameters, future = item
+            ids, parameters, lora, future = item
             name = str(next(self._names))
             try:
-                self._core.add_request(name, {"prompt_token_ids": ids}, parameters)
+                self._core.add_request(name, {"prompt_token_ids": ids}, parameters, lora_request=lora)
             except self._refusals as refused:
                 _resolve([(future, None, InputRefused(f"the vLLM engine refused a request: {refused}"))])
                 continue
             waiting[name] = future
         return True
+
+
+def _lora(adapters: Sequence[Path]) -> dict[str, Any]:
+    """What makes an engine take these adapters, all of them in one batch."""
+    rank = max(map(rank_of, adapters))
+    # vLLM has kernels for some ranks only, and fills up to the next.
+    ranks = (8, 16, 32, 64, 128, 256, 320, 512)
+    return {
+        "enable_lora": True,
+        "max_loras": len(adapters),
+        "max_lora_rank": next((each for each in ranks if each >= rank), rank),
+    }
 
 
 def alone_on_gpu(engine: Engine) -> AbstractContextManager[Any]:
@@ -203,10 +237,15 @@ class ScoringEngine:
     """A reward model on vLLM's pooling runner: raw values of the scalar head, no sigmoid. A sequence's value is the one
     that transformers gives it, read before any padding tokens at its end; in models of AgentRM no state has those. Of a
     classifier of several labels it is that of number `label`.
+
+    An adapter is applied to its base; several on one base may share a `loop` that has them all.
     """
 
-    def __init__(self, directory: str | Path, engine: Engine, context: int, label: int = 0) -> None:
-        self._loop = EngineLoop(directory, engine, context, "pooling")
+    def __init__(
+        self, directory: Path, engine: Engine, context: int, label: int = 0, loop: EngineLoop | None = None
+    ) -> None:
+        self._adapter = directory if kept(directory) else None
+        self._loop = loop or scoring_loop([directory], engine, context)
         self._label = label
         from vllm import PoolingParams
 
@@ -215,15 +254,17 @@ class ScoringEngine:
         # One pass without the prefix cache: cheaper than a request for each of many new prefixes.
         self._all = PoolingParams(task="token_classify", use_activation=False)
 
-    async def score_ids(self, ids: Sequence[Sequence[int]]) -> list[float]:
+    async def score_ids(self, ids: Sequence[Sequence[int]], known: bool = False) -> list[float]:
         """One raw value per sequence of token ids."""
-        return [CostedValue(each.values[-1], each.tokens, each.cached) for each in await self.read(ids)]
+        return [CostedValue(each.values[-1], each.tokens, each.cached) for each in await self.read(ids, known=known)]
 
-    async def read(self, ids: Sequence[Sequence[int]], every_token: bool = False) -> list[Reading]:
-        """The value of each sequence of token ids, or those at each of its tokens. Raises InputRefused."""
+    async def read(self, ids: Sequence[Sequence[int]], every_token: bool = False, known: bool = False) -> list[Reading]:
+        """The value of each sequence of token ids, or those at each of its tokens; `known` as in `EngineLoop.request`.
+        Raises InputRefused.
+        """
         parameters = self._all if every_token else self._last
         read = ids if every_token else [each[: self.read_at(each) + 1] for each in ids]
-        outputs = await asyncio.gather(*(self._loop.request(each, parameters) for each in read))
+        outputs = await asyncio.gather(*(self._loop.request(each, parameters, self._adapter, known) for each in read))
         return [self._reading(each, len(own), every_token) for each, own in zip(outputs, ids, strict=True)]
 
     def _reading(self, output: Any, tokens: int, every_token: bool) -> Reading:
@@ -237,6 +278,11 @@ class ScoringEngine:
         return read_at(ids, self._pad)
 
     @property
+    def vocabulary(self) -> int:
+        """How many tokens the model knows."""
+        return self._loop.vocabulary
+
+    @property
     def alive(self) -> bool:
         """Whether the engine still takes requests."""
         return self._loop.alive
@@ -244,3 +290,81 @@ class ScoringEngine:
     def close(self) -> None:
         """Stop the engine."""
         self._loop.close()
+
+
+def scoring_loop(directories: Sequence[Path], engine: Engine, context: int) -> EngineLoop:
+    """One engine for a reward model, or for several that are adapters on one base."""
+    first, *_ = directories
+    model = classifier(first) if kept(first) else first
+    return EngineLoop(model, engine, context, "pooling", adapters=directories if kept(first) else ())
+
+
+def scoring_engines(
+    directories: Sequence[Path], engine: Engine, context: int, label: Callable[[Path], int]
+) -> list[ScoringEngine]:
+    """Reward models on engines of this process, which share the memory; adapters on one base have one together. `label`
+    says which label of each is the reward. Raises ModelError for an adapter without its base.
+    """
+    if one_base(directories):
+        loop = scoring_loop(directories, engine, context)
+        return [ScoringEngine(each, engine, context, label(each), loop) for each in directories]
+    share = shared(engine, len(directories))
+    return [ScoringEngine(each, share, context, label(each)) for each in directories]
+
+
+def shared(engine: Engine, models: int) -> Engine:
+    """The settings of each of several engines on one replica's GPUs."""
+    return replace(engine, gpu_memory_utilization=engine.gpu_memory_utilization / models)
+
+
+class EnsembleEngine:
+    """Several engines that read the same token ids, by the lower confidence of their values."""
+
+    def __init__(self, engines: Sequence[ScoringEngine], penalty: float) -> None:
+        self._engines = list(engines)
+        self._penalty = penalty
+
+    async def score_ids(self, ids: Sequence[Sequence[int]], known: bool = False) -> list[float]:
+        """See `ScoringEngine`. A value's cost is that of all members."""
+        found = await self._read(ids, every_token=False, known=known)
+        values = lower_confidence([[each.values[-1] for each in own] for own in found], self._penalty)
+        return [
+            CostedValue(value, sum(each.tokens for each in own), sum(each.cached for each in own))
+            for value, own in zip(values, zip(*found, strict=True), strict=True)
+        ]
+
+    async def read(self, ids: Sequence[Sequence[int]], every_token: bool = False, known: bool = False) -> list[Reading]:
+        """See `ScoringEngine`. `cached` are the tokens that no member computed again."""
+        found = await self._read(ids, every_token, known)
+        together = iter(lower_confidence([[v for each in own for v in each.values] for own in found], self._penalty))
+        return [
+            replace(
+                own[0],
+                values=list(islice(together, len(own[0].values))),
+                cached=min(each.cached for each in own),
+                labels=[],
+            )
+            for own in zip(*found, strict=True)
+        ]
+
+    async def _read(self, ids: Sequence[Sequence[int]], every_token: bool, known: bool) -> list[list[Reading]]:
+        return list(await asyncio.gather(*(each.read(ids, every_token, known) for each in self._engines)))
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens all members know."""
+        return min(each.vocabulary for each in self._engines)
+
+    def read_at(self, ids: Sequence[int]) -> int:
+        """See `ScoringEngine`."""
+        return self._engines[0].read_at(ids)
+
+    @property
+    def alive(self) -> bool:
+        """Whether all engines still take requests."""
+        return all(each.alive for each in self._engines)
+
+    def close(self) -> None:
+        """Stop the engines."""
+        for each in self._engines:
+            each.close()

@@ -25,7 +25,7 @@ from agentrm.config.schema import Representation, Template
 from agentrm.core.actions import ActionFormat
 from agentrm.core.errors import ModelError, UserError
 from agentrm.model_directory import ModelKind
-from agentrm.models import ensemble, padding
+from agentrm.models import adapters, ensemble, padding
 from agentrm.rendering.append_only import append_only
 from agentrm.rendering.renderer import REPRESENTATION, settle_template
 
@@ -57,13 +57,17 @@ def build(
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(base)
-        model, loaded = AutoModelForSequenceClassification.from_pretrained(
-            base, num_labels=1, problem_type="regression", dtype=torch.float32, output_loading_info=True
-        )
+        if adapters.kept(base):
+            model, missing = adapters.load(base, torch.float32), set()
+        else:
+            model, loaded = AutoModelForSequenceClassification.from_pretrained(
+                base, num_labels=1, problem_type="regression", dtype=torch.float32, output_loading_info=True
+            )
+            missing = loaded["missing_keys"]
     except (OSError, ValueError) as error:
         raise UserError(f"train.base is {base}, which cannot be loaded: {str(error).splitlines()[0]}") from error
     head = _head(model, base)
-    if ("score.weight" in loaded["missing_keys"]) == (held is ModelKind.explicit):
+    if ("score.weight" in missing) == (held is ModelKind.explicit):
         raise UserError(f"train.base is {base}, whose config.json and weights disagree on whether it has a scalar head")
     if held is ModelKind.policy:
         torch.nn.init.zeros_(head.weight)
@@ -109,7 +113,7 @@ def check(directory: Path) -> None:
     for file in weights:
         with safe_open(file, framework="pt") as tensors:
             names.update(tensors.keys())
-    if "score.weight" not in names:
+    if not names & {"score.weight", adapters.HEAD}:
         raise ModelError(
             f"{directory} holds no scalar head (score.weight), so its scores would be random: export it again"
         )
@@ -134,7 +138,7 @@ def verify(directory: Path, states: Sequence[Sequence[int]], expected: Sequence[
     states elsewhere than at their last token, or when all scores are the same.
     """
     check(directory)
-    model = AutoModelForSequenceClassification.from_pretrained(directory, dtype="auto").eval()
+    model = adapters.load(directory).eval()
     tokenizer = AutoTokenizer.from_pretrained(directory)
     if model.config.num_labels != 1 or model.config.get_text_config().pad_token_id != tokenizer.pad_token_id:
         raise ModelError(

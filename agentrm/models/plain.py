@@ -8,13 +8,12 @@ from contextlib import suppress
 from math import inf, isfinite
 from pathlib import Path
 
-from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from agentrm.core.errors import ContextOverflow
 from agentrm.core.state import State
 from agentrm.model_directory import ModelKind, kind, reward_label
-from agentrm.models import explicit, implicit
+from agentrm.models import adapters, explicit, implicit
 from agentrm.models.ensemble import described, lower_confidence
 from agentrm.rendering.renderer import Renderer
 
@@ -47,7 +46,7 @@ def _load(directory: Path, context: int) -> Callable[[State], float | None]:
 
     explicit.check(directory)
     reward_label(directory)
-    model = AutoModelForSequenceClassification.from_pretrained(directory, dtype="auto").eval()
+    model = adapters.load(directory).eval()
     renderer = Renderer.from_pretrained(directory, context)
 
     def head(state: State) -> float | None:

@@ -26,8 +26,8 @@ from agentrm.core.protocols import CostedValue
 from agentrm.model_directory import ModelKind
 from agentrm.models import ensemble, implicit
 from agentrm.models.baselines import score_what_fits
-from agentrm.models.engine import Reading, ScoringEngine
-from agentrm.rendering.renderer import Renderer
+from agentrm.models.engine import EnsembleEngine, Reading, scoring_engines, shared
+from agentrm.rendering.renderer import Renderer, read_alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,14 @@ class Scorer(Protocol):
 
 class ExplicitScorer:
     """A classifier's head on a pooling engine: a value of an input is that of `label` (empty: the only one there is) at
-    the last token that is no padding.
+    the last token that is no padding. Of several `directories`, which all read inputs as the first does, it is the
+    lower confidence of theirs by the `penalty`.
     """
 
-    def __init__(self, directory: Path, engine: Engine, context: int, label: str = "") -> None:
+    def __init__(
+        self, directories: Sequence[Path], engine: Engine, context: int, label: str = "", penalty: float = 0.0
+    ) -> None:
+        directory = directories[0]
         self.context = context
         self.labels = model_directory.labels(directory)
         self._renderer = Renderer.from_pretrained(directory, context)
@@ -102,19 +106,23 @@ class ExplicitScorer:
         self._renderer.tokenizer.truncation_side = "right"
         self._unbounded = copy(self._renderer)
         self._unbounded.context = sys.maxsize
-        self._engine = ScoringEngine(directory, engine, context, model_directory.reward_label(directory, label))
+        engines = scoring_engines(directories, engine, context, lambda each: model_directory.reward_label(each, label))
+        self._engine = EnsembleEngine(engines, penalty) if len(engines) > 1 else engines[0]
+        # Some tokenizers know more tokens than their model.
+        self._known = len(self._renderer.tokenizer) <= self._engine.vocabulary
 
     async def read(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
         """See `Scorer`."""
         if per in (Per.step, Per.turn):
             return list(await asyncio.gather(*(self._score_steps(each, per) for each in inputs)))
         fitted = await asyncio.to_thread(lambda: [self._read(each) for each in inputs])
-        found = await self._engine.read([ids for ids, _ in fitted], every_token=per is Per.token)
+        known = self._known and all(isinstance(each, Conversation) for each in inputs)
+        found = await self._engine.read([ids for ids, _ in fitted], per is Per.token, known)
         return [replace(each, left_out=left_out) for each, (_, left_out) in zip(found, fitted, strict=True)]
 
     async def rank(self, conversations: Sequence[Conversation]) -> list[float]:
         """See `Scorer`."""
-        return await score_what_fits(self._engine, self._renderer, conversations)
+        return await score_what_fits(partial(self._engine.score_ids, known=self._known), self._renderer, conversations)
 
     @property
     def alive(self) -> bool:
@@ -237,7 +245,7 @@ class ImplicitScorer:
 
 
 class EnsembleScorer:
-    """Several reward models that read the same inputs, by the lower confidence of their values."""
+    """Several reward models that each read inputs in a way of their own, by the lower confidence of their values."""
 
     def __init__(self, members: Sequence[Scorer], penalty: float) -> None:
         self.context = min(each.context for each in members)
@@ -295,11 +303,6 @@ def check_actions(directory: Path) -> None:
         )
 
 
-def shared(engine: Engine, models: int) -> Engine:
-    """The settings of each of several engines on one replica's GPUs."""
-    return replace(engine, gpu_memory_utilization=engine.gpu_memory_utilization / models)
-
-
 def check(directory: Path, label: str = "") -> None:
     """Raise ModelError unless a directory says that it holds a reward model, or an ensemble of some."""
     members, _ = ensemble.described(directory)
@@ -312,16 +315,19 @@ def open_scorer(directory: Path, engine: Engine, context: int, label: str = "") 
     names the reward of a classifier of several labels. Raises ModelError when there is none.
     """
     members, penalty = ensemble.described(directory)
+    if all(model_directory.kind(each) is ModelKind.explicit for each in members) and read_alike(members):
+        for each in members:
+            model_directory.reward_label(each, label)
+        return ExplicitScorer(members, engine, context, label, penalty)
     share = shared(engine, len(members))
-    scorers = [_opener(each, label)(each, share, context) for each in members]
-    return EnsembleScorer(scorers, penalty) if len(scorers) > 1 else scorers[0]
+    return EnsembleScorer([_opener(each, label)(each, share, context) for each in members], penalty)
 
 
 def _opener(directory: Path, label: str) -> Callable[[Path, Engine, int], Scorer]:
     match model_directory.kind(directory):
         case ModelKind.explicit:
             model_directory.reward_label(directory, label)
-            return partial(ExplicitScorer, label=label)
+            return lambda *arguments: ExplicitScorer([arguments[0]], *arguments[1:], label=label)
         case ModelKind.implicit:
             implicit.described(directory)
             return ImplicitScorer

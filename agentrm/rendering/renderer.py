@@ -111,6 +111,19 @@ def settle_use(directory: Path, model: Model) -> None:
         write_settings(directory, settings(directory) | {TEMPLATE: use})
 
 
+def read_alike(directories: Sequence[Path]) -> bool:
+    """Whether the models in some directories read every conversation as the same ids."""
+
+    def told(directory: Path) -> list[Any]:
+        files = [directory / name for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")]
+        config = settings(directory)
+        keys = (REPRESENTATION, TEMPLATE, OVERFLOW, VALUES)
+        return [each.read_bytes() if each.is_file() else b"" for each in files] + [config.get(key) for key in keys]
+
+    first, *others = directories
+    return not others or all(told(each) == told(first) for each in others)
+
+
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """`ids` of a conversation; `agent[i]`: token i was written by the agent (end of turn included). `states[k]`: index

@@ -80,6 +80,19 @@ model = AutoModelForSequenceClassification.from_pretrained(path)
 ids = tokenizer.apply_chat_template(conversation, return_tensors="pt", return_dict=True)
 score = model(**ids).logits[0, 0].item()""",
 )
+_ADAPTER = (
+    "text-classification",
+    "An adapter in PEFT's form for the base that `adapter_config.json` names, with one scalar head: the value of a "
+    "state is its logit at the last token.",
+    """from pathlib import Path
+from transformers import AutoTokenizer
+from agentrm.models import adapters
+
+tokenizer = AutoTokenizer.from_pretrained(path)
+model = adapters.load(Path(path))  # merged into its base
+ids = tokenizer.apply_chat_template(conversation, return_tensors="pt", return_dict=True)
+score = model(**ids).logits[0, 0].item()""",
+)
 _IMPLICIT = (
     "text-generation",
     "A causal language model: the value of a state is beta times the log-probability ratio of the agent's turns to the "
@@ -99,7 +112,8 @@ _ENSEMBLE = (
 
 def card(config: Config, metrics: Mapping[str, Any]) -> str:
     """The Markdown of the card; `metrics` are those of `agentrm train`."""
-    task, what, use = _EXPLICIT if config.train.kind is RewardKind.explicit else _IMPLICIT
+    explicit = _ADAPTER if config.train.lora.keep else _EXPLICIT
+    task, what, use = explicit if config.train.kind is RewardKind.explicit else _IMPLICIT
     if config.train.ensemble.members > 1:
         what += _ENSEMBLE.format(**asdict(config.train.ensemble))
     counts = _COUNTS if config.train.representation.action_count else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from math import inf
 from typing import Any, TypeVar
 
@@ -16,11 +17,11 @@ from agentrm.core.task import Observation, Task
 from agentrm.core.tree import Tree, normalise
 from agentrm.search.aggregation import aggregate, clipped
 from agentrm.search.episode import Opening, begin, step_limit
-from agentrm.search.result import COMPLETE, GATE, Cost, Result
+from agentrm.search.result import COMPLETE, GATE, Candidate, Cost, Result, Round
 
 T = TypeVar("T")
-Watch = Callable[["Exploration", Sequence[int], Sequence[int]], None]
-"""Told of every round: the exploration, the nodes that it added, and those with which the search goes on."""
+Watch = Callable[[Round], None]
+"""Told of every round that is over."""
 
 
 class Exploration:
@@ -157,7 +158,13 @@ class Exploration:
     def report(self, candidates: Sequence[int], kept: Sequence[int]) -> None:
         """Tell whoever watches that a round is over."""
         if self._watch:
-            self._watch(self, candidates, kept)
+            found = [self._candidate(index, index in kept) for index in self.ranked(candidates)]
+            stay = [index for index in dict.fromkeys(kept) if index not in candidates]
+            self._watch(Round(found, stay, replace(self.cost)))
+
+    def _candidate(self, index: int, kept: bool) -> Candidate:
+        node, value = self.tree.nodes[index], self.values.get(index)
+        return Candidate(index, node.parent, value, node.action, node.observation, node.terminal, kept)
 
     def result(self, index: int) -> Result:
         """Close the books."""

@@ -29,6 +29,32 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A node of the tree that a round came to: its number and its `parent`'s, its value if it has one, and whether it
+    was `kept`.
+    """
+
+    index: int
+    parent: int
+    value: float | None
+    action: str
+    observation: str
+    ended: bool
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A round of a search that is over: its candidates, the best first, the nodes that `stay` from earlier rounds, and
+    what the search has cost so far.
+    """
+
+    candidates: list[Candidate]
+    stay: list[int]
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The state that a search chose, its value (None without a reward model), what it cost, and the explored tree.
 

@@ -19,6 +19,7 @@ from agentrm.core.errors import AgentRMError, InputRefused, ModelError
 from agentrm.evaluation.calibration import Calibration
 from agentrm.models.engine import Reading
 from agentrm.models.scorers import Input, Per
+from agentrm.service.differences import Kept, UnknownBeginning
 from agentrm.service.forms import (
     ClassifyRequest,
     ClassifyResponse,
@@ -49,6 +50,7 @@ values: elsewhere they mean nothing. Requests that begin alike are cheap: their 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The body is no JSON"},
     401: {"model": ErrorBody, "description": "The API key is missing or wrong"},
+    409: {"model": ErrorBody, "description": "What a conversation comes `after` is not kept here: send it whole"},
     413: {"model": ErrorBody, "description": "Too much at once"},
     422: {"model": ErrorBody, "description": "The request is malformed, or longer than the model's context"},
     429: {"model": ErrorBody, "description": "The queue is full: try again after `Retry-After` seconds"},
@@ -81,12 +83,12 @@ def create_app(
     `labels` are the names of the model's, `calibrations` make probabilities of its values; `learned` are the ends of
     turns at which it learned them (none: it does not tell).
 
-    Errors are JSON, `{"error": {"message", "field"}}`: 401 without the key, 413 for too much at once, 422 for a bad
-    request, 429 with Retry-After when `settings.max_queued_requests` are waiting, 503 with it when no replica answers,
-    504 after `settings.deadline_s`.
+    Errors are JSON, `{"error": {"message", "field"}}`: 401 without the key, 409 for what is not kept, 413 for too much
+    at once, 422 for a bad request, 429 with Retry-After when `settings.max_queued_requests` are waiting, 503 with it
+    when no replica answers, 504 after `settings.deadline_s`.
     """
     app = FastAPI(title="AgentRM", version=__version__, description=_SUMMARY, docs_url="/docs", redoc_url=None)
-    metrics = Metrics()
+    metrics, kept = Metrics(), Kept()
     waiting = 0
     # The guard refuses before anything is parsed; this one only tells clients of the key.
     key = [Depends(HTTPBearer(auto_error=False))] if settings.api_key else []
@@ -116,11 +118,12 @@ def create_app(
         metrics.scored(scores)
         return scores
 
-    @app.post("/v1/score", dependencies=key, responses=_ERRORS)
+    @app.post("/v1/score", dependencies=key, responses=_ERRORS, response_model_exclude_none=True)
     async def score_inputs(request: ScoreRequest) -> ScoreResponse:
         """Score conversations or token ids, which end with the environment's turn or the agent's: one value each, or
         one per step of the environment's turns.
         """
+        request.complete(kept)
         needed = {end or End.state for end in request.ends()} if request.calibrated else set()
         missing = sorted(needed - set(calibrations))
         if missing:
@@ -128,7 +131,7 @@ def create_app(
                 f"{model} has no calibration of {missing[0].value}s: leave calibrated out for raw values"
             )
         scores = await scored(request.inputs(), Per(request.per))
-        return ScoreResponse.of(model, scores, request, calibrations)
+        return ScoreResponse.of(model, scores, request, calibrations, kept)
 
     @app.post("/classify", dependencies=key, responses=_ERRORS)
     async def classify(request: ClassifyRequest) -> ClassifyResponse:
@@ -163,6 +166,10 @@ def create_app(
     async def exposed() -> Response:
         """Counters for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.exception_handler(UnknownBeginning)
+    async def unknown(_: Request, error: UnknownBeginning) -> JSONResponse:
+        return refusal(409, str(error))
 
     @app.exception_handler(Busy)
     async def busy(_: Request, error: Busy) -> JSONResponse:

@@ -23,10 +23,12 @@ from pydantic import BaseModel, ValidationError
 
 from agentrm.core.errors import AgentRMError, reason
 from agentrm.core.messages import Conversation, Message
+from agentrm.service.differences import Sent
 from agentrm.service.forms import ErrorBody, Model, ModelList, ScoreResponse
 
 # A replica that dies or is replaced answers with these; scoring twice does no harm.
 _RETRIED = frozenset({429, 500, 502, 503})
+_UNKNOWN = 409
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 30.0
 
@@ -68,8 +70,26 @@ class _Answer(NamedTuple):
 class _Requests:
     """What both clients share: the requests, which answers are tried again and when, and what an answer means."""
 
-    def __init__(self, retries: int) -> None:
+    def __init__(self, retries: int, whole: bool) -> None:
         self._retries = retries
+        self._sent = Sent(asks=not whole)
+
+    def conversations(self, given: Sequence[Conversation], per: str, calibrated: bool) -> dict[str, Any]:
+        """The body of a request for scores, without what the service keeps of earlier ones."""
+        found = [self._sent.form(each) for each in given]
+        return {"conversations": found, "per": per, "calibrated": calibrated, "keep": self._sent.asks}
+
+    def scores(self, answer: _Answer, given: Sequence[Conversation], body: dict[str, Any]) -> ScoreResponse | None:
+        """The answer to such a body; None where the service does not know a beginning: all bodies are whole from then
+        on, for there are several replicas, or it is another service by now. Raises as `read`.
+        """
+        if answer.status == _UNKNOWN and body["keep"]:
+            self._sent.give_up()
+            return None
+        found = self.read(answer, ScoreResponse)
+        if found.kept is not None:
+            self._sent.learn(given, found.kept)
+        return found
 
     def waits(self) -> Iterator[float]:
         """Seconds before each retry, if the server names none: doubling, each with its own jitter."""
@@ -112,32 +132,24 @@ def _headers(api_key: str) -> Mapping[str, str]:
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
-def _conversations(
-    given: Sequence[Conversation | Sequence[Message]], per: str, calibrated: bool = False
-) -> dict[str, Any]:
-    return {"conversations": [_form(Conversation.of(each)) for each in given], "per": per, "calibrated": calibrated}
-
-
-def _form(conversation: Conversation) -> Any:
-    messages = list(conversation.messages)
-    return {"messages": messages, "tools": list(conversation.tools)} if conversation.tools else messages
-
-
 def _ids(ids: Sequence[Sequence[int]], calibrated: bool) -> dict[str, Any]:
     return {"token_ids": [list(each) for each in ids], "calibrated": calibrated}
 
 
 class ScoringClient:
     """Blocks until the answer is there. Raises ServiceError; `timeout_s` is for each try, of which there are
-    `retries` after the first, all `Retry-After` kept.
+    `retries` after the first, all `Retry-After` kept. Of a conversation that goes on only what is new is sent, unless
+    it is to be `whole`; so it is from the first time that a service, or one of its replicas, does not know the rest.
 
     Values are raw; with `calibrated` they are probabilities of success in [0, 1], and RequestRefused is raised where
     the model has no calibration of values that are read there: see `agentrm.evaluation.calibration`.
     """
 
-    def __init__(self, url: str, api_key: str = "", *, timeout_s: float = 60.0, retries: int = 3) -> None:
+    def __init__(
+        self, url: str, api_key: str = "", *, timeout_s: float = 60.0, retries: int = 3, whole: bool = False
+    ) -> None:
         self._http = httpx.Client(base_url=url, headers=_headers(api_key), timeout=timeout_s)
-        self._requests = _Requests(retries)
+        self._requests = _Requests(retries, whole)
 
     def score(
         self, conversations: Sequence[Conversation | Sequence[Message]], *, calibrated: bool = False
@@ -145,14 +157,13 @@ class ScoringClient:
         """One raw value per conversation: of the state after the environment's turn, or of the action that the agent's
         turn is, with whichever it ends. `calibrated`: probabilities of success, of a model that has a calibration.
         """
-        return _flat(self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "input", calibrated)))
+        return _flat(self._score(conversations, "input", calibrated))
 
     def score_steps(
         self, conversations: Sequence[Conversation | Sequence[Message]], *, calibrated: bool = False
     ) -> list[list[float]]:
         """Raw values of each conversation: after its opening, and whenever the agent's messages were answered."""
-        body = _conversations(conversations, "step", calibrated)
-        return _nested(self._ask(ScoreResponse, "POST", "/v1/score", body))
+        return _nested(self._score(conversations, "step", calibrated))
 
     def score_ids(self, ids: Sequence[Sequence[int]], *, calibrated: bool = False) -> list[float]:
         """One raw value per sequence of token ids, which ends as a conversation does."""
@@ -172,14 +183,27 @@ class ScoringClient:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def _score(
+        self, conversations: Sequence[Conversation | Sequence[Message]], per: str, calibrated: bool
+    ) -> ScoreResponse:
+        given = [Conversation.of(each) for each in conversations]
+        while True:
+            body = self._requests.conversations(given, per, calibrated)
+            if (found := self._requests.scores(self._answer("POST", "/v1/score", body), given, body)) is not None:
+                return found
+
     def _ask(self, form: type[Body], method: str, path: str, body: dict[str, Any] | None = None) -> Body:
+        return self._requests.read(self._answer(method, path, body), form)
+
+    def _answer(self, method: str, path: str, body: dict[str, Any] | None) -> _Answer:
+        """The last one, after all retries."""
         answer = self._try(method, path, body)
         for planned in self._requests.waits():
             if (wait := self._requests.wait(answer, planned)) is None:
                 break
             time.sleep(wait)
             answer = self._try(method, path, body)
-        return self._requests.read(answer, form)
+        return answer
 
     def _try(self, method: str, path: str, body: dict[str, Any] | None) -> _Answer:
         try:
@@ -192,26 +216,25 @@ class ScoringClient:
 class AsyncScoringClient:
     """`ScoringClient` for asyncio: the same calls, awaited."""
 
-    def __init__(self, url: str, api_key: str = "", *, timeout_s: float = 60.0, retries: int = 3) -> None:
+    def __init__(
+        self, url: str, api_key: str = "", *, timeout_s: float = 60.0, retries: int = 3, whole: bool = False
+    ) -> None:
         self._url, self._headers = url.rstrip("/"), _headers(api_key)
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._requests = _Requests(retries)
+        self._requests = _Requests(retries, whole)
         self._http: aiohttp.ClientSession | None = None
 
     async def score(
         self, conversations: Sequence[Conversation | Sequence[Message]], *, calibrated: bool = False
     ) -> list[float]:
         """See `ScoringClient`."""
-        return _flat(
-            await self._ask(ScoreResponse, "POST", "/v1/score", _conversations(conversations, "input", calibrated))
-        )
+        return _flat(await self._score(conversations, "input", calibrated))
 
     async def score_steps(
         self, conversations: Sequence[Conversation | Sequence[Message]], *, calibrated: bool = False
     ) -> list[list[float]]:
         """See `ScoringClient`."""
-        body = _conversations(conversations, "step", calibrated)
-        return _nested(await self._ask(ScoreResponse, "POST", "/v1/score", body))
+        return _nested(await self._score(conversations, "step", calibrated))
 
     async def score_ids(self, ids: Sequence[Sequence[int]], *, calibrated: bool = False) -> list[float]:
         """See `ScoringClient`."""
@@ -232,14 +255,27 @@ class AsyncScoringClient:
     async def __aexit__(self, *error: object) -> None:
         await self.close()
 
+    async def _score(
+        self, conversations: Sequence[Conversation | Sequence[Message]], per: str, calibrated: bool
+    ) -> ScoreResponse:
+        given = [Conversation.of(each) for each in conversations]
+        while True:
+            body = self._requests.conversations(given, per, calibrated)
+            if (found := self._requests.scores(await self._answer("POST", "/v1/score", body), given, body)) is not None:
+                return found
+
     async def _ask(self, form: type[Body], method: str, path: str, body: dict[str, Any] | None = None) -> Body:
+        return self._requests.read(await self._answer(method, path, body), form)
+
+    async def _answer(self, method: str, path: str, body: dict[str, Any] | None) -> _Answer:
+        """The last one, after all retries."""
         answer = await self._try(method, path, body)
         for planned in self._requests.waits():
             if (wait := self._requests.wait(answer, planned)) is None:
                 break
             await asyncio.sleep(wait)
             answer = await self._try(method, path, body)
-        return self._requests.read(answer, form)
+        return answer
 
     async def _try(self, method: str, path: str, body: dict[str, Any] | None) -> _Answer:
         try:

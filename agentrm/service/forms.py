@@ -15,6 +15,7 @@ from agentrm.core.messages import AGENT, Conversation, Message, Tool, checked, c
 from agentrm.evaluation.calibration import Calibration
 from agentrm.models.engine import Reading
 from agentrm.models.scorers import Input, Text, Truncated
+from agentrm.service.differences import Continued, Kept
 
 _CONVERSATION: Any = [
     {"role": "user", "content": "Your task: go to the red ball. You see: red ball 1 (1 forward)."},
@@ -127,11 +128,15 @@ def _tools(given: Any) -> list[Tool]:
         raise ValueError(str(error)) from error
 
 
-def _conversation(given: Any) -> Conversation:
+def _conversation(given: Any) -> Conversation | Continued:
     if not isinstance(given, dict):
         return Conversation(_messages(given))
-    if unknown := sorted(set(given) - {"messages", "tools"}):
+    if unknown := sorted(set(given) - {"messages", "tools", "after"}):
         raise ValueError(f"a conversation has messages and tools, not {unknown[0]}")
+    if (after := given.get("after")) is not None:
+        if not isinstance(after, str) or "tools" in given:
+            raise ValueError("after is the name of a kept conversation, which has its tools: send messages beside it")
+        return Continued(after, _messages(given.get("messages")))
     return Conversation(_messages(given.get("messages")), _tools(given.get("tools")))
 
 
@@ -139,9 +144,17 @@ def _conversation(given: Any) -> Conversation:
 Messages = Annotated[list[Message], PlainValidator(_messages), WithJsonSchema(_MESSAGES)]
 Tools = Annotated[list[Tool], PlainValidator(_tools), WithJsonSchema(_TOOLS)]
 ConversationForm = Annotated[
-    Conversation,
+    Conversation | Continued,
     PlainValidator(_conversation),
-    WithJsonSchema({"anyOf": [_MESSAGES, _object({"messages": _MESSAGES, "tools": _TOOLS}, "messages")]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _MESSAGES,
+                _object({"messages": _MESSAGES, "tools": _TOOLS}, "messages"),
+                _object({"messages": _MESSAGES, "after": _TEXT}, "messages", "after"),
+            ]
+        }
+    ),
 ]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31, strict=True)]], Field(min_length=1)]
 
@@ -154,6 +167,9 @@ class ScoreRequest(BaseModel):
     `per` = `step` asks for one score after the opening and after each step (a message of the agent with all that
     answers it) in place of one for the whole; it needs conversations. `calibrated` asks for probabilities of success in
     place of raw values, from a model that has a calibration.
+
+    With `keep` the answer names each conversation, and a later request may send `{"after": NAME, "messages": [...]}`,
+    the messages that follow, in place of a whole one; 409 says that the name is not known, or not any more.
     """
 
     model_config = ConfigDict(
@@ -175,6 +191,7 @@ class ScoreRequest(BaseModel):
     token_ids: Annotated[list[TokenIds], Field(min_length=1)] | None = None
     per: Literal["input", "step"] = "input"
     calibrated: Flag = False
+    keep: Flag = False
 
     @model_validator(mode="after")
     def _check_one(self) -> ScoreRequest:
@@ -186,8 +203,13 @@ class ScoreRequest(BaseModel):
             raise ValueError("scores per step need conversations: token ids do not show where steps end")
         return self
 
+    def complete(self, kept: Kept) -> None:
+        """Put what conversations continue before them. Raises UnknownBeginning."""
+        if self.conversations is not None:
+            self.conversations = [kept.whole(each) for each in self.conversations]
+
     def inputs(self) -> list[Input]:
-        """What is to be scored, in order."""
+        """What is to be scored, in order, of a request that is complete."""
         if self.messages is not None:
             return [Conversation(self.messages, self.tools or ())]
         return cast("list[Input]", self.conversations or self.token_ids)
@@ -218,13 +240,14 @@ class ScoreResponse(BaseModel):
     """Raw values (no sigmoid), one per input in the order of the request, or one per step of it; higher is better.
     Where the request is `calibrated`, probabilities of success. `at`: whether the values of each input are those of a
     `state`, read where the environment's turn ends, or of an `action`, where the agent's does; null for token ids,
-    which do not tell.
+    which do not tell. `kept`: what the request's conversations are named, where it asked for that.
     """
 
     model: str
     scores: list[float] | list[list[float]]
     at: list[End | None]
     usage: Usage
+    kept: list[str] | None = None
 
     @classmethod
     def of(
@@ -233,6 +256,7 @@ class ScoreResponse(BaseModel):
         scores: Sequence[Reading],
         request: ScoreRequest,
         calibrations: Mapping[End, Calibration],
+        kept: Kept,
     ) -> ScoreResponse:
         """The answer to a `ScoreRequest`, which may need one of the model's `calibrations`."""
         found = [each.values for each in scores]
@@ -245,7 +269,10 @@ class ScoreResponse(BaseModel):
             left_out_tokens=sum(each.left_out for each in scores),
         )
         scored = found if request.per == "step" else [own[0] for own in found]
-        return cls(model=model, scores=scored, at=request.ends(), usage=usage)
+        names = None
+        if request.keep:
+            names = [kept.keep(each) if isinstance(each, Conversation) else "" for each in request.inputs()]
+        return cls(model=model, scores=scored, at=request.ends(), usage=usage, kept=names)
 
 
 class VllmRequest(BaseModel):

@@ -13,19 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from deepspeed import DeepSpeedEngine
 from torch import distributed
 
 from agentrm.config.schema import Training
 from agentrm.core.errors import ModelError
 from agentrm.data.sequences import Sequences, collate, label_places
-from agentrm.training.adapters import adapt, merge
+from agentrm.training import checkpoints
+from agentrm.training.adapters import ADAPTER_MARK, adapt, merged, save_adapter
+from agentrm.training.export import save_model
+from agentrm.training.importing import DeepSpeedEngine
 from agentrm.training.losses import Objective
 from agentrm.training.packing import plan_epoch
 from agentrm.training.schedule import checkpoint_steps, learning_rate
-from agentrm.training.zero import full_weights, initialize
-
-_TAG = "deepspeed"
+from agentrm.training.sequence_parallel import share_rows, stretch
+from agentrm.training.zero import full_weights, initialize, sizes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """The end of a fit: `weights` by parameter name on rank 0, {} on others; `values` (P,) float32 of the trained
-    weights at the labelled positions of the held-out sequences, on every rank.
+    """The end of a fit: `export` writes this rank's part of a Hugging Face directory, and all ranks must call it;
+    `values` (P,) float32 of the trained weights at the labelled positions of the held-out sequences, on every rank.
     """
 
-    weights: dict[str, torch.Tensor]
+    export: Callable[[Path], None]
     values: np.ndarray | None
 
 
@@ -75,24 +76,24 @@ def fit(
     ModelError when the loss stops being finite.
     """
     rank, ranks = distributed.get_rank(), distributed.get_world_size()
-    width = ranks * training.accumulate
+    # Ranks that share rows work on one micro-batch.
+    sharing = training.sequence_parallel
+    groups, group = ranks // sharing, rank // sharing
 
     def plan(epoch: int) -> list[list[list[int]]]:
-        budget, accumulate = training.tokens_per_batch, training.accumulate
-        return plan_epoch(sequences.lengths, budget, ranks, accumulate, seed, epoch, sequences.units)
+        budget, accumulate = training.tokens_per_batch * sharing, training.accumulate
+        return plan_epoch(sequences.lengths, budget, groups, accumulate, seed, epoch, sequences.units)
 
     # The number of micro-batches depends on the lengths alone, so every epoch has as many steps as the first.
     epoch_plan, planned = plan(0), 0
     per_epoch = len(epoch_plan)
     steps = per_epoch * training.epochs
+    if sharing > 1:
+        share_rows(objective.model, sharing)
     if training.lora.rank:
         adapt(objective.model, training.lora, seed)
-    engine = initialize(objective, training, distributed.get_backend())
+    engine, done = _started(objective, training, resume, steps)
     engine.train()
-    done = 0
-    if resume is not None:
-        _, state = engine.load_checkpoint(str(resume), tag=_TAG, load_module_strict=not training.lora.rank)
-        done = state["step"]
     saves = checkpoint_steps(steps, training.checkpoints)
     lengths, counts = sequences.lengths, np.diff(sequences.term_starts)
     for step in range(done, steps):
@@ -103,15 +104,17 @@ def fit(
         members = [index for batch in micro_batches for index in batch]
         terms = int(counts[members].sum())
         rate = learning_rate(step, steps, training.learning_rate, training.warmup)
-        for group in engine.optimizer.param_groups:
-            group["lr"] = rate
+        for parameters in engine.optimizer.param_groups:
+            parameters["lr"] = rate
         torch.manual_seed((seed << 40) ^ (step << 16) ^ rank)
         total = torch.zeros((), device=device)
         for micro in range(training.accumulate):
-            batch = collate(sequences, micro_batches[micro * ranks + rank], device)
+            batch = collate(sequences, micro_batches[micro * groups + group], device)
+            if sharing > 1:
+                batch, _ = stretch(batch, rank % sharing, sharing)
             summed = engine(*batch.inputs)
             # DeepSpeed averages over ranks and accumulation; the mean wanted is the one over the global batch's terms.
-            engine.backward(summed * (width / terms))
+            engine.backward(summed * (ranks * training.accumulate / terms))
             engine.step()
             total += summed.detach()
         distributed.all_reduce(total)
@@ -122,30 +125,47 @@ def fit(
         norm = None if norm is None else float(norm)
         record(Progress(step + 1, steps, loss, rate, norm, int(lengths[members].sum())))
         if step + 1 in saves:
-            checkpoint(step + 1, partial(_save, engine, step + 1))
-    weights = full_weights(engine, getattr(torch, training.dtype))
+            checkpoint(step + 1, partial(checkpoints.save, engine, {"step": step + 1, "steps": steps}))
     return Fitted(
-        merge(objective.model, weights) if training.lora.rank else weights,
-        None if held_out is None else _values(engine, held_out, training.tokens_per_batch, device),
+        partial(_export, engine, training),
+        None if held_out is None else _values(engine, held_out, training, device),
     )
 
 
 @torch.no_grad()
-def _values(engine: DeepSpeedEngine, sequences: Sequences, budget: int, device: torch.device) -> np.ndarray:
-    rank, ranks = distributed.get_rank(), distributed.get_world_size()
+def _values(engine: DeepSpeedEngine, sequences: Sequences, training: Training, device: torch.device) -> np.ndarray:
+    rank, ranks, sharing = distributed.get_rank(), distributed.get_world_size(), training.sequence_parallel
     engine.eval()
     values = torch.zeros(len(sequences.labels), device=device)
-    for step in plan_epoch(sequences.lengths, budget, ranks, 1, 0, 0):
-        members = step[rank]
-        batch = collate(sequences, members, device)
-        places = torch.from_numpy(label_places(sequences, members))
-        values[places.to(device)] = engine(batch.ids, batch.flat, None, None, batch.reference)
+    for step in plan_epoch(sequences.lengths, training.tokens_per_batch * sharing, ranks // sharing, 1, 0, 0):
+        members = step[rank // sharing]
+        batch, places = collate(sequences, members, device), label_places(sequences, members)
+        if sharing > 1:
+            batch, own = stretch(batch, rank % sharing, sharing)
+            places = places[own]
+        found = engine(batch.ids, batch.flat, None, None, batch.reference, batch.positions)
+        values[torch.from_numpy(places).to(device)] = found
     distributed.all_reduce(values)
     return values.cpu().numpy()
 
 
-def _save(engine: DeepSpeedEngine, step: int, directory: Path) -> None:
-    # What LoRA froze is in the base model.
-    engine.save_checkpoint(
-        str(directory), tag=_TAG, client_state={"step": step}, save_latest=False, exclude_frozen_parameters=True
-    )
+def _started(objective: Objective, training: Training, resume: Path | None, steps: int) -> tuple[DeepSpeedEngine, int]:
+    """The engine, and how many of the `steps` are done; of a fit with steps of another size, as large a share."""
+    if resume is None:
+        return initialize(objective, training), 0
+    with checkpoints.readable(resume) as (directory, universal):
+        engine = initialize(objective, training, universal)
+        state = checkpoints.load(engine, directory, strict=not training.lora.rank)
+    return engine, round(state["step"] * steps / state["steps"])
+
+
+def _export(engine: DeepSpeedEngine, training: Training, directory: Path) -> None:
+    model, dtype = engine.module.model, getattr(torch, training.dtype)
+    if training.lora.keep:
+        save_adapter(model, full_weights(engine, frozen=False), training.lora, dtype, directory)
+        return
+    weights, sizes = full_weights(engine), sizes_of(model)
+    if training.lora.rank:
+        weights = merged(model, weights)
+        sizes = {name.replace(".base_layer.", "."): size for name, size in sizes.items() if ADAPTER_MARK not in name}
+    save_model(model, weights, sizes, dtype, directory)

@@ -7,14 +7,13 @@ global batch, so that the gradient is the mean over terms whatever the split int
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
-from agentrm.config.schema import Loss, RewardKind, Train, Training
+from agentrm.config.schema import Loss
 
 
 class Objective(nn.Module, ABC):
@@ -31,16 +30,23 @@ class Objective(nn.Module, ABC):
         labels: torch.Tensor | None,
         weights: torch.Tensor | None = None,
         reference: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """`ids` and `reference` (B, L), `flat` (P,), `labels` and `weights` as in `Batch`: the summed loss, a float32
-        scalar; without labels the outputs that it compares with them.
+        """`ids`, `reference` and `positions` (B, L), `flat` (P,), `labels` and `weights` as in `Batch`: the summed
+        loss, a float32 scalar; without labels the outputs that it compares with them.
         """
-        outputs = self.outputs(ids, flat, reference).float()
+        outputs = self.outputs(ids, flat, reference, positions).float()
         return outputs if labels is None else self.summed(outputs, labels, weights)
 
-    def outputs(self, ids: torch.Tensor, flat: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
+    def outputs(
+        self,
+        ids: torch.Tensor,
+        flat: torch.Tensor,
+        reference: torch.Tensor | None,
+        positions: torch.Tensor | None,
+    ) -> torch.Tensor:
         """The model's outputs (P, ...) at the labelled positions."""
-        hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        hidden = self.model.base_model(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
         return self.head(hidden.flatten(0, 1).index_select(0, flat))
 
     @abstractmethod
@@ -98,11 +104,12 @@ class BradleyTerry(ScalarHead):
         return losses.sum() if weights is None else (weights * losses).sum()
 
 
-_EXPLICIT = {
+EXPLICIT = {
     Loss.squared: ValueSquaredError,
     Loss.cross_entropy: ValueCrossEntropy,
     Loss.bradley_terry: BradleyTerry,
 }
+"""The objectives of explicit reward models."""
 
 
 class LogRatioError(ValueSquaredError):
@@ -117,7 +124,13 @@ class LogRatioError(ValueSquaredError):
         self.beta = beta
         self.cross_entropy = cross_entropy
 
-    def outputs(self, ids: torch.Tensor, flat: torch.Tensor, reference: torch.Tensor | None) -> torch.Tensor:
+    def outputs(
+        self,
+        ids: torch.Tensor,
+        flat: torch.Tensor,
+        reference: torch.Tensor | None,
+        positions: torch.Tensor | None,
+    ) -> torch.Tensor:
         assert reference is not None
         ratios = self.log_probabilities(ids, reference) - reference.nan_to_num()
         return self.beta * ratios.cumsum(1).flatten().index_select(0, flat)
@@ -135,14 +148,3 @@ class LogRatioError(ValueSquaredError):
         if not self.cross_entropy:
             return super().summed(outputs, labels, weights)
         return functional.binary_cross_entropy_with_logits(outputs, labels, weights, reduction="sum")
-
-
-def load_objective(base: Path, training: Training) -> Objective:
-    """The model in a directory, in float32, with the loss of its fit: a reward model's, else the policy's."""
-    if isinstance(training, Train) and training.kind is RewardKind.explicit:
-        model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32)
-        return _EXPLICIT[training.loss](model)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    if isinstance(training, Train):
-        return LogRatioError(model, training.beta, training.kind is RewardKind.implicit_cross_entropy)
-    return TokenCrossEntropy(model)

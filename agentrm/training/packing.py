@@ -81,5 +81,7 @@ def plan_epoch(
 
 def steps_of(sequences: Sequences, training: Training) -> int:
     """The optimizer steps of a fit over these sequences. Raises UserError as `plan_epoch` does."""
-    budget, ranks, accumulate = training.tokens_per_batch, training.workers, training.accumulate
-    return len(plan_epoch(sequences.lengths, budget, ranks, accumulate, 0, 0, sequences.units)) * training.epochs
+    budget, sharing = training.tokens_per_batch, training.sequence_parallel
+    ranks, accumulate = training.workers // sharing, training.accumulate
+    plan = plan_epoch(sequences.lengths, budget * sharing, ranks, accumulate, 0, 0, sequences.units)
+    return len(plan) * training.epochs

@@ -2,10 +2,11 @@
 
     agentrm benchmark search --preset quickstart --episodes 32 --json
 
-All episodes are searched at once. Then engines of the same kind answer what the policy and the reward model were asked,
-all of it at once, both at the same time: the limit of what a search can reach. Last, transformers answers what it can
-of the same, drawn at random, in 20 s each: the policy's prompts one `generate` after the other, the states in padded
-batches, policy and reward model in turn as in a search of one process. `of_replay` is the share of the limit's rate,
+All episodes are searched at once, by searchers like those of an evaluation. Then engines of the same kind answer what
+the policy and the reward model were asked, all of it at once, both at the same time: the limit of what a search can
+reach. Last, transformers answers what it can of the same, drawn at random, in 20 s each: the policy's prompts one
+`generate` after the other, the states in padded batches, policy and reward model in turn as in a search of one process.
+ `of_replay` is the share of the limit's rate,
 `speedup_transformers` the ratio to the time that transformers would take for all; `tokens_per_solved` counts the
 policy's tokens. The run directory must hold a policy and a reward model.
 """
@@ -26,29 +27,28 @@ from actors.benchmark import (
     PADDED_ROWS,
     DirectScoring,
     Generation,
-    Ledger,
+    MeasuredSearcher,
     Request,
-    ScoreLedger,
     TransformersReplay,
     TransformersScoring,
-    warm,
 )
-from actors.environments import RemoteGrader, RemoteSessions, start_environments
+from actors.environments import start_environments
 from actors.fleet import Fleet, Size
-from actors.policy import RemoteGenerator, start_policy
-from actors.serving import connect_reward_model, deployed
+from actors.policy import start_policy
+from actors.searcher import Asked
+from actors.serving import deployed
+from actors.workers import Workers
 from agentrm import storage
 from agentrm.cluster.roles import Role, actor_options
 from agentrm.config.schema import Config
 from agentrm.config.tasks import tasks
+from agentrm.core.state import State
 from agentrm.core.task import Task
-from agentrm.models.policy import LanguageModelPolicy
 from agentrm.rendering.renderer import Renderer
 from agentrm.run import RunDirectory
-from agentrm.search.beam import Beam
-from agentrm.search.episode import Opening
-from agentrm.search.strategy import search
+from jobs.attempts import spread
 from jobs.benchmarks.trees import replay, start_replay, warmed
+from jobs.evaluate import searching
 from jobs.runtime import cluster, main
 
 _TRANSFORMERS_S = 20.0
@@ -67,16 +67,17 @@ def run(config: Config, episodes: int = 32, as_json: bool = False) -> dict[str, 
         with (
             start_policy(config, policy) as replicas,
             start_environments(config) as hosts,
-            deployed(config, reward_model, http=False) as handle,
+            deployed(config, reward_model, http=False) as scorers,
+            Fleet.start(
+                MeasuredSearcher,
+                Size.of(config.evaluate.searchers, None, config.evaluate.concurrency),
+                actor_options(config, Role.environments),
+                Asked.of(config, policy, replicas, Fleet([]), hosts, scorers),
+            ) as searchers,
         ):
-            ledgers = (
-                Ledger(RemoteGenerator(replicas), serial=False),
-                ScoreLedger(connect_reward_model(handle, config.reward_engine, config.evaluate.likelihood)),
-            )
-            figures = asyncio.run(_search(config, policy, *ledgers, hosts, todo))
-        requests = ledgers[0].requests
+            figures, requests, states = asyncio.run(_search(config, searchers, todo))
         renderer = Renderer.from_pretrained(storage.fetch(reward_model), config.model.context)
-        ids = [renderer.ids(state.conversation()) for state in ledgers[1].states]
+        ids = [renderer.ids(state.conversation()) for state in states]
         limit = asyncio.run(_limit(config, policy, requests, reward_model, ids))
         plain = asyncio.run(_transformers(config, policy, requests, reward_model, ids))
     figures = {
@@ -94,39 +95,40 @@ def run(config: Config, episodes: int = 32, as_json: bool = False) -> dict[str, 
 
 
 async def _search(
-    config: Config, policy: str, generator: Ledger, scorer: ScoreLedger, hosts: Fleet, todo: list[Task]
-) -> dict[str, Any]:
-    """Seconds and counts of all episodes, once the engines of policy, reward model and environments have started."""
-    sessions = RemoteSessions(hosts)
-    renderer = Renderer.from_pretrained(storage.fetch(policy), config.model.context)
-    model = LanguageModelPolicy(generator, renderer, config.model.action_format, config.seed, config.model.tool_parser)
-    beam = Beam(config.evaluate.width, config.evaluate.branches)
-    opening = Opening.of(config.model)
-    await warm(generator)
-    first = await asyncio.gather(*(sessions.observe(task, ()) for task in todo))
-    await scorer.score([opening(task, observation) for task, observation in zip(todo, first, strict=True)])
-    generator.requests.clear()
-    scorer.states.clear()
+    config: Config, searchers: Fleet, todo: list[Task]
+) -> tuple[dict[str, Any], list[Request], list[State]]:
+    """Seconds and counts of all episodes, once the engines of policy, reward model and environments have started, and
+    what the models were asked.
+    """
+    lanes = max(config.evaluate.concurrency, len(todo))
+    await warmed(searchers)
+    await asyncio.gather(*(each.begin.remote(todo) for each in searchers.handles))
+    before = await _cpu_seconds(searchers)
     started, cpu = time.monotonic(), time.process_time()
-    results = await asyncio.gather(
-        *(search(beam, task, model, sessions, scorer, config.evaluate, opening) for task in todo)
-    )
-    seconds, cpu_seconds = time.monotonic() - started, time.process_time() - cpu
-    grader = RemoteGrader(hosts)
-    grades = await asyncio.gather(*(grader.grade(each.state.task, each.state.actions) for each in results))
-    solved = sum(grade.success for grade in grades)
-    tokens = sum(result.cost.policy_tokens for result in results)
-    return {
-        "seconds": seconds,
-        "driver_cpu_seconds": cpu_seconds,
-        "episodes": len(todo),
+    with searching([(task, "held-in") for task in todo], lanes) as advance:
+        total = await spread([(task, "held-in") for task in todo], Workers(searchers, lanes).work, lanes, advance)
+    figures = {
+        "seconds": time.monotonic() - started,
+        "driver_cpu_seconds": time.process_time() - cpu,
+        "searchers_cpu_seconds": await _cpu_seconds(searchers) - before,
+    }
+    kept = await asyncio.gather(*(each.kept.remote() for each in searchers.handles))
+    requests = [each for asked, _ in kept for each in asked]
+    solved, tokens = int(total["solved"]), int(total["policy_tokens"])
+    figures |= {
+        "episodes": int(total["searches"]),
         "solved": solved,
         "tokens_per_solved": tokens / solved if solved else None,
         "policy_tokens": tokens,
-        "policy_requests": len(generator.requests),
-        "scored_states": sum(result.cost.scored_states for result in results),
-        "environment_steps": sum(result.cost.environment_steps for result in results),
+        "policy_requests": len(requests),
+        "scored_states": int(total["scored_states"]),
+        "environment_steps": int(total["environment_steps"]),
     }
+    return figures, requests, [each for _, states in kept for each in states]
+
+
+async def _cpu_seconds(fleet: Fleet) -> float:
+    return sum(await asyncio.gather(*(each.cpu_seconds.remote() for each in fleet.handles)))
 
 
 async def _limit(

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from agentrm.core.task import Grade
-from agentrm.search.exploration import Exploration
-from agentrm.search.result import COMPLETE, GATE, Result
+from agentrm.search.result import COMPLETE, GATE, Result, Round
 
 
 class Live:
@@ -21,32 +18,31 @@ class Live:
         self._console = console
         self._rounds = 0
 
-    def __call__(self, explored: Exploration, candidates: Sequence[int], kept: Sequence[int]) -> None:
+    def __call__(self, over: Round) -> None:
         """One round: kept states are marked; those that stay from earlier rounds are named below."""
         self._rounds += 1
-        cost = explored.cost
+        cost = over.cost
         table = Table("", "state", "from", "value", "action", "observation", box=box.SIMPLE_HEAD, expand=True)
         table.title = (
-            f"round {self._rounds}: {len(candidates)} candidates, so far {cost.policy_tokens:,} policy tokens, "
+            f"round {self._rounds}: {len(over.candidates)} candidates, so far {cost.policy_tokens:,} policy tokens, "
             f"{cost.environment_steps:,} environment steps, {cost.scored_states:,} scored states"
         )
         table.title_justify = "left"
         for column, share in zip(table.columns[-2:], (2, 3), strict=True):
             column.ratio, column.no_wrap, column.overflow = share, True, "ellipsis"
-        for index in explored.ranked(candidates):
-            node = explored.tree.nodes[index]
+        for each in over.candidates:
             table.add_row(
-                "✓" if index in kept else "",
-                str(index),
-                str(node.parent),
-                _value(explored.values.get(index)),
-                escape(node.action),
-                escape(" ".join(node.observation.split())) + (" [bold](ended)[/bold]" if node.terminal else ""),
-                style="" if index in kept else "dim",
+                "✓" if each.kept else "",
+                str(each.index),
+                str(each.parent),
+                _value(each.value),
+                escape(each.action),
+                escape(" ".join(each.observation.split())) + (" [bold](ended)[/bold]" if each.ended else ""),
+                style="" if each.kept else "dim",
             )
         self._console.print(table)
-        if stayed := [str(index) for index in kept if index not in candidates]:
-            self._console.print(f"stays: state {', '.join(dict.fromkeys(stayed))}")
+        if over.stay:
+            self._console.print(f"stays: state {', '.join(map(str, over.stay))}")
 
     def result(self, result: Result) -> None:
         """What was chosen, whether the episode was finished, and what it cost."""

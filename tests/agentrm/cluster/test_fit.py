@@ -51,13 +51,35 @@ def fault(cluster: Description, preset: str, *overrides: str) -> str:
         ("qwen3-8b", machine(8, 79)),
         ("llama3-8b-lora", machine(1, 44, cpus=12, memory_gib=60)),
         ("llama3-8b-cluster", read(CLUSTER)),
+        ("weak-to-strong-32b", machine(8, 79)),
+        ("weak-to-strong-70b", machine(8, 79)),
     ],
 )
 def test_every_preset_fits_where_it_belongs(preset: str, cluster: Description) -> None:
     rows = check(cluster, preset)
     assert [row.fault for row in rows if row.fault] == []
     stages = list(dict.fromkeys(row.stage for row in rows))
-    assert stages == ["demonstrations", "clone", "trees", "train", "evaluate", "serve"]
+    strong = [f"{stage} of evaluate.strong" for stage in ("clone", "evaluate")] if preset.startswith("weak") else []
+    assert stages == ["demonstrations", "clone", "trees", "train", "evaluate", "serve", *strong]
+
+
+def test_the_stronger_policy_is_reckoned_with_the_weaker_ones_reward_model() -> None:
+    rows = {(row.stage, row.what): row for row in check(machine(8, 79), "weak-to-strong-70b")}
+    stage = "evaluate of evaluate.strong"
+    # 70.55e9 weights in bfloat16 on four GPUs, and 7.5e9 on one.
+    assert rows[stage, "policy_engine.replicas=1"].needs_gib == pytest.approx(70.55e9 * 2 / 4 / GIB, rel=0.15)
+    weak, strong = (rows[each, "reward_engine.replicas=2"].needs_gib for each in ("evaluate", stage))
+    assert weak == strong
+    told = fault(machine(8, 79), "weak-to-strong-70b", f"evaluate.strong=[{BIG},clone.epochs=0]")
+    assert told.startswith(f"{stage}: policy_engine.replicas=6 needs ")
+
+
+def test_kept_adapters_share_an_engine_and_workers_hold_parts() -> None:
+    cluster, overrides = machine(8, 79), ["train.ensemble.members=5", "train.lora.rank=16"]
+    assert "train.ensemble.members" in fault(cluster, "llama3-8b", *overrides)
+    assert not any(row.fault for row in check(cluster, "llama3-8b", *overrides, "train.lora.keep=true"))
+    (row,) = (row for row in check(cluster, "llama3-8b") if row.what == "8 of them" and row.stage == "clone")
+    assert row.needs_gib == pytest.approx(4 * (8_030_261_248 + 8 * 128256 * 4096) / GIB)
 
 
 @pytest.mark.parametrize("preset", ["llama3-8b", "qwen3-8b"])
@@ -79,13 +101,12 @@ def test_roles_send_actors_to_their_nodes_and_fleets_grow_there() -> None:
 
 
 def test_a_model_that_is_too_big_is_refused_with_the_numbers() -> None:
-    # 70.55e9 parameters in bfloat16, whole on each GPU before they are partitioned, and 3 GiB beside them.
+    # 70.55e9 parameters with gradients and optimizer state, 18 bytes each over eight GPUs, and more beside them.
     told = fault(machine(8, 79, memory_gib=4000), "llama3-8b", BIG)
     assert told.startswith("clone: clone.workers=8 needs ") and "has 79.0 on node" in told
-    assert float(told.split(" needs ")[1].split()[0]) > 70.55e9 * 2 / GIB
-    (row,) = (
-        row for row in check(machine(8, 79), "llama3-8b", BIG) if row.what == "8 of them" and row.stage == "clone"
-    )
+    assert float(told.split(" needs ")[1].split()[0]) > 70.55e9 * 18 / 8 / GIB
+    rows = check(machine(8, 79, memory_gib=200), "llama3-8b", BIG, "clone.zero_stage=2")
+    (row,) = (row for row in rows if row.what == "8 of them" and row.stage == "clone")
     assert row.needs_gib == pytest.approx(8 * 4 * 70_553_706_496 / GIB)
     assert "machines with more memory" in row.fault
 

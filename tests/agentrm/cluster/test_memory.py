@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from transformers import AutoModelForCausalLM
 
 from agentrm.cluster.description import GIB
-from agentrm.cluster.memory import Shape, of_engine, of_loading, of_training, shape
-from agentrm.config.schema import Engine, Lora, Model, Scratch, Training
+from agentrm.cluster.memory import Shape, of_engine, of_loading, of_preparing, of_training, shape
+from agentrm.config.schema import Engine, Lora, Model, RewardKind, Scratch, Train, Training
 from agentrm.core.errors import UserError
 from agentrm.models.initial import prepare
 
@@ -79,11 +80,22 @@ def test_a_fit_that_keeps_activations_or_has_one_long_sequence_takes_more() -> N
     assert of_training(TOY, kept, 500) > of_training(TOY, training, 500) < of_training(TOY, training, 2000)
 
 
-def test_every_worker_holds_the_whole_model_once() -> None:
-    training = Training(zero_stage=3, workers=1000, dtype="bfloat16", tokens_per_batch=1, gradient_checkpointing=True)
-    whole = Shape(10**12, 10**12, 10, 1, 1, 1, 1, 0)
-    assert of_training(whole, training, 1) == pytest.approx(2e12 / GIB + 3)
-    assert of_loading(whole) == pytest.approx(4e12 / GIB)
+def test_a_worker_of_stage_3_holds_its_part_and_others_the_whole_model() -> None:
+    whole = Shape(10**12, 10**12, 10**9, 1, 1, 1, 1, 0)
+    parts = Train(zero_stage=3, workers=1000, dtype="bfloat16", tokens_per_batch=1, gradient_checkpointing=True)
+    assert of_loading(whole, parts) == pytest.approx((4e9 + 4e9) / GIB)
+    assert of_training(whole, parts, 1) < 2e12 / GIB
+    for other in (replace(parts, zero_stage=2), replace(parts, kind=RewardKind.implicit)):
+        assert of_loading(whole, other) == of_preparing(whole) == pytest.approx(4e12 / GIB)
+        assert of_training(whole, other, 1) > 2e12 / GIB
+
+
+def test_rows_that_workers_share_and_adapters_take_less() -> None:
+    training = Training(zero_stage=3, workers=4, tokens_per_batch=1000)
+    assert of_training(TOY, replace(training, sequence_parallel=4), 4000) == of_training(TOY, training, 1000)
+    engine = Engine(dtype="bfloat16", gpus=1)
+    thin = replace(TOY, trained=10**6)
+    assert (of_engine(thin, engine, 500, 3) - of_engine(thin, engine, 500)) * GIB == pytest.approx(6e6)
 
 
 def test_an_engine_is_divided_by_tensor_parallelism() -> None:

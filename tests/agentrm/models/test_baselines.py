@@ -46,7 +46,7 @@ def scores(directory: Path) -> list[float]:
         too_long = State.begin(START.task, "ball " * CONTEXT)
         renderer = Renderer.from_pretrained(directory, CONTEXT)
         states = [state.conversation().messages for state in (START, too_long, LATER)]
-        return asyncio.run(score_what_fits(engine, renderer, states))
+        return asyncio.run(score_what_fits(engine.score_ids, renderer, states))
     finally:
         engine.close()
 

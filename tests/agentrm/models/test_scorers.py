@@ -6,13 +6,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, Qwen2Config
+from peft import LoraConfig, TaskType, get_peft_model
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    Qwen2Config,
+)
 
 from agentrm import model_directory
 from agentrm.config.schema import Engine, Model, Scratch
@@ -21,7 +29,7 @@ from agentrm.core.messages import Conversation
 from agentrm.core.protocols import CostedValue
 from agentrm.core.state import Proposal, State
 from agentrm.core.task import Observation, Task
-from agentrm.models import ensemble, implicit
+from agentrm.models import adapters, ensemble, explicit, implicit
 from agentrm.models.explicit import build
 from agentrm.models.initial import prepare
 from agentrm.models.scorers import Input, Per, Text, Truncated, check, check_actions, open_scorer
@@ -55,9 +63,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepare(model, ["go to the ball"] * 9, 0, root / "policy")
     tokenizer = Renderer.from_pretrained(root / "policy", CONTEXT).tokenizer
     torch.manual_seed(0)
-    explicit = AutoModelForSequenceClassification.from_pretrained(
-        root / "policy", num_labels=1, problem_type="regression"
-    )
+    plain = AutoModelForSequenceClassification.from_pretrained(root / "policy", num_labels=1, problem_type="regression")
     shape = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=64,
@@ -70,14 +76,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pad_token_id=tokenizer.eos_token_id,
     )
     imported = AutoModelForSequenceClassification.from_config(shape)
-    for name, each in (("explicit", explicit), ("imported", imported)):
+    for name, each in (("explicit", plain), ("imported", imported)):
         # Initial weights are so small that all values would agree by chance.
         torch.nn.init.normal_(each.score.weight, std=1.0)
         each.save_pretrained(root / name)
         tokenizer.save_pretrained(root / name)
-    explicit.save_pretrained(root / "ensemble")
-    torch.nn.init.normal_(explicit.score.weight, std=1.0)
-    explicit.save_pretrained(root / "ensemble" / "members" / "1")
+    plain.save_pretrained(root / "ensemble")
+    torch.nn.init.normal_(plain.score.weight, std=1.0)
+    plain.save_pretrained(root / "ensemble" / "members" / "1")
     for each in (root / "ensemble", root / "ensemble" / "members" / "1"):
         tokenizer.save_pretrained(each)
     ensemble.describe(root / "ensemble", 2, PENALTY)
@@ -91,7 +97,26 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parameter += 0.05 * torch.randn_like(parameter)
     trained.save_pretrained(root / "implicit")
     implicit.describe(root / "implicit", 0.5, "../policy")
+    build(root / "policy", root / "classifier")
+    for number in range(2):
+        keep_adapter(root / "classifier", Path(ensemble.member(str(root / "adapters"), number)), number)
+    ensemble.describe(root / "adapters", 2, PENALTY)
     return root
+
+
+def keep_adapter(base: Path, directory: Path, seed: int) -> None:
+    """A random adapter on the policy that lies beside `base`, a classifier made of it."""
+    model = AutoModelForSequenceClassification.from_pretrained(base)
+    config = LoraConfig(r=4, target_modules="all-linear", modules_to_save=["score"], task_type=TaskType.SEQ_CLS)
+    torch.manual_seed(seed)
+    adapted = get_peft_model(model, config)
+    for name, weight in adapted.named_parameters():
+        if weight.requires_grad:
+            torch.nn.init.normal_(weight, std=1.0 if "score" in name else 0.2)
+    adapted.save_pretrained(str(directory))
+    AutoConfig.from_pretrained(base).save_pretrained(directory)
+    AutoTokenizer.from_pretrained(base).save_pretrained(directory)
+    adapters.name_base(directory, os.path.relpath(base.parent / "policy", directory))
 
 
 ASKED: list[tuple[list[Input], Per]] = [
@@ -143,6 +168,7 @@ def answer_all(root: Path) -> dict[str, Answers]:
         "llama3": ASKED_LLAMA3,
         "implicit": ASKED_IMPLICIT,
         "ensemble": ASKED,
+        "adapters": ASKED,
     }
     scorers = {name: open_scorer(root / name, Engine(kv_cache_gib=0.05), CONTEXT) for name in asked}
 
@@ -268,6 +294,27 @@ def test_an_ensemble_scores_below_the_mean_of_its_members(root: Path, answers: d
     assert [type(each) for each in found[3:6]] == [InputRefused, InputRefused, ContextOverflow]
     assert ranked[:2] == pytest.approx([expected, -inf], abs=1e-3)
     assert isinstance(ranked[0], CostedValue) and ranked[0].tokens == 2 * len(ids)
+
+
+def test_adapters_on_one_base_score_in_one_engine_as_merged(root: Path, answers: dict[str, Answers]) -> None:
+    found, ranked = answers["adapters"]
+    directories, _ = ensemble.described(root / "adapters")
+    assert adapters.one_base(directories) == (root / "policy").resolve()
+    check(root / "adapters")
+    explicit.check(root / "adapters")
+    renderer = Renderer.from_pretrained(root / "adapters", CONTEXT)
+    whole = [renderer.ids(CONVERSATION), renderer.ids(SHORT), IDS, renderer.tokenizer(TEXT)["input_ids"]]
+    values = [explicit.raw_values(adapters.load(each).eval(), whole) for each in directories]
+    assert min(abs(one - other) for one, other in zip(*values, strict=True)) > 0.05
+    expected = ensemble.lower_confidence(values, PENALTY)
+    assert [each.values[0] for each in found[0]] == pytest.approx(expected, abs=1e-3)
+    assert ranked == pytest.approx([expected[0], -inf, expected[1]], abs=1e-3)
+
+
+def test_an_adapter_whose_base_is_gone_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"r": 4, "base_model_name_or_path": "../gone"}')
+    with pytest.raises(ModelError, match=r"an adapter of \.\./gone, which is not there"):
+        adapters.base_of(tmp_path)
 
 
 HEAD = {"architectures": ["LlamaForSequenceClassification"]}

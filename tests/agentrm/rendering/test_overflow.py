@@ -203,7 +203,7 @@ class Drawn:
         self.renderer = renderer
 
     async def score(self, states: Sequence[State]) -> list[float]:
-        return await score_what_fits(Lengths(), self.renderer, [state.conversation() for state in states])
+        return await score_what_fits(Lengths().score_ids, self.renderer, [state.conversation() for state in states])
 
 
 async def test_a_search_counts_the_states_that_are_read_in_part() -> None:

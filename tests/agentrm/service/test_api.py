@@ -67,6 +67,27 @@ async def test_a_full_queue_is_refused_and_takes_requests_again() -> None:
         assert (await http.post("/v1/score", json=BODY)).status_code == 200
 
 
+async def test_a_kept_conversation_is_continued() -> None:
+    backend = Backend()
+    backend.answer.set()
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    said = [{"role": "assistant", "content": "look"}, {"role": "user", "content": "nothing"}]
+    async with client(backend) as http:
+        whole = {"messages": MESSAGES["messages"], "tools": tools}
+        (name,) = (await http.post("/v1/score", json={"conversations": [whole], "keep": True})).json()["kept"]
+        body = {"conversations": [{"after": name, "messages": said}], "keep": True}
+        for _ in range(2):
+            answer = await http.post("/v1/score", json=body)
+            assert answer.status_code == 200 and answer.json()["kept"] != [name]
+        (given,), _ = backend.asked[-1]
+        assert isinstance(given, Conversation)
+        assert given.messages == [*MESSAGES["messages"], *said] and list(given.tools) == tools
+        unknown = await http.post("/v1/score", json={"conversations": [{"after": "x", "messages": said}]})
+        assert unknown.status_code == 409 and "send it whole" in unknown.json()["error"]["message"]
+        both = {"after": name, "messages": said, "tools": tools}
+        assert (await http.post("/v1/score", json={"conversations": [both]})).status_code == 422
+
+
 async def test_probabilities_are_those_of_the_end_that_was_learned() -> None:
     backend = Backend()
     backend.answer.set()

@@ -118,6 +118,28 @@ def test_probabilities_are_asked_for_and_refused_by_a_model_that_has_none(backen
         assert type(found) is RequestRefused and "no calibration of states" in str(found)
 
 
+def test_of_a_conversation_that_goes_on_only_what_is_new_is_sent(url: str, backend: Backend) -> None:
+    step = [{"role": "assistant", "content": "go"}, {"role": "user", "content": "done"}]
+    grown = [CONVERSATIONS[0], CONVERSATIONS[0] + step, CONVERSATIONS[0] + step * 2]
+
+    async def awaited() -> list[str]:
+        async with AsyncScoringClient(url, KEY) as client:
+            return [await asked(client, each) for each in grown]
+
+    async def asked(client: AsyncScoringClient, conversation: list[dict[str, str]]) -> str:
+        assert await client.score([conversation]) == [2.0]
+        return str(client._requests.conversations([Conversation(conversation + step)], "input", False))
+
+    for body in asyncio.run(awaited()):
+        assert "'hi'" not in body and "'after'" in body
+    with ScoringClient(url, KEY) as client:
+        client.score([grown[0]])
+        # Another service, or another replica, answers now.
+        client._requests._sent._names = dict.fromkeys(client._requests._sent._names, "gone")
+        assert client.score([grown[1], grown[2]]) == [2.0, 2.0] and not client._requests._sent.asks
+        assert client.score([grown[1]]) == [2.0]
+
+
 def test_one_retry_hides_one_failure(url: str, backend: Backend) -> None:
     backend.failures = [ModelError("a replica died")]
     with ScoringClient(url, KEY, retries=1) as client:

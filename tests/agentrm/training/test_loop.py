@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from agentrm.config.schema import Lora, Training
 from agentrm.core.errors import ModelError, UserError
 from agentrm.data.sequences import Sequences
-from agentrm.training.loop import Fitted, Progress, fit
+from agentrm.models import adapters
+from agentrm.training.loop import Progress, fit
 from agentrm.training.losses import BradleyTerry, ScalarHead, ValueSquaredError
 from agentrm.training.packing import steps_of
 from agentrm.training.schedule import learning_rate
@@ -49,13 +54,19 @@ PAIRED = Sequences.of(
 )
 
 
+class Exported(NamedTuple):
+    weights: dict[str, torch.Tensor]
+    values: np.ndarray | None
+
+
 def run(
     resume: Path | None = None,
     save: Path | None = None,
     sequences: Sequences = SEQUENCES,
     kind: type[ScalarHead] = ValueSquaredError,
+    made: Path | None = None,
     **changes: Any,
-) -> tuple[Fitted, list[Progress], ScalarHead]:
+) -> tuple[Exported, list[Progress], ScalarHead]:
     torch.manual_seed(0)
     objective = kind(LlamaForSequenceClassification(CONFIG))
     seen: list[Progress] = []
@@ -70,7 +81,11 @@ def run(
         checkpoint=lambda step, write: write(save) if save else None,
         record=seen.append,
     )
-    return fitted, seen, objective
+    with TemporaryDirectory() as directory:
+        target = made or Path(directory)
+        fitted.export(target)
+        (weights,) = target.glob("*.safetensors")
+        return Exported(load_file(weights), fitted.values), seen, objective
 
 
 def test_the_first_steps_are_those_of_plain_torch() -> None:
@@ -180,6 +195,18 @@ def test_lora_moves_only_what_it_adapts_and_its_export_values_as_trained(stage: 
     if stage < 3:
         assert all(torch.equal(each, before[name.replace(".base_layer", "")]) for name, each in frozen.items())
     model.load_state_dict(fitted.weights)
+    alone = [model(torch.tensor([ids[: p + 1]])).logits.item() for ids, ends, _ in ROWS for p in ends]
+    assert fitted.values is not None
+    assert fitted.values.tolist() == pytest.approx(alone, abs=1e-4)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_lora_may_be_kept_in_the_form_of_peft(tmp_path: Path, stage: int) -> None:
+    torch.manual_seed(0)
+    base = LlamaForSequenceClassification(CONFIG)
+    fitted, _, _ = run(epochs=10, zero_stage=stage, lora=replace(LORA, keep=True), made=tmp_path)
+    assert all(".lora_" in name or name == adapters.HEAD for name in fitted.weights)
+    model = PeftModel.from_pretrained(base, str(tmp_path)).eval()
     alone = [model(torch.tensor([ids[: p + 1]])).logits.item() for ids, ends, _ in ROWS for p in ends]
     assert fitted.values is not None
     assert fitted.values.tolist() == pytest.approx(alone, abs=1e-4)

@@ -38,8 +38,8 @@ from agentrm.search.episode import Opening
 from agentrm.search.mcts import TreeSearch
 from agentrm.search.methods import strategy
 from agentrm.search.strategy import search
+from agentrm.training.loading import load_objective
 from agentrm.training.loop import fit
-from agentrm.training.losses import load_objective
 from tests import families
 from tests.local import Local
 
@@ -135,7 +135,7 @@ def fitted(start: Path, sequences: Sequences, training: Training, target: Path) 
         checkpoint=lambda step, save: None,
         record=lambda progress: None,
     )
-    objective.model.save_pretrained(target, state_dict=made.weights)
+    made.export(target)
     AutoTokenizer.from_pretrained(start).save_pretrained(target)
     return target
 
