@@ -13,6 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import distributed
 
 from agentrm.training.importing import DeepSpeedEngine
@@ -30,7 +31,16 @@ def save(engine: DeepSpeedEngine, state: dict[str, Any], directory: Path) -> Non
 
 def load(engine: DeepSpeedEngine, directory: Path, strict: bool) -> dict[str, Any]:
     """Take up what `readable` gave; returns the state that was saved. Not `strict`: some parameters are in the base."""
+    # At stage 0 there is nothing around it.
+    optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
+    own = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     _, state = engine.load_checkpoint(str(directory), tag=_TAG, load_module_strict=strict)
+    # Out of the universal form all groups have the first one's settings, and all parameters one count of steps, which
+    # each would raise.
+    for group, settings in zip(optimizer.param_groups, own, strict=True):
+        group.update(settings)
+    for each in optimizer.state.values():
+        each["step"] = torch.as_tensor(each["step"]).clone()
     return state
 
 
