@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -258,14 +259,36 @@ class ScoringEngine:
         """One raw value per sequence of token ids."""
         return [CostedValue(each.values[-1], each.tokens, each.cached) for each in await self.read(ids, known=known)]
 
-    async def read(self, ids: Sequence[Sequence[int]], every_token: bool = False, known: bool = False) -> list[Reading]:
-        """The value of each sequence of token ids, or those at each of its tokens; `known` as in `EngineLoop.request`.
-        Raises InputRefused.
+    async def read(
+        self,
+        ids: Sequence[Sequence[int]],
+        every_token: bool = False,
+        known: bool = False,
+        places: Sequence[Sequence[int]] | None = None,
+    ) -> list[Reading]:
+        """The value of each sequence of token ids, or those at each of its tokens, of which those at its `places` will
+        do (None: all); `known` as in `EngineLoop.request`. Raises InputRefused.
         """
+        if every_token and self._adapter is not None:
+            wanted = places or [range(len(each)) for each in ids]
+            parts = (self._read_apart(each, own, known) for each, own in zip(ids, wanted, strict=True))
+            return list(await asyncio.gather(*parts))
         parameters = self._all if every_token else self._last
         read = ids if every_token else [each[: self.read_at(each) + 1] for each in ids]
         outputs = await asyncio.gather(*(self._loop.request(each, parameters, self._adapter, known) for each in read))
         return [self._reading(each, len(own), every_token) for each, own in zip(outputs, ids, strict=True)]
+
+    async def _read_apart(self, ids: Sequence[int], places: Sequence[int], known: bool) -> Reading:
+        """Values at some tokens, a request for each, elsewhere NaN: vLLM's values of all tokens in one pass are by the
+        base's own head.
+        """
+        ends = [self.read_at(ids[: place + 1]) for place in places]
+        found = await self.read([ids[: end + 1] for end in ends], known=known)
+        values = [nan] * len(ids)
+        for end, place, each in zip(ends, places, found, strict=True):
+            values[end] = values[place] = each.values[-1]
+        computed = sum(each.tokens - each.cached for each in found)
+        return Reading(values, len(ids), max(0, len(ids) - computed))
 
     def _reading(self, output: Any, tokens: int, every_token: bool) -> Reading:
         data = output.outputs.data
@@ -333,9 +356,15 @@ class EnsembleEngine:
             for value, own in zip(values, zip(*found, strict=True), strict=True)
         ]
 
-    async def read(self, ids: Sequence[Sequence[int]], every_token: bool = False, known: bool = False) -> list[Reading]:
+    async def read(
+        self,
+        ids: Sequence[Sequence[int]],
+        every_token: bool = False,
+        known: bool = False,
+        places: Sequence[Sequence[int]] | None = None,
+    ) -> list[Reading]:
         """See `ScoringEngine`. `cached` are the tokens that no member computed again."""
-        found = await self._read(ids, every_token, known)
+        found = await self._read(ids, every_token, known, places)
         together = iter(lower_confidence([[v for each in own for v in each.values] for own in found], self._penalty))
         return [
             replace(
@@ -347,8 +376,14 @@ class EnsembleEngine:
             for own in zip(*found, strict=True)
         ]
 
-    async def _read(self, ids: Sequence[Sequence[int]], every_token: bool, known: bool) -> list[list[Reading]]:
-        return list(await asyncio.gather(*(each.read(ids, every_token, known) for each in self._engines)))
+    async def _read(
+        self,
+        ids: Sequence[Sequence[int]],
+        every_token: bool,
+        known: bool,
+        places: Sequence[Sequence[int]] | None = None,
+    ) -> list[list[Reading]]:
+        return list(await asyncio.gather(*(each.read(ids, every_token, known, places) for each in self._engines)))
 
     @property
     def vocabulary(self) -> int:

@@ -138,7 +138,15 @@ class ExplicitScorer:
         if not isinstance(given, Conversation):
             raise InputRefused("values per step need conversations: token ids and text do not show where steps end")
         covering = await asyncio.to_thread(self._renderer.cover, given)
-        readings = await self._engine.read([rendered.ids for rendered in covering], every_token=True)
+        whole: list[int] = []
+        if per is Per.turn and given.messages[-1]["role"] == AGENT:
+            whole, _ = await asyncio.to_thread(self._renderer.fitted, given)
+        together = bool(whole) and covering[0].ids[: len(whole)] == whole
+        places = [[end for end in rendered.states if end is not None] for rendered in covering]
+        places[0] += [len(whole) - 1] * together
+        readings = await self._engine.read(
+            [rendered.ids for rendered in covering], every_token=True, known=self._known, places=places
+        )
         values = {
             number: reading.values[self._engine.read_at(rendered.ids[: end + 1])]
             for rendered, reading in zip(covering, readings, strict=True)
@@ -149,14 +157,12 @@ class ExplicitScorer:
         if missing := [number for number in ends if number not in values]:
             raise InputRefused(f"the chat template does not take the conversation up to step {missing[0]}")
         found = [values[number] for number in ends]
-        if per is Per.turn and given.messages[-1]["role"] == AGENT:
-            whole, _ = await asyncio.to_thread(self._renderer.fitted, given)
-            if covering[0].ids[: len(whole)] != whole:
-                # What is longer than the context is cut for each state, and for the whole, in its own way.
-                readings = [*readings, *await self._engine.read([whole])]
-                found.append(readings[-1].values[-1])
-            else:
-                found.append(readings[0].values[self._engine.read_at(whole)])
+        if together:
+            found.append(readings[0].values[self._engine.read_at(whole)])
+        elif whole:
+            # What is longer than the context is cut for each state, and for the whole, in its own way.
+            readings = [*readings, *await self._engine.read([whole], known=self._known)]
+            found.append(readings[-1].values[-1])
         tokens, cached = (sum(getattr(reading, name) for reading in readings) for name in ("tokens", "cached"))
         left_out = sum(rendered.left_out for rendered in covering)
         return Reading(found, tokens, cached, left_out=left_out)

@@ -309,6 +309,8 @@ def test_adapters_on_one_base_score_in_one_engine_as_merged(root: Path, answers:
     expected = ensemble.lower_confidence(values, PENALTY)
     assert [each.values[0] for each in found[0]] == pytest.approx(expected, abs=1e-3)
     assert ranked == pytest.approx([expected[0], -inf, expected[1]], abs=1e-3)
+    assert found[1][0].values[-1] == found[7][0].values[-2] == pytest.approx(expected[0], abs=1e-3)
+    assert found[2][0].values[-1] == pytest.approx(expected[2], abs=1e-3)
 
 
 def test_an_adapter_whose_base_is_gone_is_refused(tmp_path: Path) -> None:
