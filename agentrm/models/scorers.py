@@ -333,7 +333,7 @@ def _opener(directory: Path, label: str) -> Callable[[Path, Engine, int], Scorer
     match model_directory.kind(directory):
         case ModelKind.explicit:
             model_directory.reward_label(directory, label)
-            return lambda *arguments: ExplicitScorer([arguments[0]], *arguments[1:], label=label)
+            return lambda path, engine, context: ExplicitScorer([path], engine, context, label)
         case ModelKind.implicit:
             implicit.described(directory)
             return ImplicitScorer

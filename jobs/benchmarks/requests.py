@@ -54,7 +54,9 @@ def run(config: Config, as_json: bool = False) -> dict[str, Any]:
     texts = [_text(random, 500) for _ in range(9)]
     renderer = Renderer(train_tokenizer(texts, config.model.scratch.vocabulary, phrases=False), 2 * _LENGTHS[-1])
     with _serving(renderer) as (address, bodies):
-        figures = {str(length): asyncio.run(_both(address, bodies, renderer, random, length)) for length in _LENGTHS}
+        figures: dict[str, Any] = {}
+        for length in _LENGTHS:
+            figures[str(length)] = asyncio.run(_both(address, bodies, renderer, random, length))
     figures["turn_cost"] = asyncio.run(_turns(config, random))
     if as_json:
         print(json.dumps(figures, indent=2))

@@ -107,7 +107,7 @@ async def _search(
     started, cpu = time.monotonic(), time.process_time()
     with searching([(task, "held-in") for task in todo], lanes) as advance:
         total = await spread([(task, "held-in") for task in todo], Workers(searchers, lanes).work, lanes, advance)
-    figures = {
+    figures: dict[str, Any] = {
         "seconds": time.monotonic() - started,
         "driver_cpu_seconds": time.process_time() - cpu,
         "searchers_cpu_seconds": await _cpu_seconds(searchers) - before,
