@@ -55,8 +55,8 @@ def run(config: Config, as_json: bool = False) -> dict[str, Any]:
     renderer = Renderer(train_tokenizer(texts, config.model.scratch.vocabulary, phrases=False), 2 * _LENGTHS[-1])
     with _serving(renderer) as (address, bodies):
         figures: dict[str, Any] = {}
-        for length in _LENGTHS:
-            figures[str(length)] = asyncio.run(_both(address, bodies, renderer, random, length))
+        for tokens in _LENGTHS:
+            figures[str(tokens)] = asyncio.run(_both(address, bodies, renderer, random, tokens))
     figures["turn_cost"] = asyncio.run(_turns(config, random))
     if as_json:
         print(json.dumps(figures, indent=2))
