@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import tempfile
 import time
 from dataclasses import replace
@@ -109,8 +108,9 @@ def _rank(rank: int, folder: str, training: Train, vocabulary: int, tokens: int)
 
 
 def _peak() -> int:
-    """The most resident bytes that this process has had."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """The most resident bytes that this process has had; `getrusage` tells of the one that started it as well."""
+    (line,) = (each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
 
 
 if __name__ == "__main__":

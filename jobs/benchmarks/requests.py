@@ -57,7 +57,7 @@ def run(config: Config, as_json: bool = False) -> dict[str, Any]:
         figures: dict[str, Any] = {}
         for tokens in _LENGTHS:
             figures[str(tokens)] = asyncio.run(_both(address, bodies, renderer, random, tokens))
-    figures["turn_cost"] = asyncio.run(_turns(config, random))
+    figures["turn_cost"] = asyncio.run(_turns(config, renderer, random))
     if as_json:
         print(json.dumps(figures, indent=2))
     else:
@@ -81,11 +81,11 @@ def _step(random: Random) -> list[Message]:
     return [{"role": AGENT, "content": said}, {"role": "user", "content": _text(random, 60)}]
 
 
-async def _turns(config: Config, random: Random) -> float:
+async def _turns(config: Config, renderer: Renderer, random: Random) -> float:
     """The tokens that an engine computes for one turn after a long history, by the turn's own."""
-    context = _HISTORY + _TURNS * _TURN
+    context, vocabulary = _HISTORY + _TURNS * _TURN, len(renderer.tokenizer)
     shape = LlamaConfig(
-        vocab_size=512,
+        vocab_size=vocabulary,
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=1,
@@ -96,13 +96,14 @@ async def _turns(config: Config, random: Random) -> float:
     )
     with tempfile.TemporaryDirectory() as folder:
         LlamaForSequenceClassification(shape).save_pretrained(folder)
+        renderer.tokenizer.save_pretrained(folder)
         engine = ScoringEngine(Path(folder), config.reward_engine, context)
         try:
-            ids = [random.randrange(1, 512) for _ in range(_HISTORY)]
+            ids = [random.randrange(1, vocabulary) for _ in range(_HISTORY)]
             await engine.read([ids])
             computed = 0
             for _ in range(_TURNS):
-                ids += [random.randrange(1, 512) for _ in range(_TURN)]
+                ids += [random.randrange(1, vocabulary) for _ in range(_TURN)]
                 (reading,) = await engine.read([ids])
                 computed += reading.tokens - reading.cached
         finally:
