@@ -1,4 +1,6 @@
-"""The whole pipeline on real engines at tiny size: stages resume, and refuse what is not their own."""
+"""The whole pipeline on real engines at tiny size, with a model and a chat template of Qwen3's form, whose thoughts are
+kept: stages resume, and refuse what is not their own.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from agentrm.config.loading import load
+from agentrm.config.loading import changed, load
 from agentrm.config.schema import Config
 from agentrm.config.tasks import tasks
 from agentrm.core.errors import UserError
@@ -17,14 +19,18 @@ from agentrm.data.states import held_out
 from agentrm.data.trees import TreeStore
 from agentrm.run import RunDirectory
 from jobs import pipeline, train, trees
+from tests.families import make
 from tests.names import NASTIEST
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
+TEXT = "Your task: go to the red ball. You see: red ball 1 (1 forward). turn left, go forward, pick up"
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    return load(TINY, [f"run={tmp_path_factory.mktemp('pipeline') / NASTIEST}"])
+    directory = tmp_path_factory.mktemp("pipeline")
+    make("qwen3", [TEXT] * 9, 512, directory / "qwen3")
+    return load(TINY, [f"run={directory / NASTIEST}", f"model.source={directory / 'qwen3'}", "model.thinking=keep"])
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +105,9 @@ def test_a_second_run_changes_nothing(run: Path, config: Config):
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
-def test_another_config_is_refused(run: Path):
+def test_another_config_is_refused(run: Path, config: Config):
     with pytest.raises(UserError, match=r"trees\.iterations=2, not 3"):
-        pipeline.run(load(TINY, [f"run={run}", "trees.iterations=3"]))
+        pipeline.run(changed(config, ["trees.iterations=3"]))
 
 
 def test_versions_and_config_are_stored(run: Path, config: Config):

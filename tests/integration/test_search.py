@@ -93,6 +93,7 @@ def test_an_evaluation_runs_what_is_missing(config: Config):
     assert "questions to the judge" in (Path(config.run) / "evaluation" / "report.md").read_text()
 
 
+@pytest.mark.benchmark
 def test_the_benchmark_of_searching(config: Config, capsys: pytest.CaptureFixture[str]):
     benchmark_search.run(config, episodes=2, as_json=True)
     figures = json.loads(capsys.readouterr().out)
@@ -112,6 +113,7 @@ def tree(index: int) -> Tree:
     return Tree(Task("maze", "perfect_small", "train", index), nodes)
 
 
+@pytest.mark.benchmark
 def test_the_benchmark_of_scoring(config: Config, capsys: pytest.CaptureFixture[str]):
     # As an evaluation leaves it: a cluster whose Ray Serve runs without HTTP.
     serve.start(proxy_location="Disabled")

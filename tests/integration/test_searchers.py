@@ -108,6 +108,7 @@ def test_searchers_come_with_the_backlog_and_leave(tmp_path: Path, monkeypatch: 
     assert sizes == [4, 1]
 
 
+@pytest.mark.benchmark
 def test_the_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = load("quickstart", [f"run={tmp_path / 'run'}"])
     benchmark.run(config, 20, as_json=True)

@@ -277,6 +277,7 @@ def test_the_statistics_of_a_run(store: TreeStore, config: Config, capsys: pytes
     assert "duplicate turns merged" in printed and "value 0.9 to 1.0" in printed
 
 
+@pytest.mark.benchmark
 def test_the_benchmark(store: TreeStore, config: Config, capsys: pytest.CaptureFixture[str]):
     benchmark_trees.run(config, trees=2, seconds=1, as_json=True)
     figures = json.loads(capsys.readouterr().out)
