@@ -58,7 +58,8 @@ def _install(installer: list[str]) -> bool:
 
 def _uv(torch_index: str) -> list[str]:
     """The beginning of uv's command, which finds PyTorch's CPU build."""
-    command = [_UV, "pip", "install", "--python", sys.executable, *_as_uv(_pip_settings())]
+    # Else each of the many processes of a run compiles all that it imports, where users let Python write no bytecode.
+    command = [_UV, "pip", "install", "--compile-bytecode", "--python", sys.executable, *_as_uv(_pip_settings())]
     if torch_index:
         return [*command, "--index", torch_index]
     if subprocess.run([*command, "--no-deps", "--dry-run", _TORCH], capture_output=True).returncode == 0:
