@@ -11,11 +11,14 @@ from typing import Any
 from uuid import uuid4
 
 from agentrm.core.errors import AgentRMError
-from agentrm.core.messages import AGENT, Conversation, Message
+from agentrm.core.messages import AGENT, Conversation, Message, text_of
 from agentrm.rendering.steps import WORDS, Key, key_of
 
 _KEPT = 4096
-"""Conversations that are remembered on either side; their messages are shared."""
+"""Conversations that are remembered on either side."""
+
+_CHARACTERS = 2**28
+"""Of all conversations that the service remembers, as if none shared messages with another."""
 
 _STEPS = 2
 """A conversation is looked for among those that are so many steps shorter at most."""
@@ -38,6 +41,7 @@ class Kept:
 
     def __init__(self) -> None:
         self._conversations: OrderedDict[str, Conversation] = OrderedDict()
+        self._characters = 0
 
     def whole(self, given: Conversation | Continued) -> Conversation:
         """A conversation with its beginning. Raises UnknownBeginning."""
@@ -50,12 +54,22 @@ class Kept:
         return Conversation([*beginning.messages, *given.messages], beginning.tools)
 
     def keep(self, conversation: Conversation) -> str:
-        """The name that a conversation is kept by from now on."""
+        """The name that a conversation is kept by from now on, if there is room for it at all."""
         name = uuid4().hex
         self._conversations[name] = conversation
-        if len(self._conversations) > _KEPT:
-            self._conversations.popitem(last=False)
+        self._characters += _length(conversation)
+        while len(self._conversations) > _KEPT or self._characters > _CHARACTERS:
+            _, oldest = self._conversations.popitem(last=False)
+            self._characters -= _length(oldest)
         return name
+
+
+def _length(conversation: Conversation) -> int:
+    """In characters, calls and thoughts included."""
+    return sum(
+        len(text_of(message)) + sum(len(str(message[name])) for name in message.keys() - {"role", "content"})
+        for message in conversation.messages
+    )
 
 
 class Sent:
