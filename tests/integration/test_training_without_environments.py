@@ -24,8 +24,7 @@ from jobs import train
 CONFIG = """
 tasks: {demonstrations: [], trees: [], held_in: []}
 model: {source: scratch, context: 512, scratch: {vocabulary: 400, hidden: 64, layers: 2, heads: 2}}
-train: {base: model, epochs: 24, learning_rate: 5e-3, tokens_per_batch: 1024, held_out_trees: 0.3,
-        workers: 1, checkpoints: 1}
+train: {base: model, epochs: 24, learning_rate: 5e-3, tokens_per_batch: 1024, held_out_trees: 0.3, checkpoints: 1}
 intervals: {resamples: 100}
 """
 LOOK_UP = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
