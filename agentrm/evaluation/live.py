@@ -22,6 +22,7 @@ from agentrm.core.protocols import Grader, Sessions
 from agentrm.core.task import Task
 from agentrm.evaluation.evaluator import Row, Rows
 from agentrm.evaluation.metrics import BASELINE, BEST, COSTS, LIKELIEST, MAJORITY
+from agentrm.models.endpoint import overflows
 from agentrm.search.episode import Opening, step_limit
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ class LiveEvaluator:
         messages: list[Any] = list(self._opening(task, answer).opening)
         while not answer.done and len(actions) < step_limit(task, self._max_depth):
             completion = await self._asked(player, messages, f"{task.id}|{episode}|{len(actions)}")
+            if completion is None:
+                break
             tokens += completion.usage.completion_tokens if completion.usage else 0
             said = player.pick(completion.choices).message.content or ""
             actions.append(read(said, self._form).action)
@@ -143,7 +146,8 @@ class LiveEvaluator:
         }
 
     async def _asked(self, player: Player, messages: list[Any], turn: str) -> Any:
-        from openai import OpenAIError
+        """The completion; None where the model's context does not hold the episode, which ends there."""
+        from openai import BadRequestError, OpenAIError
 
         try:
             return await player.client.chat.completions.create(
@@ -155,4 +159,6 @@ class LiveEvaluator:
                 **self._options,
             )
         except OpenAIError as error:
+            if isinstance(error, BadRequestError) and overflows(error.response.text):
+                return None
             raise ModelError(f"{player.model} did not answer: {reason(error)}") from error

@@ -274,6 +274,11 @@ def _blamed(told: _Told, options: Options) -> str | None:
     return next((name for name, pattern in patterns if re.search(pattern, told.words)), None)
 
 
+def overflows(text: str) -> bool:
+    """Whether an endpoint's refusal, the text of its answer, says that the messages were too long."""
+    return _overflows(_told(text))
+
+
 def _overflows(told: _Told) -> bool:
     """Whether the messages were too long; a limit of the answer's length alone is another matter."""
     if told.code == "context_length_exceeded":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from openai import AsyncOpenAI
@@ -15,7 +16,7 @@ from agentrm.evaluation.evaluator import Rows
 from agentrm.evaluation.live import LiveEvaluator, players
 from agentrm.search.episode import Opening
 from agentrm.service.gateway.api import create_app
-from tests.agentrm.service.gateway.upstream import Body, Endpoint, completion, length
+from tests.agentrm.service.gateway.upstream import Body, Endpoint, completion, length, refusal
 from tests.local import Local
 from tests.servers import free_port, serving
 
@@ -66,6 +67,23 @@ def test_each_player_takes_the_turn_that_its_rule_picks() -> None:
             assert len(seeds) == 3, "one for each episode of the task, whoever plays"
             endpoint.requests.clear()
             assert played(direct, through, rows) == rows and not endpoint.requests
+
+
+def test_an_episode_that_the_models_context_does_not_hold_ends_there() -> None:
+    endpoint = Endpoint()
+    refused = "This model's maximum context length is 64 tokens. However, your prompt contains at least 65 input tokens"
+
+    def respond(body: Body) -> Any:
+        return completion(*["Action: wait"] * body["n"]) if len(body["messages"]) < 5 else refusal(refused, 400)
+
+    endpoint.respond = respond
+    with serving(endpoint.app) as direct, serving(create_app(length, Gateway(upstream=f"{direct}/v1"))) as through:
+        rows = played(direct, through, {})
+        assert {row["environment_steps"] for row in rows.values()} == {2.0}
+        assert not any(row["success"] for row in rows.values())
+        endpoint.respond = lambda body: refusal("no such model", 400)
+        with pytest.raises(ModelError, match="no such model"):
+            played(direct, through, {})
 
 
 def test_an_endpoint_that_is_not_there_is_the_models_failure() -> None:
