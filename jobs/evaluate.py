@@ -61,7 +61,7 @@ def _run(config: Config, directory: RunDirectory) -> None:
     todo = test_tasks(config)
     results = Results(directory.work("evaluation"), methods(config.evaluate))
     failures = Failures(directory.work("failures/evaluation"))
-    missing = results.missing(in_turn([each for each in todo if each[0].id not in failures.given_up]))
+    missing = undone(todo, results, failures)
     if missing:
         with (
             cluster(config),
@@ -110,6 +110,11 @@ def reward_model_for(directory: RunDirectory, methods: Sequence[Method]) -> str 
     if directory.config.evaluate.score is Scored.before_acting:
         check_actions(storage.fetch(location))
     return location
+
+
+def undone(todo: Sequence[Work], results: Results, failures: Failures) -> list[Work]:
+    """What has no whole result and is not given up, `in_turn`."""
+    return results.missing(in_turn([each for each in todo if each[0].id not in failures.given_up]))
 
 
 def in_turn(todo: Sequence[Work]) -> list[Work]:

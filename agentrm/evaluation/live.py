@@ -10,7 +10,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from statistics import fmean
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from agentrm.core.protocols import Grader, Sessions
 from agentrm.core.task import Task
 from agentrm.evaluation.evaluator import Row, Rows
 from agentrm.evaluation.metrics import BASELINE, BEST, COSTS, LIKELIEST, MAJORITY
-from agentrm.models.endpoint import overflows
+from agentrm.models.endpoint import overflows, seed_of
 from agentrm.search.episode import Opening, step_limit
 
 if TYPE_CHECKING:
@@ -155,7 +154,7 @@ class LiveEvaluator:
                 messages=messages,
                 n=player.n,
                 logprobs=player.pick is likeliest,
-                seed=int.from_bytes(blake2b(turn.encode(), digest_size=3).digest(), "big"),
+                seed=seed_of(turn),
                 **self._options,
             )
         except OpenAIError as error:

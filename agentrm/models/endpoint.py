@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from math import inf, isfinite, nan
 from typing import Any
 
@@ -272,6 +273,11 @@ def _blamed(told: _Told, options: Options) -> str | None:
         return told.field
     patterns = ((name, _NAMED.get(name, rf"(?<!\w){name}(?!\w)")) for name in options)
     return next((name for name, pattern in patterns if re.search(pattern, told.words)), None)
+
+
+def seed_of(key: str) -> int:
+    """A seed that any endpoint takes, the same for the same key."""
+    return int.from_bytes(blake2b(key.encode(), digest_size=3).digest(), "big")
 
 
 def overflows(text: str) -> bool:

@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from agentrm.core.errors import ModelError
 from agentrm.core.messages import Message
 from agentrm.core.state import Proposal, State
 from agentrm.models import tool_calls
-from agentrm.models.endpoint import ChatEndpoint, Choice
+from agentrm.models.endpoint import ChatEndpoint, Choice, seed_of
 from agentrm.models.tool_calls import Turn
 
 FILE = "endpoint.json"
@@ -78,7 +77,7 @@ class EndpointPolicy:
         choices = await self._endpoint.sample(
             self._shown(state),
             1 if greedy else n,
-            int.from_bytes(blake2b(key.encode(), digest_size=3).digest(), "big"),
+            seed_of(key),
             top_p=1.0 if greedy else self._sampling.top_p,
             temperature=0.0 if greedy else self._sampling.temperature,
             max_tokens=self._sampling.max_tokens,

@@ -42,7 +42,7 @@ from agentrm.reports.report import by_group
 from agentrm.run import RunDirectory
 from agentrm.search.episode import Opening
 from jobs.benchmarks.gateway import local
-from jobs.evaluate import Work, evaluate, in_turn, test_tasks
+from jobs.evaluate import Work, evaluate, test_tasks, undone
 from jobs.runtime import cluster, main
 from jobs.terminal.tables import print_results
 
@@ -78,7 +78,7 @@ def _run(config: Config, directory: RunDirectory) -> None:
     asked = players(direct, through, storage.name(config.run), _TURNS, config.model.action_format)
     results = Results(directory.work(LIVE), asked)
     failures = Failures(directory.work(f"failures/{LIVE}"))
-    missing = results.missing(in_turn([each for each in todo if each[0].id not in failures.given_up]))
+    missing = undone(todo, results, failures)
     if missing:
         with redirect_stdout(sys.stderr), cluster(config), start_environments(config) as hosts:
             evaluator = LiveEvaluator(

@@ -5,6 +5,7 @@ process, and while its processes die every request is answered or refused.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ SAMPLING = Sampling(temperature=0.0, max_tokens=256)
 TASK = Task("maze", "perfect_tiny", "train", 1)
 OPENING = Opening(instructions=False, action_format=ActionFormat.tools)
 ASKED: dict[str, Any] = {"model": "mine", "messages": [{"role": "user", "content": "So."}], "max_tokens": 8}
+KEY = {"Authorization": "Bearer the-gateways"}
 _BACK_S = 240.0
 _CLIENTS = 8
 _CLOSED = 0
@@ -92,16 +94,19 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(models: Path) -> Iterator[str]:
+    """The gateway's address; a test cannot read the key that it makes for the policy's server, so it makes that."""
     config = Config(
         run=str(models / "mine"),
         model=MODEL,
         policy_engine=Engine(kv_cache_gib=0.1),
         reward_engine=Engine(kv_cache_gib=0.1),
-        gateway=Gateway(port=free_port(), k=4, scoring_s=5.0, deadline_s=60.0),
+        gateway=Gateway(port=free_port(), k=4, api_key="the-gateways", scoring_s=5.0, deadline_s=60.0),
         cluster=Cluster(cpus=4, object_store_gib=0.1),
     )
-    with gateway(config, models / "reward_model", models / "policy"):
-        yield config.gateway.url
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(secrets, "token_hex", lambda: "the-policys")
+        with gateway(config, models / "reward_model", models / "policy"):
+            yield config.gateway.url
     assert not serve.status().applications
 
 
@@ -129,10 +134,15 @@ def test_a_policy_calls_several_tools_in_a_turn_and_solves_its_task_here_behind_
     assert [each.action for each in here] == [step.proposal.action for step in episode(pool)[-1].steps]
     pool.close()
     assert all(each.text == "So." and not each.malformed for each in here)
-    for path, model in ((PREFIX, "mine"), ("", "mine"), ("", "mine@best-of-2")):
+    for path, model, key in (
+        (PREFIX, "mine", "the-policys"),
+        ("", "mine", "the-gateways"),
+        ("", "mine@best-of-2", "the-gateways"),
+    ):
+        endpoint = ChatEndpoint(f"{url}{path}/v1", model, key)
 
-        async def remote(address: str = f"{url}{path}/v1", model: str = model) -> list[Proposal]:
-            return await played(EndpointPolicy(ChatEndpoint(address, model, "none"), SAMPLING, ActionFormat.tools))
+        async def remote(endpoint: ChatEndpoint = endpoint) -> list[Proposal]:
+            return await played(EndpointPolicy(endpoint, SAMPLING, ActionFormat.tools))
 
         there = asyncio.run(remote())
         assert [(each.text, each.action) for each in there] == [(each.text, each.action) for each in here]
@@ -140,11 +150,13 @@ def test_a_policy_calls_several_tools_in_a_turn_and_solves_its_task_here_behind_
 
 
 def test_the_best_of_several_turns_is_the_one_of_the_highest_value(url: str) -> None:
-    with httpx.Client(base_url=url, timeout=60) as client:
+    with httpx.Client(base_url=url, headers=KEY, timeout=60) as client:
         about = client.post("/v1/chat/completions", json=ASKED | {"temperature": 2.0}).json()["agentrm"]
         assert sum(each["count"] for each in about["candidates"]) == 4 and len(about["candidates"]) > 1
         assert about["values"][about["chosen"]] == max(about["values"]) and not about["degraded"]
         assert [each["id"] for each in client.get("/v1/models").json()["data"]] == ["mine", "mine@best-of-4"]
+        assert client.post(f"{PREFIX}/v1/chat/completions", json=ASKED).status_code == 401
+        assert client.post("/v1/chat/completions", json=ASKED, headers={"Authorization": "no"}).status_code == 401
 
 
 @pytest.mark.parametrize("killed", ["EngineCore", "GatewayReplica"])
@@ -168,7 +180,7 @@ def test_while_a_process_dies_every_request_is_answered_or_refused(url: str, kil
                 except httpx.TransportError:
                     answers[_CLOSED] += 1
 
-        async with httpx.AsyncClient(base_url=url, timeout=120) as client:
+        async with httpx.AsyncClient(base_url=url, headers=KEY, timeout=120) as client:
             clients = asyncio.gather(*(one(client) for _ in range(_CLIENTS)))
             await asyncio.sleep(1)
             (pid,) = alive()
