@@ -756,6 +756,9 @@ class Gateway:
     """OpenAI's chat API in front of the endpoint `upstream` ("http://host:8000/v1"; empty: the run's own policy): of
     `k` candidates for each turn the reward model chooses; a request may ask for another number, up to `max_k`.
 
+    `likelihood`: what is compared is the value plus so much of the endpoint's natural-log probability of the turn, if
+    it gives that, as searches do by `evaluate.likelihood`.
+
     `gate`: the first candidate is sampled alone and taken if its value is at least this (empty: never). Budgets for a
     request's candidates: `tokens` that the upstream may generate for all of them, and `seconds` after which those that
     are there will do (empty: none). The reward model has `scoring_s`, the upstream `deadline_s`. With an `api_key`
@@ -766,6 +769,7 @@ class Gateway:
     upstream: str = ""
     k: int = positive(4)
     max_k: int = positive(16)
+    likelihood: float = not_negative(0.0)
     gate: float | None = None
     tokens: int | None = positive(None)
     seconds: float | None = positive(None)

@@ -328,6 +328,17 @@ def _short(text: str) -> str:
     return words[:_WORDS] or "no words"
 
 
+def logprob_of(choice: Mapping[str, Any]) -> float | None:
+    """The sum of the natural-log probabilities of a choice's tokens; None without one of each."""
+    tokens = _logprobs(choice)
+    known = [found for each in tokens if isfinite(found := _get(each, "logprob", (float, int), nan))]
+    return sum(known) if tokens and len(known) == len(tokens) else None
+
+
+def _logprobs(choice: Mapping[str, Any]) -> list[Any]:
+    return _get(_get(choice, "logprobs", dict), "content", list) or []
+
+
 def _choices(text: str) -> list[Choice]:
     """The answers that a body holds; none where it is something else."""
     body: Any = None
@@ -344,14 +355,11 @@ def _choice(choice: Mapping[str, Any], message: Mapping[str, Any], counted: int)
     parts = _get(message, "content", list) or ()
     text = _get(message, "content", str) or "".join(_get(part, "text", str) or "" for part in parts)
     reasoning = _get(message, "reasoning_content", str) or _get(message, "reasoning", str) or ""
-    tokens = _get(_get(choice, "logprobs", dict), "content", list) or []
-    known = [found for each in tokens if isfinite(found := _get(each, "logprob", (float, int), nan))]
-    logprob = sum(known) if len(known) == len(tokens) else 0.0
     return Choice(
         _plain(text or _get(message, "refusal", str) or ""),
         _plain(reasoning),
-        logprob,
-        len(tokens) or counted,
+        logprob_of(choice) or 0.0,
+        len(_logprobs(choice)) or counted,
         _calls(message),
     )
 

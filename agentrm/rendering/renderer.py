@@ -462,7 +462,7 @@ class Renderer:
             ids += turn.ids
             agent += turn.agent
             states.append(len(ids) + len(turn.tail.ids) - 1)
-        rest, marks, _ = self._marked(self._tokens.stretches(walk.tail.text), walk.tail.written)
+        rest, marks, _ = self._read(walk.tail.text, walk.tail.written)
         return Rendered(ids + rest, agent + marks, states, actions)
 
     def _walk(self, conversation: Conversation) -> _Walk | None:
@@ -539,8 +539,8 @@ class Renderer:
         whole = tail.text + piece.text
         shift = len(tail.text)
         written = (*tail.written, (shift + piece.begin, shift + piece.end))
-        *settled, last = self._tokens.stretches(whole)
-        ids, agent, ends = self._marked(settled, written)
+        *settled, last = self._tokens.stretches(whole, written)
+        ids, agent, ends = _marked(settled, written)
         cut = len(whole) - len(last.text)
         end = ends[-1]
         if written[-1][1] > cut:
@@ -553,26 +553,8 @@ class Renderer:
     def _encoded(self, text: str) -> list[int]:
         return [token for stretch in self._tokens.stretches(text) for token in stretch.ids]
 
-    def _marked(
-        self, stretches: Sequence[Stretch], written: Sequence[tuple[int, int]]
-    ) -> tuple[list[int], list[bool], list[int]]:
-        """The ids of stretches, which of them begin in one of some ranges of characters, and the last id of each."""
-        ids: list[int] = []
-        agent: list[bool] = []
-        ends = [-1] * len(written)
-        place = 0
-        for stretch in stretches:
-            marks = [False] * len(stretch.ids)
-            after_it = place + len(stretch.text)
-            for number, (begin, behind) in enumerate(written):
-                if begin < after_it and behind > place:
-                    first, after = stretch.marks(begin - place, behind - place)
-                    marks[first:after] = [True] * (after - first)
-                    ends[number] = len(ids) + after - 1
-            ids += stretch.ids
-            agent += marks
-            place = after_it
-        return ids, agent, ends
+    def _read(self, text: str, written: Sequence[tuple[int, int]]) -> tuple[list[int], list[bool], list[int]]:
+        return _marked(self._tokens.stretches(text, written), written)
 
     def _text(self, conversation: Conversation, *, opened: bool = False) -> str:
         return self._template.text(conversation.messages, conversation.tools, opened=opened)
@@ -581,7 +563,7 @@ class Renderer:
         """A conversation whose template changes what is there when more follows: each state is compared with it."""
         text = self._text(conversation)
         self._warn_of_what_is_missing(text, conversation.messages, conversation.tools)
-        ids, agent, ends = self._marked(self._tokens.stretches(text), self._steps.written(text, conversation.messages))
+        ids, agent, ends = self._read(text, self._steps.written(text, conversation.messages))
         states: list[int | None] = []
         for number in range(len(ends)):
             state: list[int] = []
@@ -618,7 +600,7 @@ class Renderer:
     def _turn_alone(self, conversation: Conversation, number: int) -> Rendered:
         """One of the agent's turns as the last of its conversation."""
         asked, turn = self._asked_and_turn(conversation, number)
-        ids, agent, _ = self._marked(self._tokens.stretches(asked + turn), [(len(asked), len(asked + turn))])
+        ids, agent, _ = self._read(asked + turn, [(len(asked), len(asked + turn))])
         self._fits(len(ids))
         return Rendered(ids, agent, [], [])
 
@@ -682,3 +664,25 @@ class Renderer:
 
 def _counted(text: str, taken: int) -> str:
     return f"{text.strip()}\nActions taken: {taken}".strip()
+
+
+def _marked(
+    stretches: Sequence[Stretch], written: Sequence[tuple[int, int]]
+) -> tuple[list[int], list[bool], list[int]]:
+    """The ids of stretches, which of them begin in one of some ranges of characters, and the last id of each."""
+    ids: list[int] = []
+    agent: list[bool] = []
+    ends = [-1] * len(written)
+    place = 0
+    for stretch in stretches:
+        marks = [False] * len(stretch.ids)
+        after_it = place + len(stretch.text)
+        for number, (begin, behind) in enumerate(written):
+            if begin < after_it and behind > place:
+                first, after = stretch.marks(begin - place, behind - place)
+                marks[first:after] = [True] * (after - first)
+                ends[number] = len(ids) + after - 1
+        ids += stretch.ids
+        agent += marks
+        place = after_it
+    return ids, agent, ends

@@ -22,7 +22,7 @@ class Chooser:
     """Samples, scores and orders the candidates of each request."""
 
     def __init__(self, upstream: Upstream, score: Score, settings: Gateway, metrics: GatewayMetrics) -> None:
-        self._sampler = Sampler(upstream)
+        self._sampler = Sampler(upstream, settings.likelihood > 0)
         self._score = score
         self._settings = settings
         self._metrics = metrics
@@ -38,17 +38,17 @@ class Chooser:
         first = 1 if gated else self._affordable(asked, samples)
         await self._sample(asked, headers, samples, first, until)
         if gated:
-            values, why = await self._values(asked, merged(samples.choices))
+            values, why = await self._values(asked, merged(samples.candidates))
         accepted = bool(values) and values[0] >= (self._settings.gate or 0.0)
-        if not why and not accepted and len(samples.choices) >= first and time.monotonic() < until:
+        if not why and not accepted and len(samples.candidates) >= first and time.monotonic() < until:
             more = self._affordable(asked, samples)
             if more > 0:
                 await self._sample(asked, headers, samples, more, until)
-        candidates = merged(samples.choices)
+        candidates = merged(samples.candidates)
         if not why and len(values) < len(candidates):
             rest, why = await self._values(asked, candidates[len(values) :])
             values += rest
-        chosen = _ordered(samples, candidates, values, why, asked.n)
+        chosen = _ordered(samples, candidates, values, why, asked.n, self._settings.likelihood)
         self._metrics.chosen(chosen)
         return chosen
 
@@ -56,7 +56,7 @@ class Chooser:
         """How many more candidates the budget of tokens allows: by the length that the request allows, else by that of
         those that are there, else one to begin with.
         """
-        had, budget = len(samples.choices), self._settings.tokens
+        had, budget = len(samples.candidates), self._settings.tokens
         missing = asked.k - had
         if budget is None:
             return missing
@@ -70,7 +70,7 @@ class Chooser:
         self, asked: Asked, headers: Mapping[str, str], samples: Samples, count: int, until: float
     ) -> None:
         """Add candidates until `until`, or until there is one. Raises UpstreamRefused where there is none."""
-        started, had = time.perf_counter(), bool(samples.choices)
+        started, had = time.perf_counter(), bool(samples.candidates)
         sampling = asyncio.ensure_future(self._sampler.sample(asked.body, headers, count, samples))
         arriving = asyncio.ensure_future(samples.arrived.wait())
         try:
@@ -128,13 +128,18 @@ def _conversations(body: Body, candidates: Sequence[Candidate]) -> dict[int, Con
     return found
 
 
-def _ordered(samples: Samples, candidates: Sequence[Candidate], values: Sequence[float], why: str, n: int) -> Chosen:
+def _ordered(
+    samples: Samples, candidates: Sequence[Candidate], values: Sequence[float], why: str, n: int, likelihood: float
+) -> Chosen:
     """The `n` best; where there are fewer distinct ones, those that came several times stand so often."""
     numbers = list(range(len(candidates)))
     known: list[float | None] = [value if value > -inf else None for value in values]
     known += [None] * (len(candidates) - len(known))
     if not why:
-        numbers.sort(key=lambda number: -values[number])
+        worth = list(values)
+        if all(each.logprob is not None for each in candidates):
+            worth = [value + likelihood * (each.logprob or 0.0) for value, each in zip(values, candidates, strict=True)]
+        numbers.sort(key=lambda number: -worth[number])
     repeats = [number for number in numbers for _ in range(candidates[number].count - 1)]
     best = sorted((numbers + repeats)[:n], key=numbers.index)
     return Chosen(samples.completions[0], candidates, known, best, samples.usage(), why)

@@ -7,7 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -106,11 +106,14 @@ def session_of(header: str | None) -> str:
     return header or ""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """A choice of the upstream, and how often it came: its words and its calls are what makes it one."""
+    """A choice of the upstream, its natural-log probability where that was asked for and is known, and how often it
+    came: its words and its calls are what makes it one.
+    """
 
     choice: Body
+    logprob: float | None = None
     count: int = 1
 
     @property
@@ -141,7 +144,11 @@ class Chosen:
     def about(self) -> Body:
         """The answer's field `agentrm`."""
         return {
-            "candidates": [{"message": each.message, "count": each.count} for each in self.candidates],
+            "candidates": [
+                {"message": each.message, "count": each.count}
+                | ({} if each.logprob is None else {"logprob": each.logprob})
+                for each in self.candidates
+            ],
             "values": self.values,
             "chosen": self.best[0],
             "tokens": self.tokens,
@@ -199,15 +206,12 @@ def event(data: Any) -> bytes:
     return f"data: {json.dumps(data)}\n\n".encode()
 
 
-def merged(choices: Iterable[Body]) -> list[Candidate]:
+def merged(sampled: Iterable[Candidate]) -> list[Candidate]:
     """The distinct candidates in order, each with how often it came."""
-    found: dict[Any, Candidate] = {}
-    for choice in choices:
-        key = identity(choice["message"])
-        if key in found:
-            found[key].count += 1
-        else:
-            found[key] = Candidate(choice)
+    found: dict[str, Candidate] = {}
+    for each in sampled:
+        key = identity(each.message)
+        found[key] = replace(found[key], count=found[key].count + 1) if key in found else each
     return list(found.values())
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import aiohttp
 
 from agentrm.core.errors import reason
+from agentrm.models.endpoint import logprob_of
 from agentrm.service.client import proxy_of
-from agentrm.service.gateway.forms import Body, summed
+from agentrm.service.gateway.forms import Body, Candidate, summed
 
 _CONNECT_S = 10.0
 _BAD_GATEWAY, _TIMED_OUT = 502, 504
@@ -139,18 +140,21 @@ class Samples:
     """What the endpoint has given for one request, in the order in which it came."""
 
     completions: list[Body] = field(default_factory=list)
-    choices: list[Body] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def add(self, answer: Answer) -> int:
-        """How many choices an answer brought. Raises UpstreamRefused for none."""
+    def add(self, answer: Answer, likelihoods: bool) -> None:
+        """Take an answer's choices; with `likelihoods` their log-probabilities were our wish, and are no part of what
+        the caller gets. Raises UpstreamRefused for none.
+        """
         choices = answer.choices()
         if not choices:
             raise UpstreamRefused(answer)
         self.completions.append(answer.body())
-        self.choices += choices
+        for each in choices:
+            logprob = logprob_of(each)
+            self.candidates.append(Candidate(each | {"logprobs": None} if likelihoods else each, logprob))
         self.arrived.set()
-        return len(choices)
 
     def usage(self) -> Body:
         """That of all completions."""
@@ -158,17 +162,21 @@ class Samples:
 
 
 class Sampler:
-    """Asks for several choices at once, and one at a time of an endpoint that does not give several."""
+    """Asks for several choices at once, and one at a time of an endpoint that does not give several; with `likelihoods`
+    for their log-probabilities, unless an endpoint refuses these.
+    """
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, likelihoods: bool) -> None:
         self._upstream = upstream
+        self._likelihoods = likelihoods
         self._singly: set[Any] = set()
+        self._silent: set[Any] = set()
 
     async def sample(self, body: Body, headers: Mapping[str, str], count: int, samples: Samples) -> None:
         """Add up to `count` choices to `samples`, whose own number says how far a `seed` has got. Raises
         UpstreamRefused where not one came.
         """
-        had = len(samples.choices)
+        had = len(samples.candidates)
         wanted = had + count
         if count > 1 and body["model"] not in self._singly:
             try:
@@ -178,11 +186,11 @@ class Sampler:
                     raise
                 # Whether `n` was at fault shows without it.
                 await self._add(body, headers, samples, had)
-            if len(samples.choices) < wanted:
+            if len(samples.candidates) < wanted:
                 self._singly.add(body["model"])
-        singly = [self._add(body, headers, samples, number) for number in range(len(samples.choices), wanted)]
+        singly = [self._add(body, headers, samples, number) for number in range(len(samples.candidates), wanted)]
         failed = [error for error in await asyncio.gather(*singly, return_exceptions=True) if error is not None]
-        if failed and not samples.choices:
+        if failed and not samples.candidates:
             raise failed[0]
 
     async def _add(self, body: Body, headers: Mapping[str, str], samples: Samples, number: int, n: int = 1) -> None:
@@ -190,4 +198,12 @@ class Sampler:
         sent = body | ({"n": n} if n > 1 else {})
         if isinstance(body.get("seed"), int):
             sent["seed"] = body["seed"] + number
-        samples.add(await self._upstream.ask("POST", "/chat/completions", headers, sent))
+        ours = self._likelihoods and not body.get("logprobs") and body["model"] not in self._silent
+        if ours:
+            answer = await self._upstream.ask("POST", "/chat/completions", headers, sent | {"logprobs": True})
+            if answer.status not in _ABOUT_FIELDS:
+                samples.add(answer, ours)
+                return
+        samples.add(await self._upstream.ask("POST", "/chat/completions", headers, sent), False)
+        if ours:
+            self._silent.add(body["model"])

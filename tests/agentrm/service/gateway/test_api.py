@@ -156,6 +156,49 @@ def test_an_endpoint_that_gives_one_choice_at_a_time_is_asked_singly(endpoint: E
     assert not any("n" in each for each in endpoint.requests[first:])
 
 
+def with_logprobs(body: Body, *logprobs: float | None) -> Body:
+    """A completion whose choices have these log-probabilities in two tokens, where they are asked for."""
+    for choice, logprob in zip(body["choices"], logprobs, strict=True):
+        if logprob is not None:
+            tokens = [{"token": "a", "logprob": logprob - 0.25}, {"token": "b", "logprob": 0.25}]
+            choice["logprobs"] = {"content": tokens}
+    return body
+
+
+def test_values_count_beside_the_likelihood(endpoint: Endpoint) -> None:
+    endpoint.respond = lambda body: with_logprobs(completion("go", "look around", "wait"), -1.0, -5.0, -2.0)
+    with gateway(endpoint, k=3, likelihood=4.0) as client:
+        answer = ask(client)
+        assert endpoint.requests == [ASKED | {"n": 3, "logprobs": True}]
+        assert texts(answer) == ["go"]
+        about = answer.json()["agentrm"]
+        assert about["values"] == [2.0, 11.0, 4.0]
+        assert [each["logprob"] for each in about["candidates"]] == [-1.0, -5.0, -2.0]
+        assert answer.json()["choices"][0]["logprobs"] is None
+        # What the caller asked for is the caller's.
+        shown = ask(client, logprobs=True, n=2).json()["choices"]
+        assert [each["message"]["content"] for each in shown] == ["go", "wait"]
+        assert [len(each["logprobs"]["content"]) for each in shown] == [2, 2]
+    with gateway(endpoint, k=3, likelihood=1.0) as client:
+        assert texts(ask(client)) == ["look around"]
+
+
+@pytest.mark.parametrize("way", ["refused", "left out", "of some"])
+def test_without_likelihoods_of_all_the_values_decide(endpoint: Endpoint, way: str) -> None:
+    def respond(body: Body) -> Any:
+        if way == "refused" and "logprobs" in body:
+            return refusal("logprobs is not supported", 400)
+        return with_logprobs(completion("go", "look around"), *((-1.0, None) if way == "of some" else (None, None)))
+
+    endpoint.respond = respond
+    with gateway(endpoint, k=2, likelihood=100.0) as client:
+        assert texts(ask(client)) == ["look around"]
+        first = len(endpoint.requests)
+        assert first == (2 if way == "refused" else 1)
+        assert texts(ask(client)) == ["look around"]
+    assert ["logprobs" in each for each in endpoint.requests[first:]] == [way != "refused"]
+
+
 def test_the_gate_takes_the_first_candidate_that_is_good_enough(endpoint: Endpoint) -> None:
     with gateway(endpoint, k=4, gate=4.0) as client:
         endpoint.gives("look")
