@@ -33,7 +33,9 @@ class Failures:
     @property
     def given_up(self) -> dict[str, str]:
         """The last error of each task that is not tried again, by its id."""
-        return {name: each["error"] for name, each in self._found.items() if each.get("attempts", 0) >= ATTEMPTS}
+        return {
+            name: failure["error"] for name, failure in self._found.items() if failure.get("attempts", 0) >= ATTEMPTS
+        }
 
     def told(self) -> str:
         """One line about the tasks that are not tried again."""

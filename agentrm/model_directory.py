@@ -40,12 +40,12 @@ class ModelKind(str, Enum):
 def settings(directory: Path) -> dict[str, Any]:
     """The config.json of a model's directory. Raises ModelError when there is none, or it is no JSON object."""
     try:
-        found = json.loads((directory / "config.json").read_text())
+        config = json.loads((directory / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise ModelError(f"{directory} holds no model: its config.json cannot be read") from error
-    if not isinstance(found, dict):
+    if not isinstance(config, dict):
         raise ModelError(f"{directory} holds no model: its config.json is no JSON object")
-    return found
+    return config
 
 
 def write_settings(directory: Path, config: dict[str, Any]) -> None:

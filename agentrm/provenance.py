@@ -17,7 +17,7 @@ def used_data(chosen: Tasks) -> dict[str, Any]:
     """By environment, of those with official data or recorded demonstrations: its `folder` here ("" where there is
     none), the identity of the `tasks` of each "kind.split", and by name why entries of the folder are `left_out`.
     """
-    found: dict[str, Any] = {}
+    environments: dict[str, Any] = {}
     sets = (
         played_demonstrations(chosen),
         chosen.trees,
@@ -25,21 +25,21 @@ def used_data(chosen: Tasks) -> dict[str, Any]:
         chosen.held_out_kinds,
         chosen.held_out_environments,
     )
-    for each in (each for group in sets for each in group):
-        cls = environment_class(base_name(each.environment))
+    for task_set in (member for group in sets for member in group):
+        cls = environment_class(base_name(task_set.environment))
         if not issubclass(cls, OfficialEnvironment):
             continue
         folders = {name: folder for data in cls.official for name, folder in data.named().items()}
         named = ", ".join(f"{name}={folder}" for name, folder in folders.items())
-        used = found.setdefault(cls.name, {"folder": named, "tasks": {}, "left_out": {}})
-        for kind in chosen_kinds(each):
-            published = cls.published(kind, each.split)
-            used["tasks"][f"{kind}.{each.split}"] = published.identity if published else _GENERATED
+        used = environments.setdefault(cls.name, {"folder": named, "tasks": {}, "left_out": {}})
+        for kind in chosen_kinds(task_set):
+            published = cls.published(kind, task_set.split)
+            used["tasks"][f"{kind}.{task_set.split}"] = published.identity if published else _GENERATED
             used["left_out"] |= published.left_out if published else {}
     for recorded in recorded_demonstrations(chosen):
-        used = found.setdefault(base_name(recorded.environment), {"folder": "", "tasks": {}, "left_out": {}})
+        used = environments.setdefault(base_name(recorded.environment), {"folder": "", "tasks": {}, "left_out": {}})
         used["tasks"][f"demonstrations of {recorded.file}"] = _RECORDED
-    return found
+    return environments
 
 
 def other_data(before: Mapping[str, Any], now: Mapping[str, Any], same_sets: bool = False) -> str:
@@ -63,9 +63,9 @@ def describe_data(data: Mapping[str, Any]) -> str:
     """The data of a run in one line."""
     told = []
     for name, used in data.items():
-        official = sorted(each for each in used["tasks"].items() if each[1] not in (_GENERATED, _RECORDED))
+        official = sorted(entry for entry in used["tasks"].items() if entry[1] not in (_GENERATED, _RECORDED))
         kinds = [identity(official)] if official else []
-        kinds += [each for each in (_GENERATED, _RECORDED) if each in used["tasks"].values()]
+        kinds += [kind for kind in (_GENERATED, _RECORDED) if kind in used["tasks"].values()]
         left_out = f", {len(used['left_out'])} entries left out" if used["left_out"] else ""
         told.append(f"{name} {' and '.join(kinds)}" + (f" ({used['folder']}{left_out})" if official else ""))
     return "; ".join(told)

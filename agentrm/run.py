@@ -81,12 +81,12 @@ def _changed(one: Config, other: Config, free: tuple[str, ...] = _FREE) -> dict[
 def alike(one: Config, other: Config) -> list[str]:
     """The folders of the stages, from the first, that write the same under both configurations."""
     changed = _changed(one, other)
-    found = []
+    folders = []
     for stage in STAGES:
         if any(key.startswith(stage.keys) for key in changed):
             break
-        found.append(stage.folder)
-    return found
+        folders.append(stage.folder)
+    return folders
 
 
 class RunDirectory:
@@ -171,9 +171,9 @@ class RunDirectory:
         """The location of the reward model that is to serve: of the last round that improved it, else the run's own.
         Raises UserError where there is none.
         """
-        for each in reversed(self.improvements()):
-            if each.metrics("improve").get("improved"):
-                return each.at("reward_model")
+        for improvement in reversed(self.improvements()):
+            if improvement.metrics("improve").get("improved"):
+                return improvement.at("reward_model")
         return self.require("reward_model", "train")
 
     def record_data(self) -> None:

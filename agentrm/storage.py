@@ -149,8 +149,8 @@ def finished(location: Location) -> bool:
     """Whether a folder is there, and whole."""
     if not is_uri(location):
         return Path(location).is_dir()
-    found = names(location)
-    return bool(found) and _WRITING not in found
+    entries = names(location)
+    return bool(entries) and _WRITING not in entries
 
 
 def copy(source: Location, target: Location) -> None:
@@ -175,9 +175,9 @@ def fetch(location: Location) -> Path:
     if not is_uri(location):
         return Path(absolute(location))
     files, path = filesystem(location)
-    found = sorted((each.path, each.size, each.mtime_ns or 0) for each in _list(location, recursive=True))
-    copied = cached(repr((str(location), found)))
-    if not found or copied.is_dir():
+    listing = sorted((info.path, info.size, info.mtime_ns or 0) for info in _list(location, recursive=True))
+    copied = cached(repr((str(location), listing)))
+    if not listing or copied.is_dir():
         return copied
     copied.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=_WRITING, dir=copied.parent))
@@ -225,5 +225,5 @@ def cached(key: str) -> Path:
 
 def _list(location: Location, recursive: bool) -> list[fs.FileInfo]:
     files, path = filesystem(location)
-    found = files.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
-    return [each for each in found if not recursive or each.type == fs.FileType.File]
+    infos = files.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
+    return [info for info in infos if not recursive or info.type == fs.FileType.File]

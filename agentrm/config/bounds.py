@@ -43,9 +43,9 @@ def check(group: Any, key: str = "") -> None:
 
     `group` is a dataclass of the schema, `key` where it stands in the configuration.
     """
-    for each in fields(group):
-        name, value = f"{key}.{each.name}" if key else each.name, getattr(group, each.name)
-        bound = _bound(each)
+    for declared in fields(group):
+        name, value = f"{key}.{declared.name}" if key else declared.name, getattr(group, declared.name)
+        bound = _bound(declared)
         if bound is not None and value is not None and not bound.holds(value):
             raise UserError(f"the key {name} is {value}: it must be {bound.words}")
         for number, item in enumerate(value if isinstance(value, list) else ()):

@@ -296,7 +296,7 @@ class Labels:
                 f"are {len(self.environments)}, without {key}.balance"
             )
         if not self.at or len(set(self.at)) < len(self.at):
-            raise UserError(f"the key {key}.at is {[each.value for each in self.at]}: give [state], [action] or both")
+            raise UserError(f"the key {key}.at is {[end.value for end in self.at]}: give [state], [action] or both")
 
     def holds(self, environment: str, kind: str) -> bool:
         """Whether `environments` has a `kind`, ENVIRONMENT.KIND: itself, its environment, or nothing at all."""
@@ -708,7 +708,9 @@ class Evaluate:
         """Raise UserError for fewer searchers at most than at least, and for nothing to do."""
         _check_most(key, "searchers", self.searchers, self.max_searchers)
         if not self.methods:
-            raise UserError(f"the key {key}.methods is empty: name one of {', '.join(each.value for each in Method)}")
+            raise UserError(
+                f"the key {key}.methods is empty: name one of {', '.join(method.value for method in Method)}"
+            )
 
     @property
     def scored(self) -> bool:

@@ -19,23 +19,23 @@ def chosen_kinds(each: TaskSet) -> tuple[str, ...]:
 def tasks(sets: Sequence[TaskSet], seed: int) -> list[Task]:
     """The tasks of some task sets: each kind's in turn, as long as it has more. Raises UserError for too few tasks."""
     chosen: list[Task] = []
-    for each in sets:
-        cls = environment_class(each.environment)
-        for kind in chosen_kinds(each):
-            cls.require(kind, each.split, each.official)
-        sizes = {kind: cls.size(kind, each.split) for kind in chosen_kinds(each)}
-        found = [
-            cls.task(kind, each.split, index, seed)
-            for index in range(each.offset, min(max(sizes.values()), each.offset + each.count))
+    for task_set in sets:
+        cls = environment_class(task_set.environment)
+        for kind in chosen_kinds(task_set):
+            cls.require(kind, task_set.split, task_set.official)
+        sizes = {kind: cls.size(kind, task_set.split) for kind in chosen_kinds(task_set)}
+        candidates = [
+            cls.task(kind, task_set.split, index, seed)
+            for index in range(task_set.offset, min(max(sizes.values()), task_set.offset + task_set.count))
             for kind, size in sizes.items()
             if index < size
         ]
-        if len(found) < each.count:
+        if len(candidates) < task_set.count:
             raise UserError(
-                f"{each.environment} has {len(found)} tasks of these kinds in {each.split} from index {each.offset}, "
-                f"not {each.count}: lower count or offset, or add kinds"
+                f"{task_set.environment} has {len(candidates)} tasks of these kinds in {task_set.split} from index "
+                f"{task_set.offset}, not {task_set.count}: lower count or offset, or add kinds"
             )
-        chosen += found[: each.count]
+        chosen += candidates[: task_set.count]
     return chosen
 
 
@@ -54,20 +54,20 @@ def check(config: Config) -> None:
     for given in (*recorded_demonstrations(chosen), *own_demonstrations(chosen)):
         environment_class(given.environment)
     for name, sets in groups.items():
-        for number, each in enumerate(sets):
-            cls = environment_class(each.environment)
-            unknown = [kind for kind in each.kinds if kind not in cls.every_kind()]
+        for number, task_set in enumerate(sets):
+            cls = environment_class(task_set.environment)
+            unknown = [kind for kind in task_set.kinds if kind not in cls.every_kind()]
             if unknown:
                 raise UserError(
-                    f"the key tasks.{name}[{number}].kinds holds {unknown[0]}: {each.environment} has "
+                    f"the key tasks.{name}[{number}].kinds holds {unknown[0]}: {task_set.environment} has "
                     f"{', '.join(cls.every_kind())}"
                 )
-            for kind in chosen_kinds(each) if config.model.prompts else ():
-                published_prompt(config.model.prompts, each.environment, kind)
+            for kind in chosen_kinds(task_set) if config.model.prompts else ():
+                published_prompt(config.model.prompts, task_set.environment, kind)
         tasks(sets, chosen.seed)
     _check_held_out(chosen)
     trees = learned_sets(chosen)
-    known = {name for each in trees for name in kind_names(each)} | {each.environment for each in trees}
+    known = {name for learned in trees for name in kind_names(learned)} | {learned.environment for learned in trees}
     for name in config.train.labels.environments:
         # What was imported is of no environment here; its trees are looked at when they are read.
         if chosen.trees and name not in known and name.partition(".")[0] != config.episodes.environment:
@@ -78,22 +78,22 @@ def check(config: Config) -> None:
 
 def played_demonstrations(chosen: Tasks) -> list[TaskSet]:
     """The sets of demonstrations that an oracle plays."""
-    return [each for each in chosen.demonstrations if not (each.file or each.trees)]
+    return [source for source in chosen.demonstrations if not (source.file or source.trees)]
 
 
 def recorded_demonstrations(chosen: Tasks) -> list[DemonstrationSet]:
     """The sets of demonstrations that are read from files."""
-    return [each for each in chosen.demonstrations if each.file]
+    return [source for source in chosen.demonstrations if source.file]
 
 
 def own_demonstrations(chosen: Tasks) -> list[DemonstrationSet]:
     """The sets of demonstrations that are the successes in a policy's trees."""
-    return [each for each in chosen.demonstrations if each.trees]
+    return [source for source in chosen.demonstrations if source.trees]
 
 
 def learned_sets(chosen: Tasks) -> list[TaskSet]:
     """The tasks whose trees the reward model learns from."""
-    return [each for each in chosen.trees if each.split == "train"]
+    return [task_set for task_set in chosen.trees if task_set.split == "train"]
 
 
 def kind_names(each: TaskSet) -> list[str]:
@@ -103,14 +103,16 @@ def kind_names(each: TaskSet) -> list[str]:
 
 def _check_held_out(chosen: Tasks) -> None:
     """A perturbation is the same environment in another wording, so it is held out from nothing."""
-    trained = {kind for each in learned_sets(chosen) for kind in _kinds(each)}
-    for each in chosen.held_out_kinds:
-        for kind in _kinds(each):
+    trained = {kind for learned in learned_sets(chosen) for kind in _kinds(learned)}
+    for task_set in chosen.held_out_kinds:
+        for kind in _kinds(task_set):
             if kind in trained:
-                raise UserError(f"tasks.held_out_kinds holds {each.environment} {kind[1]}, which tasks.trees trains on")
-    for each in chosen.held_out_environments:
-        if base_name(each.environment) in {name for name, _ in trained}:
-            raise UserError(f"tasks.held_out_environments holds {each.environment}, which tasks.trees trains on")
+                raise UserError(
+                    f"tasks.held_out_kinds holds {task_set.environment} {kind[1]}, which tasks.trees trains on"
+                )
+    for task_set in chosen.held_out_environments:
+        if base_name(task_set.environment) in {name for name, _ in trained}:
+            raise UserError(f"tasks.held_out_environments holds {task_set.environment}, which tasks.trees trains on")
 
 
 def _kinds(each: TaskSet) -> list[tuple[str, str]]:

@@ -69,10 +69,10 @@ def with_variables(text: str) -> str:
 
 def type_of(key: str) -> Any:
     """The schema's type of a dotted key, None for one that it does not have."""
-    found: Any = Config
+    expected: Any = Config
     for name in re.findall(r"[^.\[\]]+", key):
-        found = _field(found, name) if is_dataclass(found) else _element(found)
-    return found
+        expected = _field(expected, name) if is_dataclass(expected) else _element(expected)
+    return expected
 
 
 def read(text: str, expected: Any, take: Callable[[str], str] = with_variables) -> Any:
@@ -81,8 +81,8 @@ def read(text: str, expected: Any, take: Callable[[str], str] = with_variables) 
     try:
         node = loader.get_single_node()
         # An alias is the node that it stands for.
-        for each in set(_texts(node, expected)):
-            each.tag, each.value = _TEXT, take(each.value)
+        for scalar in set(_texts(node, expected)):
+            scalar.tag, scalar.value = _TEXT, take(scalar.value)
         return None if node is None else loader.construct_document(node)
     finally:
         loader.dispose()
@@ -91,11 +91,11 @@ def read(text: str, expected: Any, take: Callable[[str], str] = with_variables) 
 def plain(value: Any) -> Any:
     """A part of the configuration as dictionaries and lists, with the names of choices."""
     if is_dataclass(value):
-        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, list):
-        return [plain(each) for each in value]
+        return [plain(item) for item in value]
     # OmegaConf marks a text that looks like a missing value by a class of its own.
     return str(value) if isinstance(value, str) else value
 
@@ -124,10 +124,10 @@ def is_text(expected: Any) -> bool:
 
 def _field(owner: Any, name: Any) -> Any:
     """The type of a field; of one that may be None, the type that it has else."""
-    found = get_type_hints(owner).get(name) if isinstance(name, str) else None
-    if get_origin(found) is UnionType:
-        (found,) = (each for each in get_args(found) if each is not type(None))
-    return found
+    hint = get_type_hints(owner).get(name) if isinstance(name, str) else None
+    if get_origin(hint) is UnionType:
+        (hint,) = (member for member in get_args(hint) if member is not type(None))
+    return hint
 
 
 def _element(owner: Any) -> Any:

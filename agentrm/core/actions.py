@@ -74,14 +74,14 @@ def read(text: str, form: ActionFormat, logprob: float = 0.0, tokens: int = 0) -
     text = single(text).strip()
     if form is ActionFormat.tools:
         return Proposal(text, text, "", logprob, tokens, malformed=True)
-    found = (_bare if form is ActionFormat.bare else _react)(text)
-    if found is None:
+    parts = (_bare if form is ActionFormat.bare else _react)(text)
+    if parts is None:
         imagined = _OBSERVATION.search(text)
         end = imagined.start() if imagined and imagined.start() else len(text)
         kept = text[:end].rstrip()
         return Proposal(kept, kept, "", logprob, tokens, malformed=True, removed=text[end:])
-    thought, label, action, around, end = found
-    removed = "\n".join(piece for each in (label, *around, text[end:]) if (piece := each.strip()))
+    thought, label, action, around, end = parts
+    removed = "\n".join(piece for cut in (label, *around, text[end:]) if (piece := cut.strip()))
     return Proposal(text[:end].rstrip(), action, thought, logprob, tokens, removed=removed)
 
 
@@ -102,9 +102,9 @@ def render(thought: str, action: str, form: ActionFormat) -> str:
 
 def _react(text: str) -> _Found | None:
     """Of the first stretch with an action: what the environment is imagined to say divides a turn into stretches."""
-    starts = [0, *(each.start() for each in _OBSERVATION.finditer(text))]
+    starts = [0, *(match.start() for match in _OBSERVATION.finditer(text))]
     for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
-        for label in (found for pattern in _ACTION for found in pattern.finditer(text, start, end)):
+        for label in (match for pattern in _ACTION for match in pattern.finditer(text, start, end)):
             stop = _stop(text, label.end(), end)
             action, around, _ = _undecorated(text[label.end() : stop])
             if action:
@@ -164,9 +164,9 @@ def _peeled(line: str) -> str:
     """A line without its decorations, of which few lie within each other."""
     for _ in range(_LAYERS):
         matches = (pattern.fullmatch(line) for pattern in (_BULLET, _CODE, _EMPHASIS, _QUOTED))
-        found = next(filter(None, matches), None)
-        if found and found.lastindex:
-            bare = found[found.lastindex].strip()
+        match = next(filter(None, matches), None)
+        if match and match.lastindex:
+            bare = match[match.lastindex].strip()
         else:
             bare = _STRAY.sub("", line if _GENUINE.search(line) else _INNER.sub(r"\2", line))
         if bare == line:

@@ -74,13 +74,13 @@ class Run:
 def runs(messages: Sequence[Message]) -> tuple[list[Message], list[Run]]:
     """What stands before the agent's first message, and each message of the agent with what follows it."""
     opening: list[Message] = []
-    found: list[Run] = []
+    turns: list[Run] = []
     for message in messages:
         if message["role"] == AGENT:
-            found.append(Run(message))
+            turns.append(Run(message))
         else:
-            (found[-1].answers if found else opening).append(message)
-    return opening, found
+            (turns[-1].answers if turns else opening).append(message)
+    return opening, turns
 
 
 def environment_turns(messages: Sequence[Message]) -> list[int]:
@@ -93,7 +93,7 @@ def checked(given: Any, where: str = "messages") -> list[Message]:
     """Messages of others in the form of ours. Raises InputRefused, which names the field, for what no model here takes:
     images, unknown roles and fields.
     """
-    return [_message(each, place) for place, each in _entries(given, where, "messages")]
+    return [_message(message, place) for place, message in _entries(given, where, "messages")]
 
 
 def checked_tools(given: Any, where: str = "tools") -> list[Tool]:
@@ -101,8 +101,8 @@ def checked_tools(given: Any, where: str = "tools") -> list[Tool]:
     if given is None:
         return []
     tools = []
-    for place, each in _entries(given, where, "tools"):
-        tool = _object(each, place)
+    for place, entry in _entries(given, where, "tools"):
+        tool = _object(entry, place)
         function = _object(tool.get("function"), f"{place}.function")
         if tool.get("type", "function") != "function":
             raise InputRefused(f"{place}.type is {tool['type']!r}: only functions can be offered")
@@ -144,8 +144,8 @@ def _content(given: Any, where: str) -> Any:
     if not isinstance(given, Sequence):
         raise InputRefused(f"{where} must be text, or a list of text parts")
     parts = []
-    for index, each in enumerate(given):
-        part = _object(each, f"{where}[{index}]")
+    for index, entry in enumerate(given):
+        part = _object(entry, f"{where}[{index}]")
         if part.get("type") not in ("text", "input_text", "output_text"):
             raise InputRefused(f"{where}[{index}].type is {_excerpt(part.get('type'))}: only text can be read here")
         parts.append({"type": "text", "text": _text(part.get("text"), f"{where}[{index}].text")})
@@ -154,8 +154,8 @@ def _content(given: Any, where: str) -> Any:
 
 def _calls(given: Any, where: str) -> list[dict[str, Any]]:
     calls = []
-    for place, each in _entries(given, where, "calls"):
-        call = _object(each, place)
+    for place, entry in _entries(given, where, "calls"):
+        call = _object(entry, place)
         if call.get("type", "function") != "function":
             raise InputRefused(f"{place}.type is {_excerpt(call['type'])}: only functions can be called")
         function = _object(call.get("function"), f"{place}.function")
@@ -174,8 +174,8 @@ def _entries(given: Any, where: str, of: str) -> Iterator[tuple[str, Any]]:
     """The entries of what must be a list, each with its place."""
     if not isinstance(given, Sequence) or isinstance(given, str):
         raise InputRefused(f"{where} must be a list of {of}")
-    for index, each in enumerate(given):
-        yield f"{where}[{index}]", each
+    for index, entry in enumerate(given):
+        yield f"{where}[{index}]", entry
 
 
 def _object(given: Any, where: str) -> Mapping[str, Any]:

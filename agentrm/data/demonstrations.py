@@ -133,19 +133,19 @@ async def collect(
 def write(demonstrations: Iterable[Demonstration], path: Path) -> None:
     """One Parquet file, a row per demonstration."""
     rows = [
-        asdict(each.task)
+        asdict(demonstration.task)
         | {
-            "messages": columns.to_rows(each.conversation.messages),
-            "tools": columns.tools_to_text(each.conversation.tools),
+            "messages": columns.to_rows(demonstration.conversation.messages),
+            "tools": columns.tools_to_text(demonstration.conversation.tools),
         }
-        for each in demonstrations
+        for demonstration in demonstrations
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
 
 
 def read(directory: Path) -> list[Demonstration]:
     """All demonstrations in a directory. Raises UserError when a file has another schema or none is there."""
-    found = []
+    demonstrations = []
     for path in sorted(directory.glob("*.parquet")):
         try:
             table = pq.read_table(path)
@@ -157,10 +157,10 @@ def read(directory: Path) -> list[Demonstration]:
             )
         for row in table.to_pylist():
             messages, tools = columns.from_rows(row.pop("messages")), columns.tools_from_text(row.pop("tools"))
-            found.append(Demonstration(Task(**row), Conversation(messages, tools)))
-    if not found:
+            demonstrations.append(Demonstration(Task(**row), Conversation(messages, tools)))
+    if not demonstrations:
         raise UserError(f"{directory} holds no demonstrations: give tasks.demonstrations environments with an oracle")
-    return found
+    return demonstrations
 
 
 def agent_turns(

@@ -16,12 +16,12 @@ def ranked(labels: Sequence[float], groups: Sequence[Hashable]) -> np.ndarray:
     members: dict[Hashable, list[int]] = defaultdict(list)
     for index, group in enumerate(groups):
         members[group].append(index)
-    found = [np.empty((0, 2), np.int64)]
-    for each in members.values():
-        indices, values = np.array(each), np.array([labels[index] for index in each])
+    pairs = [np.empty((0, 2), np.int64)]
+    for numbers in members.values():
+        indices, values = np.array(numbers), np.array([labels[index] for index in numbers])
         better, worse = np.nonzero(values[:, None] > values[None, :] + MARGIN)
-        found.append(np.stack([indices[better], indices[worse]], axis=1))
-    return np.concatenate(found)
+        pairs.append(np.stack([indices[better], indices[worse]], axis=1))
+    return np.concatenate(pairs)
 
 
 def together(pairs: np.ndarray, rows: np.ndarray, lengths: Sequence[int], budget: int) -> np.ndarray:

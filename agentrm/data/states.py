@@ -116,7 +116,9 @@ def samples(
                     seen.add(path.pop())
             if any(rendered.left_out for rendered in covering):
                 # A longer state may be shortened to what fits where its beginning cannot be.
-                placed = {depth for each in covering for depth, end in enumerate(each.states) if end is not None}
+                placed = {
+                    depth for rendered in covering for depth, end in enumerate(rendered.states) if end is not None
+                }
                 overflows += sum(tree.nodes[index].depth not in placed for index in path if index not in seen)
             fresh = [index for index in path if index not in seen and index in known]
             seen.update(path)
@@ -126,7 +128,7 @@ def samples(
             depths = {tree.nodes[index].depth: index for index in fresh}
             for rendered in covering:
                 ends = {End.state: rendered.states, End.action: [None, *rendered.actions]}
-                found = [
+                row_labels = [
                     _Label(
                         place, Owner(number, index, at), known[index], tree.task, _group(tree, number, index, labels)
                     )
@@ -134,10 +136,10 @@ def samples(
                     for depth, place in enumerate(ends[at])
                     if place is not None and (index := depths.get(depth)) is not None
                 ]
-                if found:
+                if row_labels:
                     shortened += rendered.left_out > 0
                     ids, agent = np.array(rendered.ids, np.int32), np.array(rendered.agent, bool)
-                    rows.append(_Row(ids, agent, sorted(found)))
+                    rows.append(_Row(ids, agent, sorted(row_labels)))
     if loss is Loss.bradley_terry:
         return replace(_paired(rows, labels, budget, overflows), rewritten=rewritten, shortened=shortened)
     sequences = _sequences(rows, labels, implicit=implicit)
@@ -182,7 +184,7 @@ def _paired(rows: Sequence[_Row], labels: Labels, budget: int, overflows: int) -
     for index in kept:
         number, label = every[index]
         chosen.setdefault(number, []).append(label)
-    left = [rows[number]._replace(labels=found) for number, found in chosen.items()]
+    left = [rows[number]._replace(labels=row_labels) for number, row_labels in chosen.items()]
     ordered = renumbered.reshape(-1, 2)
     ordered = ordered[np.argsort(ordered[:, 0], kind="stable")]
     read = np.unique(units[list(chosen)], return_inverse=True)[1]
@@ -201,7 +203,7 @@ def _sequences(
 ) -> Sequences:
     tasks = [label.task for row in rows for label in row.labels]
     return Sequences.of(
-        ((row.ids, [each.place for each in row.labels], [each.target for each in row.labels]) for row in rows),
+        ((row.ids, [label.place for label in row.labels], [label.target for label in row.labels]) for row in rows),
         np.float32,
         weights=_weights(tasks if pairs is None else [tasks[index] for index in pairs[:, 0]], labels),
         reference=_unknown(rows) if implicit else None,

@@ -103,7 +103,7 @@ class Statistics:
 
 def statistics(store: TreeStore) -> dict[str, Statistics]:
     """By "environment, split", in the order of their names. Raises UserError as `TreeStore.trees` does."""
-    found: dict[str, Statistics] = {}
+    totals: dict[str, Statistics] = {}
     for table in store.tables(_COLUMNS):
-        found.setdefault(f"{table['environment'][0]}, {table['split'][0]}", Statistics()).add(table)
-    return dict(sorted(found.items()))
+        totals.setdefault(f"{table['environment'][0]}, {table['split'][0]}", Statistics()).add(table)
+    return dict(sorted(totals.items()))

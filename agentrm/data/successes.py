@@ -20,20 +20,20 @@ def successes(sets: Sequence[DemonstrationSet]) -> Collection:
     have many, count no more than hard ones. Raises UserError where there are too few.
     """
     collection = Collection()
-    for each in sets:
-        found: dict[str, Demonstration] = {}
-        for tree in _of(each):
+    for source in sets:
+        demonstrations: dict[str, Demonstration] = {}
+        for tree in _of(source):
             counts = collection.counts.setdefault(f"{tree.task.environment}.{tree.task.kind}", Counter())
             shortest = min(_solved(tree), key=lambda index: (tree.nodes[index].depth, index), default=None)
             if shortest is None:
                 counts["without_success"] += 1
             else:
-                found.setdefault(tree.task.id, Demonstration(tree.task, tree.state(shortest).conversation()))
-        chosen = list(found.values())[each.offset :][: each.count or None]
-        if len(chosen) < (each.count or 1):
+                demonstrations.setdefault(tree.task.id, Demonstration(tree.task, tree.state(shortest).conversation()))
+        chosen = list(demonstrations.values())[source.offset :][: source.count or None]
+        if len(chosen) < (source.count or 1):
             raise UserError(
-                f"{each.trees} holds successes in {len(found)} tasks of {each.environment}, too few for "
-                f"offset={each.offset} and count={each.count or 1}: grow more trees, or raise trees.iterations"
+                f"{source.trees} holds successes in {len(demonstrations)} tasks of {source.environment}, too few for "
+                f"offset={source.offset} and count={source.count or 1}: grow more trees, or raise trees.iterations"
             )
         for demonstration in chosen:
             task = demonstration.task

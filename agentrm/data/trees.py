@@ -198,19 +198,21 @@ class TreeStore:
 
     def finished(self) -> set[str]:
         """Ids of the trees that are there."""
-        found = set()
+        ids = set()
         for path in self._paths():
             if _PART.fullmatch(_name(path)):
                 for table in self._groups(path, ["tree"]):
-                    found.update(table["tree"].unique().to_pylist())
+                    ids.update(table["tree"].unique().to_pylist())
             else:
-                found.add(_name(path).removesuffix(".parquet"))
-        return found
+                ids.add(_name(path).removesuffix(".parquet"))
+        return ids
 
     def missing(self, todo: Iterable[tuple[Task, Sequence[int]]]) -> list[tuple[Task, Sequence[int]]]:
         """The tasks that lack trees of the numbers beside them, with those numbers."""
         there = self.finished()
-        lacking = ((task, [each for each in numbers if tree_id(task, each) not in there]) for task, numbers in todo)
+        lacking = (
+            (task, [number for number in numbers if tree_id(task, number) not in there]) for task, numbers in todo
+        )
         return [(task, numbers) for task, numbers in lacking if numbers]
 
     def parts(self) -> set[str]:
@@ -243,8 +245,8 @@ class TreeStore:
     def table(self, tree: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of the tree with this id. Raises UserError when it is not there, and as `trees` does."""
         for path in self._paths():
-            if found := _PART.fullmatch(_name(path)):
-                if part(tree.partition("@")[0], int(found[2])) != int(found[1]):
+            if match := _PART.fullmatch(_name(path)):
+                if part(tree.partition("@")[0], int(match[2])) != int(match[1]):
                     continue
                 for table in self._groups(path, _with(columns, "tree"), tree):
                     rows = table.filter(pc.equal(table["tree"], tree))
@@ -270,8 +272,8 @@ class TreeStore:
 
     def _paths(self) -> list[str]:
         selector = fs.FileSelector(self._folder, allow_not_found=True, recursive=True)
-        found = (info for info in self._files.get_file_info(selector) if info.type == fs.FileType.File)
-        return sorted(info.path for info in found if info.extension == "parquet" and not info.base_name.startswith("."))
+        files = (info for info in self._files.get_file_info(selector) if info.type == fs.FileType.File)
+        return sorted(info.path for info in files if info.extension == "parquet" and not info.base_name.startswith("."))
 
 
 def part_name(number: int, parts: int) -> str:
