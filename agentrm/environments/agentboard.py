@@ -76,25 +76,25 @@ class Line:
         """The subgoals of an environment that matches them with what is observed. Raises ValueError for others."""
         if not self.subgoals:
             raise ValueError("it has no subgoals")
-        if not all(isinstance(each, str) and each.strip(" .*") for each in self.subgoals):
+        if not all(isinstance(subgoal, str) and subgoal.strip(" .*") for subgoal in self.subgoals):
             raise ValueError("a subgoal is no text to look for")
         return self.subgoals
 
     def text(self, name: str) -> str:
         """A text of the additional_info. Raises ValueError where it is none."""
-        found = self.info.get(name)
-        if not isinstance(found, str) or not found:
+        value = self.info.get(name)
+        if not isinstance(value, str) or not value:
             raise ValueError(f"its additional_info has no text {name}")
-        return found
+        return value
 
     def count(self, name: str) -> int:
         """A number of the additional_info. Raises ValueError where it is none."""
-        found = self.info.get(name)
-        if isinstance(found, str) and found.isdecimal():
-            found = int(found)
-        if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        value = self.info.get(name)
+        if isinstance(value, str) and value.isdecimal():
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise ValueError(f"its additional_info has no number {name}")
-        return found
+        return value
 
 
 def official_tests(
@@ -169,6 +169,8 @@ def published_lines(name: str, parse: Callable[[Line], Any], folder: Path) -> Pu
 
 def _content(line: Line) -> str:
     """All that a line holds, as text. Raises RecursionError for one that is nested too deeply."""
-    found = asdict(line)
+    content = asdict(line)
     # Where no calls are listed, as before there were any: the same lines have the same name.
-    return json.dumps(found if line.calls else {key: found[key] for key in found if key != "calls"}, sort_keys=True)
+    return json.dumps(
+        content if line.calls else {key: content[key] for key in content if key != "calls"}, sort_keys=True
+    )

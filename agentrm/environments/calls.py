@@ -21,10 +21,10 @@ def text_tool(name: str, description: str, argument: str, meaning: str) -> Tool:
 
 def text_argument(arguments: Mapping[str, Any], name: str) -> str:
     """An argument of a call that must be text. Raises ValueError where it is not."""
-    found = arguments.get(name)
-    if not isinstance(found, str):
+    value = arguments.get(name)
+    if not isinstance(value, str):
         raise ValueError(f"{name} must be text")
-    return found
+    return value
 
 
 def write_call(name: str, arguments: Mapping[str, Any]) -> ToolCall:

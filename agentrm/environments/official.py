@@ -41,7 +41,7 @@ class Published:
     @classmethod
     def of(cls, entries: tuple[Entry, ...], left_out: Mapping[str, str]) -> Published:
         """Files, which are told from others by their content and by what was read in them."""
-        return cls(entries, identity([(each.content, each.value) for each in entries]), left_out)
+        return cls(entries, identity([(entry.content, entry.value) for entry in entries]), left_out)
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class OfficialData:
 
     def named(self) -> dict[str, str]:
         """Its variables and those beside it that name a folder, with absolute paths."""
-        folders = {each: named_folder(each) for each in (self.variable, *self.beside)}
-        return {each: str(folder) for each, folder in folders.items() if folder is not None}
+        folders = {variable: named_folder(variable) for variable in (self.variable, *self.beside)}
+        return {variable: str(folder) for variable, folder in folders.items() if folder is not None}
 
     def find(self, kind: str, split: str) -> Published | None:
         """The official tasks of a kind in a split; None where they are not of this data, or it is not here."""
@@ -110,13 +110,13 @@ class OfficialEnvironment(Environment):
     @classmethod
     def published(cls, kind: str, split: str) -> Published | None:
         """The official tasks of a kind in a split; None where they are not here."""
-        return next((found for each in cls.official if (found := each.find(kind, split))), None)
+        return next((published for data in cls.official if (published := data.find(kind, split))), None)
 
     @classmethod
     def size(cls, kind: str, split: str) -> int:
         check_kind(cls.name, cls.every_kind(), kind, split)
-        if found := cls.published(kind, split):
-            return len(found.entries)
+        if published := cls.published(kind, split):
+            return len(published.entries)
         return 0 if kind in cls.published_kinds else cls.generated_size(kind, split)
 
     @classmethod
@@ -126,14 +126,14 @@ class OfficialEnvironment(Environment):
 
     @classmethod
     def data(cls, kind: str, split: str) -> str:
-        found = cls.published(kind, split)
-        return found.identity if found else ""
+        published = cls.published(kind, split)
+        return published.identity if published else ""
 
     @classmethod
     def usual_kinds(cls, split: str) -> tuple[str, ...]:
         for group in (cls.published_kinds, cls.kinds):
-            if found := tuple(kind for kind in group if cls.data(kind, split)):
-                return found
+            if kinds := tuple(kind for kind in group if cls.data(kind, split)):
+                return kinds
         return cls.kinds
 
     @classmethod
@@ -158,31 +158,31 @@ class OfficialEnvironment(Environment):
     @classmethod
     def _of(cls, task: Task) -> Published:
         """The data of an official task. Raises UserError where this machine has none, or another."""
-        here, found = platform.node(), cls.published(task.kind, task.split)
-        covering = [each for each in cls.official if each.covers(task.kind, task.split)]
-        if found is None:
-            names = " or ".join(each.variable for each in covering) or "a variable"
+        here, published = platform.node(), cls.published(task.kind, task.split)
+        covering = [data for data in cls.official if data.covers(task.kind, task.split)]
+        if published is None:
+            names = " or ".join(data.variable for data in covering) or "a variable"
             raise UserError(
                 f"task {task.id} is of official data, which {here} lacks: let {names} name its folder on every machine"
             )
-        if found.identity != task.data:
-            named = ", ".join(f"{each.variable}={each.folder}" for each in covering if each.folder)
+        if published.identity != task.data:
+            named = ", ".join(f"{data.variable}={data.folder}" for data in covering if data.folder)
             raise UserError(
-                f"task {task.id} is of other official data than {named} on {here} holds ({found.identity}): every "
+                f"task {task.id} is of other official data than {named} on {here} holds ({published.identity}): every "
                 "machine needs the same files"
             )
-        return found
+        return published
 
     @classmethod
     def _absent(cls, kind: str, split: str) -> str:
         """Why there are no official tasks of a kind in a split here, and how to get them."""
-        ways = [each for each in cls.official if each.covers(kind, split)]
+        ways = [data for data in cls.official if data.covers(kind, split)]
         if not ways:
-            covered = [name for name in SPLITS if any(each.covers(kind, name) for each in cls.official)]
+            covered = [name for name in SPLITS if any(data.covers(kind, name) for data in cls.official)]
             return f"{cls.name} {kind} has no official tasks in {split}" + (
                 f": ask for the split {' or '.join(covered)}" if covered else ""
             )
-        how = "; or ".join(f"get {each.source}, and let {each.variable} name its folder" for each in ways)
+        how = "; or ".join(f"get {data.source}, and let {data.variable} name its folder" for data in ways)
         return f"the official tasks of {cls.name} {kind} in {split} are not here: {how}"
 
 
@@ -201,7 +201,7 @@ def announce(variable: str, folder: Path, used: int, left_out: Mapping[str, str]
     if not reasons:
         return
     told = [
-        f"{len(found)} x {reason}: {', '.join(found[:_NAMED])}{', ...' if len(found) > _NAMED else ''}"
-        for reason, found in sorted(reasons.items(), key=lambda each: -len(each[1]))
+        f"{len(names)} x {reason}: {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
+        for reason, names in sorted(reasons.items(), key=lambda item: -len(item[1]))
     ]
     _log.warning("%s=%s: %d entries are used, left out are %s", variable, folder, used, "; ".join(told))

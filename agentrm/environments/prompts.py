@@ -55,13 +55,13 @@ def published_prompt(folder: str, environment: str, kind: str) -> Prompt:
     the present engine. Raises UserError where the folder has none for it, or it cannot be read.
     """
     cls = environment_class(environment)
-    found = _find(Path(folder).expanduser(), base_name(environment), kind)
+    prompt = _find(Path(folder).expanduser(), base_name(environment), kind)
 
     def worded(text: str) -> str:
         text = _BEFORE_ACTION.sub(lambda match: match[1] + cls.present_wording(match[2]), cls.present_wording(text))
         return cls.reword(text) if issubclass(cls, Perturbed) else text
 
-    return Prompt(worded(found.instruction).strip(), tuple(map(worded, found.example)))
+    return Prompt(worded(prompt.instruction).strip(), tuple(map(worded, prompt.example)))
 
 
 def _find(folder: Path, environment: str, kind: str) -> Prompt:
@@ -72,14 +72,14 @@ def _find(folder: Path, environment: str, kind: str) -> Prompt:
         names = names[::-1]
     kind = kind.removesuffix(_RECORDED)
     kind = _KINDS.get(kind, kind)
-    for name in (each.format(kind) for each in names):
+    for name in (template.format(kind) for template in names):
         path = folder / "instructions" / f"{name}_inst.txt"
         if path.is_file():
             return Prompt(_text(path), _conversation(folder / "icl_examples" / f"{name}_icl.json"))
     path = folder / f"{board.format(kind)}.json"
     if board and path.is_file():
         return _board_prompt(path, kind)
-    wanted = ", ".join(f"instructions/{each.format(kind)}_inst.txt" for each in names)
+    wanted = ", ".join(f"instructions/{template.format(kind)}_inst.txt" for template in names)
     raise UserError(
         f"the key {KEY}: {folder} holds no prompt for {environment} {kind} ({wanted}"
         + (f" or {path.name}" if board else "")
@@ -96,20 +96,20 @@ def _conversation(path: Path) -> tuple[str, ...]:
     if isinstance(first, str):
         return (first,)
     given = first if isinstance(first, list) else []
-    turns = [each["content"] for each in given if isinstance(each, dict) and isinstance(each.get("content"), str)]
+    turns = [turn["content"] for turn in given if isinstance(turn, dict) and isinstance(turn.get("content"), str)]
     if not turns or len(turns) < len(given):
         raise UserError(f"the key {KEY}: {path} holds no list of conversations with content: get the file anew")
-    return tuple(each.strip() for each in turns)
+    return tuple(turn.strip() for turn in turns)
 
 
 def _board_prompt(path: Path, kind: str) -> Prompt:
-    found: Any = _json(path)
-    if isinstance(found, dict) and isinstance(found.get(kind), dict):
-        found = found[kind]
-    instruction = found.get("instruction") if isinstance(found, dict) else None
+    content: Any = _json(path)
+    if isinstance(content, dict) and isinstance(content.get(kind), dict):
+        content = content[kind]
+    instruction = content.get("instruction") if isinstance(content, dict) else None
     if not isinstance(instruction, str) or not instruction.strip():
         raise UserError(f"the key {KEY}: {path} holds no instruction for {kind}: get the file anew")
-    examples = found.get("examples")
+    examples = content.get("examples")
     if isinstance(examples, dict):
         examples = list(examples.values())
     while isinstance(examples, list) and examples:

@@ -103,12 +103,12 @@ def _base_class(name: str) -> type[Environment]:
         raise UserError(f"unknown environment {name!r}: choose one of {', '.join(names())}")
     entry = _entries()[name]
     try:
-        found = entry.load()
+        cls = entry.load()
     except (ImportError, AttributeError) as error:
         raise UserError(f"environment {name} cannot be loaded from {entry.value}: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Environment)):
+    if not (isinstance(cls, type) and issubclass(cls, Environment)):
         raise UserError(f"environment {name} ({entry.value}) must be a subclass of {Environment.__qualname__}")
-    return found
+    return cls
 
 
 def make(name: str) -> Environment:

@@ -213,8 +213,8 @@ class ALFWorld(OfficialEnvironment):
         assert self._goal is not None
         if self._subgoals:
             texts = observation, _MOVED.sub(r"You put the \1 in/on the \2", observation)
-            found = [any(re.search(each, text) for text in texts) for each in self._subgoals]
-            self._milestones = [old or new for old, new in zip(self._milestones, found, strict=True)]
+            matches = [any(re.search(subgoal, text) for text in texts) for subgoal in self._subgoals]
+            self._milestones = [old or new for old, new in zip(self._milestones, matches, strict=True)]
             self._won = won
             return
         goal = self._goal

@@ -143,10 +143,10 @@ def official_games(data: Path, kind: str, split: str) -> Published:
         raise UserError(f"ALFWORLD_DATA={data} holds no json_2.1.1: run `alfworld-download`, or unset the variable")
     games, left_out = _official_games(data, split)
     subgoals, broken = _board_subgoals() if split == "test" else ({}, {})
-    found = [
-        Entry(each.path, subgoals.get(each.path.parent.name, []), each.content) for each in games if each.value == kind
+    entries = [
+        Entry(game.path, subgoals.get(game.path.parent.name, []), game.content) for game in games if game.value == kind
     ]
-    return Published.of(tuple(found), left_out | broken)
+    return Published.of(tuple(entries), left_out | broken)
 
 
 def _board_subgoals() -> tuple[dict[str, list[str]], dict[str, str]]:
@@ -165,16 +165,16 @@ def _board_game(line: agentboard.Line) -> str:
         except re.error as error:
             raise ValueError(f"a subgoal is no regular expression ({error})") from None
     names = [part for value in line.info.values() if isinstance(value, str) for part in value.split("/")]
-    found = next((name for name in names if name.startswith("trial_")), None)
-    if found is None:
+    folder = next((name for name in names if name.startswith("trial_")), None)
+    if folder is None:
         raise ValueError("its additional_info names no game (a description with .../trial_...)")
-    return found
+    return folder
 
 
 @cache
 def _official_games(data: Path, split: str) -> tuple[tuple[Entry, ...], dict[str, str]]:
-    found = sorted((data / "json_2.1.1" / OFFICIAL_SPLITS[split]).rglob("game.tw-pddl"))
-    games, left_out = screen(data, found, f"{__name__}:solvable_game")
+    paths = sorted((data / "json_2.1.1" / OFFICIAL_SPLITS[split]).rglob("game.tw-pddl"))
+    games, left_out = screen(data, paths, f"{__name__}:solvable_game")
     announce("ALFWORLD_DATA", data, len(games), left_out)
     return games, left_out
 
@@ -375,9 +375,9 @@ def scripted_plan(problem: str, names: dict[str, str]) -> list[str]:
             if rng.random() < len(places) / len(places | set(unseen) - seen):
                 break
             go_to(place)
-        found = next((thing for thing in wanted if holder[thing] in seen), wanted[0])
-        go_to(holder[found])
-        return found
+        chosen = next((thing for thing in wanted if holder[thing] in seen), wanted[0])
+        go_to(holder[chosen])
+        return chosen
 
     # Things already at a destination come last: two of a kind must end in one place, the one that the plan fills.
     targets = sorted(things[goal.target], key=lambda thing: kind_of[holder[thing]] == goal.destination)
@@ -412,11 +412,11 @@ def thought(plan: Sequence[str], goal: Goal) -> str:
     """
     action = plan[0]
     kind = match.lastgroup if (match := _ACTION.match(action)) else None
-    verbs = [match.lastgroup for each in plan if (match := _ACTION.match(each))]
+    verbs = [match.lastgroup for step in plan if (match := _ACTION.match(step))]
     article = "an" if goal.target[0] in "aeiou" else "a"
     wanted = f"{article} {goal.target}" if goal.count == 1 else f"one of two {goal.target}s"
     holding = "take" not in verbs or any(verb in verbs[: verbs.index("take")] for verb in ("treat", "move", "use"))
-    following = next((each for each in plan[1:] if not each.startswith(("open ", "close "))), "")
+    following = next((step for step in plan[1:] if not step.startswith(("open ", "close "))), "")
     words = action.split()
     if kind == "go":
         place = action.removeprefix("go to ")

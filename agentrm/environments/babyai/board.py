@@ -122,8 +122,8 @@ class Board:
             self._image = view["image"]
         self._look()
         text = self.text + (_COMPLETED if done else "")
-        if (found := next((each for each in self.left if matches(text, each)), None)) is not None:
-            self.left.remove(found)
+        if (reached := next((subgoal for subgoal in self.left if matches(text, subgoal)), None)) is not None:
+            self.left.remove(reached)
         if done and self.progress() > 0.5:
             self.status = "failure" if self._failed else "success"
         elif self.progress() == 1:
@@ -172,7 +172,7 @@ class Board:
 
     def _things(self) -> list[Thing]:
         """The nearest first; those that are equally near as the view has them, from afar and from the left."""
-        size, found = self.engine.agent_view_size, []
+        size, things = self.engine.agent_view_size, []
         for down in range(size):
             for across in range(size):
                 forward, right = size - 1 - down, across - size // 2
@@ -183,8 +183,8 @@ class Board:
                     continue
                 name = IDX_TO_OBJECT[kind]
                 words = [IDX_TO_COLOR[colour], _STATES[state], name] if name == "door" else [IDX_TO_COLOR[colour], name]
-                found.append(Thing(" ".join(words), name, cell, forward, right))
-        return sorted(found, key=lambda thing: thing.forward + abs(thing.right))
+                things.append(Thing(" ".join(words), name, cell, forward, right))
+        return sorted(things, key=lambda thing: thing.forward + abs(thing.right))
 
     def _cell(self, forward: int, right: int) -> Cell:
         engine = self.engine

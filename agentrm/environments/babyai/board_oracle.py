@@ -33,9 +33,9 @@ def solve(board: Board, limit: int) -> list[str]:
     plan: list[str] = []
     at = 0
     while not board.status and len(plan) < limit:
-        found = max(_steps(board, states, at), key=lambda each: (each[2].progress(), each[0]), default=None)
-        if found is not None:
-            at, action, board = found
+        best = max(_steps(board, states, at), key=lambda step: (step[2].progress(), step[0]), default=None)
+        if best is not None:
+            at, action, board = best
         else:
             # The mission is done, but some subgoals are not: what is in view counts for one of them at a time.
             action = "turn left" if plan[-1:] == ["turn right"] else "turn right"
@@ -49,7 +49,7 @@ def _steps(board: Board, states: list[Any], at: int) -> list[tuple[int, str, Boa
     last = {state: number for number, state in enumerate(states)}
     tried = [(action, _after(board, action)) for action, plan in board.actions.items() if plan]
     numbered = [(last.get(_state(after.engine), -1), action, after) for action, after in tried]
-    return [each for each in numbered if each[0] > at]
+    return [step for step in numbered if step[0] > at]
 
 
 def _states(engine: Any) -> list[Any]:

@@ -182,9 +182,9 @@ class SessionPool:
         return Session(name, cls())
 
     def _restore(self, session: Session, place: Place) -> tuple[Place, Observation]:
-        found = self._snapshots.use(place)
-        assert found is not None
-        state, observation = found
+        snapshot = self._snapshots.use(place)
+        assert snapshot is not None
+        state, observation = snapshot
         session.environment.restore(state)
         self.counters["restores"] += 1
         return place, observation

@@ -144,13 +144,13 @@ class Jericho(OfficialEnvironment):
         """Looking, waiting, and those moves and actions of the walkthrough that change something now."""
         story, script = self._live
         state, before = story.state(), story.objects()
-        found = list(COMMON)
+        actions = list(COMMON)
         for action in dict.fromkeys((*MOVES, *script.actions)):
             story.step(action)
-            if action not in found and (story.objects() != before).any():
-                found.append(action)
+            if action not in actions and (story.objects() != before).any():
+                actions.append(action)
             story.restore(state)
-        return found
+        return actions
 
     def fingerprint(self) -> str:
         story, _ = self._live

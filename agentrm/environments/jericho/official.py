@@ -22,8 +22,8 @@ def published_stories(folder: Path) -> Published:
     """
     if agentboard.lines_file("jericho"):
         return _board_stories(folder)
-    found = sorted(path for path in folder.glob("*.[zZ][1-8]") if path.is_file() and not path.name.startswith("."))
-    entries, left_out = screen(folder, found, f"{__name__}:read_script", version("jericho"))
+    paths = sorted(path for path in folder.glob("*.[zZ][1-8]") if path.is_file() and not path.name.startswith("."))
+    entries, left_out = screen(folder, paths, f"{__name__}:read_script", version("jericho"))
     announce(DATA_VARIABLE, folder, len(entries), left_out)
     if not entries:
         raise UserError(
@@ -57,9 +57,9 @@ def _board_stories(folder: Path) -> Published:
     """AgentBoard's games in its order, whose story files lie in the folder."""
     lines, left_out = agentboard.read_lines("jericho", _game_name)
     files = [_story_file(folder, name) for _, name in lines]
-    entries, broken = screen(folder, [each for each in files if each], f"{__name__}:read_story", version("jericho"))
+    entries, broken = screen(folder, [file for file in files if file], f"{__name__}:read_story", version("jericho"))
     readable = {entry.path: entry for entry in entries}
-    found = []
+    games = []
     for (line, name), path in zip(lines, files, strict=True):
         if path is None:
             left_out[name] = f"a game of AgentBoard's whose story file is not in {DATA_VARIABLE}"
@@ -68,18 +68,18 @@ def _board_stories(folder: Path) -> Published:
         else:
             entry = readable[path]
             script = Script(path, entry.value["seed"], line.goal, (), (), False, line.patterns)
-            found.append(Entry(path, script.fields(), entry.content))
-    announce(DATA_VARIABLE, folder, len(found), left_out)
-    if not found:
+            games.append(Entry(path, script.fields(), entry.content))
+    announce(DATA_VARIABLE, folder, len(games), left_out)
+    if not games:
         raise UserError(f"{DATA_VARIABLE}={folder} holds no story file of AgentBoard's games: get {SOURCE}")
-    return Published.of(tuple(found), left_out)
+    return Published.of(tuple(games), left_out)
 
 
 def _game_name(line: agentboard.Line) -> str:
     """The game of a line. Raises ValueError where it names none."""
     line.patterns  # noqa: B018 - they must be texts
     names = [line.info.get(key) for key in ("subtask", "game_name", "game", "env_name", "name")]
-    name = next((each for each in names if isinstance(each, str) and each), "")
+    name = next((candidate for candidate in names if isinstance(candidate, str) and candidate), "")
     if not name or not name.replace("-", "").replace("_", "").isalnum():
         raise ValueError("its additional_info names no game (subtask or game_name)")
     return name.lower()
@@ -89,5 +89,5 @@ def _story_file(folder: Path, name: str) -> Path | None:
     """The story of a game, whichever version of the Z-machine it is for; AgentBoard's own first."""
     own = 8 if name in _VERSION_8 else 5
     versions = (own, *(number for number in range(1, 9) if number != own))
-    found = (path for number in versions for path in (folder / f"{name}.z{number}", folder / f"{name}.Z{number}"))
-    return next((path for path in found if path.is_file()), None)
+    paths = (path for number in versions for path in (folder / f"{name}.z{number}", folder / f"{name}.Z{number}"))
+    return next((path for path in paths if path.is_file()), None)

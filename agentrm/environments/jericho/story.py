@@ -61,7 +61,7 @@ class Script:
     def of(cls, path: Path, fields: Mapping[str, Any]) -> Script:
         """The script whose `fields` were stored."""
         milestones = tuple(
-            tuple((thing, column, value) for thing, column, value in each) for each in fields["milestones"]
+            tuple((thing, column, value) for thing, column, value in milestone) for milestone in fields["milestones"]
         )
         seed, goal, actions = fields["seed"], fields["goal"], tuple(fields["actions"])
         return cls(path, seed, goal, actions, milestones, fields["ends"], tuple(fields.get("subgoals", ())))
@@ -133,10 +133,11 @@ def observed(text: str, subgoals: tuple[str, ...], before: tuple[bool, ...]) -> 
     stands between words, as in AgentBoard.
     """
     said = _plain(text)
-    found = next(
-        (number for number, each in enumerate(subgoals) if not before[number] and _plain(each) in said), len(before)
+    first = next(
+        (number for number, subgoal in enumerate(subgoals) if not before[number] and _plain(subgoal) in said),
+        len(before),
     )
-    return tuple(known or number == found for number, known in enumerate(before))
+    return tuple(known or number == first for number, known in enumerate(before))
 
 
 def walk(path: Path, seed: int, actions: Iterable[str]) -> tuple[list[tuple[tuple[Fact, ...], str]], bool]:
@@ -151,7 +152,7 @@ def walk(path: Path, seed: int, actions: Iterable[str]) -> tuple[list[tuple[tupl
     story.reset()
     seen = _facts(story.objects())
     restless: set[tuple[int, int]] = set()
-    found = []
+    effects = []
     won = False
     for action in actions:
         state, before = story.state(), story.objects()
@@ -161,14 +162,14 @@ def walk(path: Path, seed: int, actions: Iterable[str]) -> tuple[list[tuple[tupl
         text, end = story.step(action)
         won = end == WON
         now = _facts(story.objects())
-        found.append((set() if won else now - seen, text))
+        effects.append((set() if won else now - seen, text))
         seen |= now
         if end:
             break
     holder = before.shape[1] - 1
     story.close()
     steps = []
-    for facts, text in found:
+    for facts, text in effects:
         together = Counter(column for _, column, _ in facts)
         own = sorted(fact for fact in facts if fact[:2] not in restless and together[fact[1]] < _MANY)
         steps.append((tuple([fact for fact in own if fact[1] == holder] or own), text))

@@ -44,16 +44,16 @@ def is_wall(grid: Grid, cell: Cell) -> bool:
 
 def distances(grid: Grid, goal: Cell) -> dict[Cell, int]:
     """Moves from each floor cell to the goal on a shortest path; cells without a way to it are left out."""
-    found = {goal: 0}
+    lengths = {goal: 0}
     queue = deque([goal])
     while queue:
         cell = queue.popleft()
         for move in MOVES:
             after = neighbour(cell, move)
-            if after not in found and not is_wall(grid, after):
-                found[after] = found[cell] + 1
+            if after not in lengths and not is_wall(grid, after):
+                lengths[after] = lengths[cell] + 1
                 queue.append(after)
-    return found
+    return lengths
 
 
 def perfect(rng: Random, cells: int) -> Grid:

@@ -47,7 +47,9 @@ class Problem:
         problem = read_problem(text, _domain(domain))
         task = ground(problem, remove_statics_from_initial_state=False, remove_irrelevant_operators=False)
         effective = [operator for operator in task.operators if operator.add_effects or operator.del_effects]
-        changing = task.goals.union(*(each.preconditions | each.add_effects | each.del_effects for each in effective))
+        changing = task.goals.union(
+            *(operator.preconditions | operator.add_effects | operator.del_effects for operator in effective)
+        )
         names = sorted(changing)
         numbers = {name: number for number, name in enumerate(names)}
 
@@ -55,10 +57,13 @@ class Problem:
             return frozenset(sorted(numbers[fact] for fact in facts))
 
         operators = {
-            _atom(each.name): Operator(
-                each.name, numbered(each.preconditions), numbered(each.add_effects), numbered(each.del_effects)
+            _atom(operator.name): Operator(
+                operator.name,
+                numbered(operator.preconditions),
+                numbered(operator.add_effects),
+                numbered(operator.del_effects),
             )
-            for each in sorted(effective, key=lambda operator: operator.name)
+            for operator in sorted(effective, key=lambda operator: operator.name)
         }
         return cls(
             facts=tuple(map(_atom, names)),

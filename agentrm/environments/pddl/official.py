@@ -21,9 +21,9 @@ def published_problems(folder: Path, kind: str) -> Published:
     for a folder without any.
     """
     name, count = OFFICIAL[kind]
-    found = sorted(path for path in (folder / name).glob("*.pddl") if not path.name.startswith("."))
+    paths = sorted(path for path in (folder / name).glob("*.pddl") if not path.name.startswith("."))
     lines = _lines(kind) if agentboard.lines_file("pddl") else None
-    entries, left_out = screen(folder, found if lines else found[:count], f"{__name__}:read_goals")
+    entries, left_out = screen(folder, paths if lines else paths[:count], f"{__name__}:read_goals")
     if lines:
         entries, left_out = _named(entries, left_out, *lines)
     announce(DATA_VARIABLE, folder / name, len(entries), left_out)
@@ -58,7 +58,7 @@ def _lines(kind: str) -> tuple[list[tuple[agentboard.Line, str]], dict[str, str]
         return names[subtask]
 
     lines, left_out = agentboard.read_lines("pddl", parse)
-    return [(line, found) for line, found in lines if found == kind], left_out
+    return [(line, line_kind) for line, line_kind in lines if line_kind == kind], left_out
 
 
 def _named(
@@ -68,16 +68,16 @@ def _named(
     left_out: dict[str, str],
 ) -> tuple[tuple[Entry, ...], dict[str, str]]:
     """The problem of each line: the first that is left of those with its goal."""
-    left, found = list(entries), []
+    left, problems = list(entries), []
     for line, _ in lines:
-        words = [_WORD.findall(each.lower()) for each in line.patterns]
-        entry = next((each for each in left if each.value == _objects(words, each)), None)
+        words = [_WORD.findall(pattern.lower()) for pattern in line.patterns]
+        entry = next((problem for problem in left if problem.value == _objects(words, problem)), None)
         if entry is None:
             left_out[f"pddl/test.jsonl, id {line.number}"] = "its goal is that of no problem that can be played"
             continue
         left.remove(entry)
-        found.append(entry)
-    return tuple(found), unplayable | left_out
+        problems.append(entry)
+    return tuple(problems), unplayable | left_out
 
 
 def _objects(facts: list[list[str]], entry: Entry) -> list[list[str]]:

@@ -42,7 +42,7 @@ def read_problem(text: str, domain: Domain) -> Problem:
     what cannot be played: goals other than facts that hold together, and objects of several types.
     """
     whole = _parse(text)
-    sections = {each.head: each for each in whole.items if isinstance(each, _List)}
+    sections = {item.head: item for item in whole.items if isinstance(item, _List)}
     for name, section in sections.items():
         if name not in ("problem", ":domain", ":objects", ":init", ":goal", *_UNREAD):
             raise _error(section, f"({name or '...'} is no part of a problem that can be read")
@@ -56,8 +56,8 @@ def read_problem(text: str, domain: Domain) -> Problem:
         raise _error(named, f"a problem of the domain {named.text}, not of {domain.name}")
     objects = _objects(sections[":objects"], domain) if ":objects" in sections else {}
     known = objects | domain.constants
-    initial = [_fact(each, domain, known) for each in _initial(sections[":init"])]
-    goal = [_fact(each, domain, known) for each in _goal(_only(sections[":goal"]))]
+    initial = [_fact(fact, domain, known) for fact in _initial(sections[":init"])]
+    goal = [_fact(fact, domain, known) for fact in _goal(_only(sections[":goal"]))]
     return Problem("problem", domain, objects, initial, goal)
 
 
@@ -96,16 +96,16 @@ def _tokens(text: str) -> Iterator[_Word]:
 
 
 def _objects(section: _List, domain: Domain) -> dict[str, Type]:
-    found: dict[str, Type] = {}
+    objects: dict[str, Type] = {}
     waiting: list[_Word] = []
     items = iter(section.items[1:])
 
     def declare(type_name: str) -> None:
         for word in waiting:
             own = domain.types[type_name]
-            if (found | domain.constants).get(word.text, own) is not own:
+            if (objects | domain.constants).get(word.text, own) is not own:
                 raise _error(word, f"{word.text} has another type already")
-            found[word.text] = own
+            objects[word.text] = own
         waiting.clear()
 
     for item in items:
@@ -123,14 +123,14 @@ def _objects(section: _List, domain: Domain) -> dict[str, Type]:
             raise _error(of, f"there is no type {of.text}: {domain.name} has {', '.join(sorted(domain.types))}")
         declare(of.text)
     declare("object")
-    return found
+    return objects
 
 
 def _initial(section: _List) -> Iterator[_List]:
     """The facts that hold; what is said not to hold and what things cost is left."""
     for item in section.items[1:]:
         fact = _list(item)
-        costs = fact.head == "=" and any(isinstance(each, _List) for each in fact.items)
+        costs = fact.head == "=" and any(isinstance(part, _List) for part in fact.items)
         if fact.head != "not" and not costs:
             yield fact
 
@@ -156,8 +156,8 @@ def _fact(item: _List, domain: Domain, objects: dict[str, Type]) -> Predicate:
     for name, (_, types) in zip(names, predicate.signature, strict=True):
         if name.text not in objects:
             raise _error(name, f"there is no object {name.text}")
-        if not any(_is_a(objects[name.text], each) for each in types):
-            wanted = " or ".join(each.name for each in types)
+        if not any(_is_a(objects[name.text], option) for option in types):
+            wanted = " or ".join(option.name for option in types)
             raise _error(
                 name, f"{name.text} in ({item.head} ...) is of the type {objects[name.text].name}, not {wanted}"
             )
@@ -172,10 +172,10 @@ def _is_a(own: Any, wanted: Type) -> bool:
 
 def _words(item: _List, count: int) -> list[_Word]:
     """The words behind a list's head."""
-    found = [each for each in item.items[1:] if isinstance(each, _Word)]
-    if len(found) != count or len(item.items) != count + 1:
+    words = [word for word in item.items[1:] if isinstance(word, _Word)]
+    if len(words) != count or len(item.items) != count + 1:
         raise _error(item, f"({item.head} ...) takes {count} names")
-    return found
+    return words
 
 
 def _only(section: _List) -> _List:

@@ -39,7 +39,7 @@ def thought(plan: Sequence[str], told: str) -> str:
     if action == "look around":
         return "I look what is here."
     if room := _ROOM.fullmatch(action):
-        purpose = next((each for each in plan if not each.startswith(_PREPARING)), "")
+        purpose = next((step for step in plan if not step.startswith(_PREPARING)), "")
         known = _objects(purpose) and all(name in told.lower() for name in _objects(purpose))
         why = f" There I want to {purpose}." if known else ""
         if action.startswith("open door"):

@@ -84,10 +84,10 @@ class Academia(QueryToolkit):
         self._need("AuthorNet")
         query = """SELECT title FROM paper WHERE id IN (SELECT paper FROM wrote WHERE author = ?
                    INTERSECT SELECT paper FROM wrote WHERE author = ?) ORDER BY id"""
-        found = self.database.column(query, self._author(node1)["id"], self._author(node2)["id"])
-        if not found:
+        titles = self.database.column(query, self._author(node1)["id"], self._author(node2)["id"])
+        if not titles:
             raise ToolError(f"there is no edge between {node1} and {node2}")
-        return found
+        return titles
 
     @tool
     def paperEdgeCheck(self, node1: str, node2: str) -> dict[str, str]:  # noqa: N802
@@ -115,16 +115,16 @@ class Academia(QueryToolkit):
 
     def _paper(self, title: str) -> dict[str, Any]:
         columns = "id, year, venue, n_citation, keywords, doc_type, title"
-        found = self.database.rows(f"SELECT {columns} FROM paper WHERE title = ? COLLATE NOCASE", title.strip())
-        if not found:
+        rows = self.database.rows(f"SELECT {columns} FROM paper WHERE title = ? COLLATE NOCASE", title.strip())
+        if not rows:
             raise ToolError(f"there is no node {title[:80]} in PaperNet")
-        return found[0]
+        return rows[0]
 
     def _author(self, name: str) -> dict[str, Any]:
-        found = self.database.rows("SELECT id, name, org FROM author WHERE name = ? COLLATE NOCASE", name.strip())
-        if not found:
+        rows = self.database.rows("SELECT id, name, org FROM author WHERE name = ? COLLATE NOCASE", name.strip())
+        if not rows:
             raise ToolError(f"there is no node {name[:80]} in AuthorNet")
-        return found[0]
+        return rows[0]
 
 
 def draw_academia(random: Random) -> Academia:

@@ -27,10 +27,10 @@ def _paper(call: Reference, title: str) -> dict[str, Any]:
 
 
 def _neighbours(call: Reference, graph: str, node: str) -> list[str]:
-    found = some(call("neighbourCheck", graph=graph, node=node))
-    if len(found) > MOST_NEIGHBOURS:
+    neighbours = some(call("neighbourCheck", graph=graph, node=node))
+    if len(neighbours) > MOST_NEIGHBOURS:
         raise Unfit
-    return found
+    return neighbours
 
 
 def _pair(call: Reference, random: Random) -> tuple[str, str]:
@@ -66,25 +66,25 @@ def _superlative(call: Reference, random: Random) -> Question:
     word, key, least = random.choice(
         (("is cited most", "n_citation", False), ("is cited least", "n_citation", True), ("is oldest", "year", True))
     )
-    found = {title: _paper(call, title)[key] for title in titles}
+    values = {title: _paper(call, title)[key] for title in titles}
     goal = f'Which of the papers "{titles[0]}", "{titles[1]}" and "{titles[2]}" {word}?'
-    return goal, best(titles, found.__getitem__, least=least)
+    return goal, best(titles, values.__getitem__, least=least)
 
 
 def _collaborators(call: Reference, random: Random) -> Question:
     call("loadAuthorNet")
     (name,) = _authors(call, random, 1)
-    found = _neighbours(call, "AuthorNet", name)
+    authors = _neighbours(call, "AuthorNet", name)
     if random.random() < 0.5:
-        return f"With how many different authors has {name} written papers?", len(found)
-    return f"Who has written papers together with {name}?", found
+        return f"With how many different authors has {name} written papers?", len(authors)
+    return f"Who has written papers together with {name}?", authors
 
 
 def _joint_papers(call: Reference, random: Random) -> Question:
     one, other = _pair(call, random)
     call("loadAuthorNet")
-    found = call("authorEdgeCheck", node1=one, node2=other)
-    return f"Which papers did {one} and {other} write together?", found
+    titles = call("authorEdgeCheck", node1=one, node2=other)
+    return f"Which papers did {one} and {other} write together?", titles
 
 
 def _best_joint_paper(call: Reference, random: Random) -> Question:
@@ -94,9 +94,9 @@ def _best_joint_paper(call: Reference, random: Random) -> Question:
     if len(titles) < 2:
         raise Unfit
     call("loadPaperNet")
-    found = {title: _paper(call, title)["n_citation"] for title in titles}
+    citations = {title: _paper(call, title)["n_citation"] for title in titles}
     goal = f"Which of the papers that {one} and {other} wrote together has the most citations?"
-    return goal, best(titles, found.__getitem__)
+    return goal, best(titles, citations.__getitem__)
 
 
 def _venue_of_joint_papers(call: Reference, random: Random) -> Question:
@@ -145,9 +145,9 @@ def _neighbour_superlative(call: Reference, random: Random) -> Question:
     word, key, least = random.choice(
         (("most cited", "n_citation", False), ("oldest", "year", True), ("newest", "year", False))
     )
-    found = {other: _paper(call, other)[key] for other in titles}
+    values = {other: _paper(call, other)[key] for other in titles}
     goal = f'Which is the {word} of the papers that cite "{title}" or that it cites?'
-    return goal, best(titles, found.__getitem__, least=least)
+    return goal, best(titles, values.__getitem__, least=least)
 
 
 def _shared_neighbours(call: Reference, random: Random) -> Question:
@@ -177,8 +177,8 @@ def _shared_keywords(call: Reference, random: Random) -> Question:
 def _who_cites(call: Reference, random: Random) -> Question:
     (title,) = _papers(call, random, 1)
     call("loadPaperNet")
-    found = _neighbours(call, "PaperNet", title)
-    edges = [call("paperEdgeCheck", node1=title, node2=other) for other in found]
+    neighbours = _neighbours(call, "PaperNet", title)
+    edges = [call("paperEdgeCheck", node1=title, node2=other) for other in neighbours]
     answer = some(edge["citing"] for edge in edges if edge["cited"] == title)
     return f'Which papers cite "{title}"?', answer
 

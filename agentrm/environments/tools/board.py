@@ -95,7 +95,7 @@ class BoardSheet(_ToFinish):
 
     def note(self, marks: Marks, kit: OperationToolkit, name: str, arguments: dict[str, Any], text: str) -> Marks:
         opened, sheets = kit.save()
-        rows = next((grid(each) for each in sheets if each[0] == opened), [])
+        rows = next((grid(sheet) for sheet in sheets if sheet[0] == opened), [])
         over = name == "finish"
         return Marks(max(marks.reached, match(rows, self.wanted)), over, over)
 
@@ -123,7 +123,7 @@ class BoardTodo(_ToFinish):
     def note(self, marks: Marks, kit: OperationToolkit, name: str, arguments: dict[str, Any], text: str) -> Marks:
         said = arguments.get("answer") if name == "finish" else _plain(text)
         seen = marks.reached or ()
-        new = [number for number, each in enumerate(self.results) if number not in seen and says(said, each, name)]
+        new = [number for number, result in enumerate(self.results) if number not in seen and says(said, result, name)]
         over = name == "finish"
         right = over and (self.left is None or _left(kit.save()) == self.left)
         return Marks(tuple(sorted((*seen, *new[:1]))), over, right)
@@ -159,7 +159,7 @@ class RecordedOperation(_ToFinish):
             right = asked is None or (given is not None and same_answer(given, asked))
             return replace(marks, finished=True, right=right)
         seen = marks.reached or ()
-        new = [number for number, each in enumerate(self.recording.results) if each == text and number not in seen]
+        new = [number for number, result in enumerate(self.recording.results) if result == text and number not in seen]
         return replace(marks, reached=tuple(sorted((*seen, *new))))
 
     def _share(self, marks: Marks) -> float:
@@ -169,8 +169,8 @@ class RecordedOperation(_ToFinish):
 
 def recorded_operations(folder: Path, tool: str) -> Published:
     """The tests of a tool whose reference calls were recorded. Raises UserError as `recordings` does."""
-    found = recordings(folder, LINES, tool, _TOOLKITS[tool])
-    return replace(found, entries=tuple(map(RecordedOperation, found.entries)))
+    published = recordings(folder, LINES, tool, _TOOLKITS[tool])
+    return replace(published, entries=tuple(map(RecordedOperation, published.entries)))
 
 
 def published_operations(tools: Path, kind: str) -> Published:
@@ -195,9 +195,9 @@ def published_operations(tools: Path, kind: str) -> Published:
             return None
         return _board_sheet(line, start) if kind == "sheet" else _board_todo(line, start)
 
-    found = agentboard.published_lines(LINES, parse, board)
-    entries = tuple(each for each in found.entries if each is not None)
-    return Published(entries, identity([found.identity, repr(start)]), left_out | dict(found.left_out))
+    published = agentboard.published_lines(LINES, parse, board)
+    entries = tuple(entry for entry in published.entries if entry is not None)
+    return Published(entries, identity([published.identity, repr(start)]), left_out | dict(published.left_out))
 
 
 def match(rows: Sequence[Sequence[Value]], wanted: Sequence[Sequence[str]]) -> float:
@@ -211,8 +211,8 @@ def grid(sheet: SheetState) -> list[list[Value]]:
     """The values of a sheet, row by row, those of merged cells in each of them; an empty cell is an empty text."""
     _, _, cells, merged = sheet
     values = {coordinate_to_tuple(position): value for position, value, _ in cells if value is not None}
-    for each in merged:
-        left, top, right, bottom = range_boundaries(each)
+    for merged_range in merged:
+        left, top, right, bottom = range_boundaries(merged_range)
         first = values.get((top, left), "")
         values |= {(row, column): first for row in range(top, bottom + 1) for column in range(left, right + 1)}
     rows = max((row for row, _ in values), default=0)
@@ -224,13 +224,13 @@ def says(said: Any, recorded: Any, name: str) -> bool:
     """Whether what a call said is what was recorded: of two objects all that ours says but ids and wording, lists in
     any order.
     """
-    if isinstance(said, list) and isinstance(recorded, list) and any(isinstance(each, dict) for each in recorded):
+    if isinstance(said, list) and isinstance(recorded, list) and any(isinstance(entry, dict) for entry in recorded):
         left = list(recorded)
-        for each in said:
-            found = next((other for other in left if says(each, other, name)), None)
-            if found is None:
+        for item in said:
+            counterpart = next((other for other in left if says(item, other, name)), None)
+            if counterpart is None:
                 return False
-            left.remove(found)
+            left.remove(counterpart)
         return not left
     if isinstance(said, dict) and isinstance(recorded, dict):
         ours = {key: value for key, value in said.items() if key not in ("id", "message")}
@@ -242,8 +242,8 @@ def says(said: Any, recorded: Any, name: str) -> bool:
     if isinstance(said, bool) or isinstance(recorded, bool):
         return said is recorded
     # "60(minute)" is what AgentBoard writes for a duration.
-    if isinstance(said, int) and isinstance(recorded, str) and (found := _NUMBER.match(recorded)):
-        recorded = float(found[0]) if not recorded[found.end() :].strip() or "(" in recorded else recorded
+    if isinstance(said, int) and isinstance(recorded, str) and (number := _NUMBER.match(recorded)):
+        recorded = float(number[0]) if not recorded[number.end() :].strip() or "(" in recorded else recorded
     with suppress(TypeError):
         return same_answer(said, recorded)
     return False
@@ -294,7 +294,7 @@ def _sheet_state(sheet: Worksheet) -> SheetState | str:
     if rows > ROWS or columns > COLUMNS:
         return f"its sheet has {rows} rows and {columns} columns: at most {ROWS} and {COLUMNS} can be worked on"
     cells = tuple((cell.coordinate, _value(cell.value), workbook.note_of(cell)) for cell in workbook.filled(sheet))
-    panes = (min(each, limit) for each, limit in zip(workbook.frozen(sheet), (rows, columns), strict=True))
+    panes = (min(pane, limit) for pane, limit in zip(workbook.frozen(sheet), (rows, columns), strict=True))
     frozen_rows, frozen_columns = panes
     return sheet.title, (frozen_rows, frozen_columns), cells, workbook.merged_ranges(sheet)
 
@@ -349,11 +349,11 @@ def _projects(path: Path, left_out: dict[str, str]) -> tuple[tuple[tuple[Any, ..
             left_out[f"{PROJECTS}: project {number}"] = "has no name or no tasks"
             continue
         projects.append((key, name, int(project.get("is_favorite") is True)))
-        for each in rows:
+        for task in rows:
             task_id = 2 * _FIRST_ID + len(tasks)
             try:
-                facts = _text(each["content"]), _text(each["description"]), _text(each["due_date"])
-                tasks.append((task_id, key, *facts, _count(each["duration"]), _count(each["priority"]), 0))
+                facts = _text(task["content"]), _text(task["description"]), _text(task["due_date"])
+                tasks.append((task_id, key, *facts, _count(task["duration"]), _count(task["priority"]), 0))
             except (KeyError, TypeError, ValueError):
                 left_out[f"{PROJECTS}: a task of {name}"] = "has no content, description, due_date, duration, priority"
     if not tasks:
@@ -369,10 +369,10 @@ def _text(value: Any) -> str:
 
 
 def _count(value: Any) -> int:
-    found = int(value)
-    if not 0 <= found < _FIRST_ID:
+    number = int(value)
+    if not 0 <= number < _FIRST_ID:
         raise ValueError("no number of minutes, and no priority")
-    return found
+    return number
 
 
 def _board_todo(line: agentboard.Line, start: tuple[Any, Any]) -> BoardTodo:
@@ -393,8 +393,8 @@ def _board_todo(line: agentboard.Line, start: tuple[Any, Any]) -> BoardTodo:
 def _wanted(answer: Any) -> tuple[Any, ...]:
     """How projects and open tasks are to be left. Raises ValueError for an answer that does not say it."""
     try:
-        projects = sorted((_text(each["name"]), int(each["is_favorite"])) for each in answer["projects"])
-        tasks = sorted((_text(each["content"]), _text(each["due_date"])) for each in answer["tasks"])
+        projects = sorted((_text(project["name"]), int(project["is_favorite"])) for project in answer["projects"])
+        tasks = sorted((_text(task["content"]), _text(task["due_date"])) for task in answer["tasks"])
     except (KeyError, TypeError, ValueError):
         raise ValueError("its answer does not say how projects and tasks are left") from None
     return tuple(projects), tuple(tasks)

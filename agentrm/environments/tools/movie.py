@@ -159,10 +159,10 @@ class Movie(QueryToolkit):
         return self._one("person", person_id, columns)
 
     def _one(self, table: str, key: int, columns: str) -> dict[str, Any]:
-        found = self.database.rows(f"SELECT {columns} FROM {table} WHERE id = ?", key)
-        if not found:
+        rows = self.database.rows(f"SELECT {columns} FROM {table} WHERE id = ?", key)
+        if not rows:
             raise ToolError(f"there is no {table} with the id {key}")
-        return found[0]
+        return rows[0]
 
 
 def _with_lists(row: dict[str, Any]) -> dict[str, Any]:

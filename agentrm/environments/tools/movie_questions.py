@@ -37,9 +37,9 @@ def _crew_with(call: Reference, movie: int, job: str) -> dict[str, Any]:
 
 def _profit(call: Reference, random: Random) -> Question:
     (title,) = _titles(call, random, 1)
-    found = _details(call, title)
+    details = _details(call, title)
     goal = f"How many dollars did {title} earn above its budget (negative: below)?"
-    return goal, found["revenue"] - found["budget"]
+    return goal, details["revenue"] - details["budget"]
 
 
 def _superlative(call: Reference, random: Random) -> Question:
@@ -54,8 +54,8 @@ def _superlative(call: Reference, random: Random) -> Question:
             ("was released last", "release_date", False),
         )
     )
-    found = {title: _details(call, title)[key] for title in titles}
-    answer = best(titles, found.__getitem__, least=least)
+    values = {title: _details(call, title)[key] for title in titles}
+    answer = best(titles, values.__getitem__, least=least)
     return f"Which of {titles[0]}, {titles[1]} and {titles[2]} {word}?", answer
 
 
@@ -136,8 +136,8 @@ def _best_movie_of_actor(call: Reference, random: Random) -> Question:
     word, key = random.choice(
         (("best rated", "vote_average"), ("most expensive", "budget"), ("newest", "release_date"))
     )
-    found = [call("get_movie_details", movie_id=role["id"]) for role in roles]
-    return f"Which is the {word} movie in which {name} acted?", best(found, lambda movie: movie[key])["title"]
+    movies = [call("get_movie_details", movie_id=role["id"]) for role in roles]
+    return f"Which is the {word} movie in which {name} acted?", best(movies, lambda movie: movie[key])["title"]
 
 
 def _other_movies_of_director(call: Reference, random: Random) -> Question:
@@ -151,9 +151,9 @@ def _other_movies_of_director(call: Reference, random: Random) -> Question:
 def _older_of_two_leads(call: Reference, random: Random) -> Question:
     titles = _titles(call, random, 2)
     leads = [call("get_movie_cast", movie_id=_movie(call, title))["cast"][0] for title in titles]
-    found = [call("get_person_details", person_id=lead["id"]) for lead in leads]
+    people = [call("get_person_details", person_id=lead["id"]) for lead in leads]
     goal = f"Who is older, the leading actor of {titles[0]} or that of {titles[1]}? Answer with the name."
-    return goal, best(found, lambda person: person["birthday"], least=True)["name"]
+    return goal, best(people, lambda person: person["birthday"], least=True)["name"]
 
 
 def _company_of_two(call: Reference, random: Random) -> Question:

@@ -34,7 +34,7 @@ def titles(random: Random, count: int, *parts: tuple[str, ...] | list[str]) -> l
 
 
 def _distinct(count: int, draw: Callable[[], str]) -> list[str]:
-    found: dict[str, None] = {}
-    while len(found) < count:
-        found[draw()] = None
-    return list(found)
+    names: dict[str, None] = {}
+    while len(names) < count:
+        names[draw()] = None
+    return list(names)

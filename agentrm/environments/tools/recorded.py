@@ -66,7 +66,7 @@ class Recording:
                 known = numbers.get(_key(name, arguments))
                 if known is None:
                     raise ToolError(f"{name}: there is no recorded answer to this call")
-                number = next((each for each in known if each not in self.loaded), known[-1])
+                number = next((index for index in known if index not in self.loaded), known[-1])
                 self.loaded |= {number}
                 return answers[number]
 
@@ -90,9 +90,9 @@ def recordings(folder: Path, file: str, tool: str, toolkit: type[Toolkit]) -> Pu
     def parse(line: agentboard.Line) -> Recording | None:
         return _recording(line, file, toolkit) if line.text("tool") == tool else None
 
-    found = agentboard.published_lines(file, parse, folder)
-    entries = tuple(each for each in found.entries if each is not None)
-    return Published(entries, found.identity, found.left_out)
+    published = agentboard.published_lines(file, parse, folder)
+    entries = tuple(entry for entry in published.entries if entry is not None)
+    return Published(entries, published.identity, published.left_out)
 
 
 def reference_calls(line: agentboard.Line, toolkit: type[Toolkit]) -> tuple[str, ...]:
@@ -102,7 +102,7 @@ def reference_calls(line: agentboard.Line, toolkit: type[Toolkit]) -> tuple[str,
     given = line.info.get("action_path") or line.calls
     if not isinstance(given, list | tuple):
         raise ValueError("its action_path is no list of calls")
-    calls = tuple(each for each in map(_action, given) if not each.startswith("finish "))
+    calls = tuple(call for call in map(_action, given) if not call.startswith("finish "))
     for action in calls:
         try:
             toolkit.parse(action)
@@ -153,11 +153,11 @@ def _action(given: Any) -> str:
 def _arguments(text: str) -> dict[str, Any]:
     for read in (json.loads, ast.literal_eval):
         try:
-            found = read(text)
+            arguments = read(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        if isinstance(found, dict):
-            return {str(name): _listed(value) for name, value in found.items()}
+        if isinstance(arguments, dict):
+            return {str(name): _listed(value) for name, value in arguments.items()}
     raise ValueError("a call of its action_path has arguments that are no object")
 
 
@@ -172,7 +172,7 @@ def _listed(value: Any) -> Any:
 
 def _is_answer(value: Any) -> bool:
     if isinstance(value, list):
-        return bool(value) and all(isinstance(each, str | int | float) for each in value)
+        return bool(value) and all(isinstance(item, str | int | float) for item in value)
     return isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
 
 

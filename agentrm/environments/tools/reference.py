@@ -45,10 +45,10 @@ def best(items: Iterable[Item], key: Callable[[Item], Any], *, least: bool = Fal
 
 def some(items: Iterable[Item]) -> list[Item]:
     """All items. Raises Unfit when there is none."""
-    found = list(items)
-    if not found:
+    all_items = list(items)
+    if not all_items:
         raise Unfit
-    return found
+    return all_items
 
 
 def same_answer(given: Answer, expected: Answer) -> bool:

@@ -30,8 +30,8 @@ class Sheet(OperationToolkit):
         self._opened, sheets = state
         self._book = Workbook()
         self._book.remove(self._book.worksheets[0])
-        for each in sheets:
-            workbook.build(self._book, each)
+        for sheet in sheets:
+            workbook.build(self._book, sheet)
 
     @classmethod
     def of(cls, state: State) -> Sheet:
@@ -41,10 +41,10 @@ class Sheet(OperationToolkit):
         return self._opened, tuple(workbook.dump(sheet) for sheet in self._book.worksheets)
 
     def facts(self) -> Facts:
-        found: Facts = {}
+        facts: Facts = {}
         for sheet in self._book.worksheets:
-            found |= workbook.facts(sheet)
-        return found
+            facts |= workbook.facts(sheet)
+        return facts
 
     def close(self) -> None:
         self._book.close()
@@ -81,11 +81,11 @@ class Sheet(OperationToolkit):
     @tool
     def insert_cols(self, values_list: Values, col_idx: Column) -> Values:
         """insert columns before column col_idx, each a list of values from the top"""
-        sheet, found = self._restructured, _normal(values_list)
-        columns = max(col_idx - 1, workbook.size(sheet)[1]) + len(found)
-        _check_fits(max(map(len, found), default=0), columns)
-        sheet.insert_cols(col_idx, len(found))
-        for column, values in enumerate(found, col_idx):
+        sheet, new_columns = self._restructured, _normal(values_list)
+        columns = max(col_idx - 1, workbook.size(sheet)[1]) + len(new_columns)
+        _check_fits(max(map(len, new_columns), default=0), columns)
+        sheet.insert_cols(col_idx, len(new_columns))
+        for column, values in enumerate(new_columns, col_idx):
             for row, value in enumerate(values, 1):
                 sheet.cell(row, column).value = value
         return self.get_all_values()
@@ -93,11 +93,11 @@ class Sheet(OperationToolkit):
     @tool
     def insert_rows(self, values_list: Values, row_idx: Row) -> Values:
         """insert rows before row row_idx, each a list of values from the left"""
-        sheet, found = self._restructured, _normal(values_list)
-        rows = max(row_idx - 1, workbook.size(sheet)[0]) + len(found)
-        _check_fits(rows, max(map(len, found), default=0))
-        sheet.insert_rows(row_idx, len(found))
-        for row, values in enumerate(found, row_idx):
+        sheet, new_rows = self._restructured, _normal(values_list)
+        rows = max(row_idx - 1, workbook.size(sheet)[0]) + len(new_rows)
+        _check_fits(rows, max(map(len, new_rows), default=0))
+        sheet.insert_rows(row_idx, len(new_rows))
+        for row, values in enumerate(new_rows, row_idx):
             for column, value in enumerate(values, 1):
                 sheet.cell(row, column).value = value
         return self.get_all_values()
@@ -138,11 +138,11 @@ class Sheet(OperationToolkit):
     def update_range(self, start_position: Position, end_position: Position, values_list: Values) -> Values:
         """set the values of a range, row by row"""
         rows, columns = _range(start_position, end_position)
-        found = _normal(values_list)
-        if [len(row) for row in found] != [len(columns)] * len(rows):
+        new_rows = _normal(values_list)
+        if [len(row) for row in new_rows] != [len(columns)] * len(rows):
             raise ToolError(f"{start_position}:{end_position} wants {len(rows)} rows of {len(columns)} values")
         cells = [workbook.cell(self._open, row, column) for row in rows for column in columns]
-        for cell, value in zip(cells, (value for row in found for value in row), strict=True):
+        for cell, value in zip(cells, (value for row in new_rows for value in row), strict=True):
             cell.value = value
         return self.get_all_values()
 
@@ -170,10 +170,10 @@ class Sheet(OperationToolkit):
         rows, columns = _range(start_position, end_position)
         if len(rows) * len(columns) == 1:
             raise ToolError("one cell alone cannot be merged")
-        for each in self._open.merged_cells.ranges:
-            apart = each.max_row < rows.start or each.min_row >= rows.stop
-            if not (apart or each.max_col < columns.start or each.min_col >= columns.stop):
-                raise ToolError(f"{start_position}:{end_position} overlaps the merged range {each.coord}")
+        for merged in self._open.merged_cells.ranges:
+            apart = merged.max_row < rows.start or merged.min_row >= rows.stop
+            if not (apart or merged.max_col < columns.start or merged.min_col >= columns.stop):
+                raise ToolError(f"{start_position}:{end_position} overlaps the merged range {merged.coord}")
         self._open.merge_cells(f"{start_position}:{end_position}")
         return self.get_all_values()
 
@@ -209,12 +209,12 @@ class Sheet(OperationToolkit):
     ) -> float:
         """compute a value from a range or a list of cells"""
         if position_list is not None:
-            found = [self.get_cell_value(position) for position in position_list]
+            values = [self.get_cell_value(position) for position in position_list]
         elif start_position and end_position:
-            found = [value for row in self.get_range_values(start_position, end_position) for value in row]
+            values = [value for row in self.get_range_values(start_position, end_position) for value in row]
         else:
             raise ToolError("give start_position and end_position, or position_list")
-        return workbook.evaluate(operator, found)
+        return workbook.evaluate(operator, values)
 
     @tool
     def filter_cells(self, query: str, in_row: Row | None = None, in_column: Column | None = None) -> list[str]:

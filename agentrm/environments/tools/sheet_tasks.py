@@ -49,10 +49,10 @@ class Table:
     def group(self) -> str:
         """A group that some rows are in, but not all."""
         place = self.column(self.theme.group) - 1
-        found = [row[place] for _, row in self.rows]
-        if len(set(found)) < 2:
+        groups = [row[place] for _, row in self.rows]
+        if len(set(groups)) < 2:
             raise Unfit
-        return self.random.choice(found)
+        return self.random.choice(groups)
 
     def members(self, group: str) -> list[int]:
         place = self.column(self.theme.group) - 1
@@ -110,7 +110,7 @@ def _delete_column(table: Table) -> str:
 def _append(table: Table) -> str:
     theme, random = table.theme, table.random
     known = [row[0] for _, row in table.rows]
-    key = random.choice([each for each in theme.keys if each not in known])
+    key = random.choice([candidate for candidate in theme.keys if candidate not in known])
     fields: dict[str, Any] = {theme.key: key, theme.group: random.choice(theme.groups)}
     fields |= {column.name: draw_number(random, column) for column in theme.numbers}
     row = [fields[name] for name in table.values[0]]
@@ -157,7 +157,7 @@ def _derive(table: Table) -> str:
     heading = f"{chr(ord('A') + width)}1"
     table.call("update_cell", position=heading, value=name)
     for number, _ in table.rows:
-        positions = [table.at(each, number) for each in names]
+        positions = [table.at(column, number) for column in names]
         table.call(
             "update_cell_by_formula", operator=operator, position_list=positions, result_position=table.at(name, number)
         )

@@ -54,8 +54,8 @@ class Todo(OperationToolkit):
     def facts(self) -> Facts:
         projects = self._database.rows("SELECT id, is_favorite FROM project")
         tasks = self._database.rows("SELECT id, due_date, is_completed FROM task")
-        found: Facts = {("project", project["id"]): project["is_favorite"] for project in projects}
-        return found | {("task", task["id"]): (task["due_date"], task["is_completed"]) for task in tasks}
+        facts: Facts = {("project", project["id"]): project["is_favorite"] for project in projects}
+        return facts | {("task", task["id"]): (task["due_date"], task["is_completed"]) for task in tasks}
 
     def close(self) -> None:
         self._database.close()
@@ -136,24 +136,24 @@ class Todo(OperationToolkit):
         }
 
     def _project(self, key: int) -> dict[str, Any]:
-        found = self._database.rows("SELECT id, name, is_favorite FROM project WHERE id = ?", key)
-        if not found:
+        rows = self._database.rows("SELECT id, name, is_favorite FROM project WHERE id = ?", key)
+        if not rows:
             raise ToolError(f"there is no project with the id {key}")
-        return found[0] | {"is_favorite": bool(found[0]["is_favorite"])}
+        return rows[0] | {"is_favorite": bool(rows[0]["is_favorite"])}
 
     def _task(self, key: int) -> dict[str, Any]:
         query = "SELECT id, content, priority, due_date FROM task WHERE id = ? AND NOT is_completed"
-        found = self._database.rows(query, key)
-        if not found:
+        rows = self._database.rows(query, key)
+        if not rows:
             raise ToolError(f"there is no open task with the id {key}")
-        return found[0]
+        return rows[0]
 
     def _detail(self, key: int, column: str) -> dict[str, Any]:
         """One column of a task, also of a completed one."""
-        found = self._database.rows(f"SELECT id, content, {column} FROM task WHERE id = ?", key)
-        if not found:
+        rows = self._database.rows(f"SELECT id, content, {column} FROM task WHERE id = ?", key)
+        if not rows:
             raise ToolError(f"there is no task with the id {key}")
-        return found[0]
+        return rows[0]
 
 
 def draw_todo(random: Random) -> Todo:

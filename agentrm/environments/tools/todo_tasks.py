@@ -96,8 +96,8 @@ def _postpone(call: Reference, random: Random) -> Operation:
 def _longest(call: Reference, random: Random) -> Operation:
     project = _project(call, random)
     word, least = random.choice((("most", False), ("least", True)))
-    found = [call("get_task_duration", task_id=task["id"]) for task in _tasks(call, project)]
-    chosen = best(found, lambda task: task["duration"], least=least)
+    tasks = [call("get_task_duration", task_id=task["id"]) for task in _tasks(call, project)]
+    chosen = best(tasks, lambda task: task["duration"], least=least)
     tool, verb = random.choice((("complete_task", "Complete"), ("delete_task", "Delete")))
     call(tool, task_id=chosen["id"])
     return f"{verb} the task in {project['name']} that takes the {word} time.", None
@@ -105,17 +105,17 @@ def _longest(call: Reference, random: Random) -> Operation:
 
 def _where_i_am(call: Reference, random: Random) -> Operation:
     project, here = _project(call, random), call("get_user_current_location")
-    found = [call("get_task_description", task_id=task["id"]) for task in _tasks(call, project)]
-    _every(call, "complete_task", [task for task in found if f"Where: {here}." in task["description"]])
+    tasks = [call("get_task_description", task_id=task["id"]) for task in _tasks(call, project)]
+    _every(call, "complete_task", [task for task in tasks if f"Where: {here}." in task["description"]])
     return f"Complete the tasks in {project['name']} that take place where I am.", None
 
 
 def _with_person(call: Reference, random: Random) -> Operation:
     project = _project(call, random)
-    found = [call("get_task_description", task_id=task["id"]) for task in _tasks(call, project)]
-    person = random.choice(found)["description"].split("With: ")[1].rstrip(".")
+    tasks = [call("get_task_description", task_id=task["id"]) for task in _tasks(call, project)]
+    person = random.choice(tasks)["description"].split("With: ")[1].rstrip(".")
     tool, verb = random.choice((("complete_task", "Complete"), ("delete_task", "Delete")))
-    _every(call, tool, [task for task in found if f"With: {person}." in task["description"]])
+    _every(call, tool, [task for task in tasks if f"With: {person}." in task["description"]])
     return f"{verb} the tasks in {project['name']} that I was to do with {person}.", None
 
 
@@ -154,7 +154,7 @@ def _minutes(call: Reference, random: Random) -> Operation:
 def _busiest_project(call: Reference, random: Random) -> Operation:
     projects, today = call("get_projects"), _today(call).isoformat()
     random.shuffle(projects)
-    counts = {each["id"]: sum(task["due_date"] == today for task in _tasks(call, each)) for each in projects}
+    counts = {project["id"]: sum(task["due_date"] == today for task in _tasks(call, project)) for project in projects}
     chosen = best(projects, lambda project: counts[project["id"]])
     if chosen["is_favorite"]:
         raise Unfit

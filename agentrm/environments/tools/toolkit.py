@@ -59,7 +59,8 @@ class Tool:
         hints = get_type_hints(function, include_extras=True)
         parameters = list(inspect.signature(function).parameters.values())[1:]
         fields: dict[str, Any] = {
-            each.name: (hints[each.name], ... if each.default is each.empty else each.default) for each in parameters
+            parameter.name: (hints[parameter.name], ... if parameter.default is parameter.empty else parameter.default)
+            for parameter in parameters
         }
         config = ConfigDict(extra="forbid", allow_inf_nan=False)
         model = create_model(function.__name__, __config__=config, **fields)
@@ -104,12 +105,12 @@ class Toolkit:
     @cache
     def schemas(cls) -> tuple[messages.Tool, ...]:
         """All tools as functions on offer."""
-        return tuple(each.schema for each in cls.tools.values())
+        return tuple(own_tool.schema for own_tool in cls.tools.values())
 
     @classmethod
     def manual(cls) -> str:
         """All tools, one line each."""
-        return "\n".join(f"- {each.signature}: {each.meaning}" for each in cls.tools.values())
+        return "\n".join(f"- {own_tool.signature}: {own_tool.meaning}" for own_tool in cls.tools.values())
 
     def values(self) -> dict[str, list[Any]]:
         """Values that arguments may have in this world; equal positions belong together."""
@@ -143,13 +144,13 @@ class Toolkit:
     def calls(self) -> list[str]:
         """Calls of every tool with the values of this world."""
         values = self.values()
-        found = []
-        for each in self.tools.values():
-            names = list(each.arguments.model_fields)
+        actions = []
+        for own_tool in self.tools.values():
+            names = list(own_tool.arguments.model_fields)
             if all(name in values for name in names):
                 rows = zip(*(values[name] for name in names), strict=False) if names else [()]
-                found += [write_action(each.name, dict(zip(names, row, strict=True))) for row in rows]
-        return found
+                actions += [write_action(own_tool.name, dict(zip(names, row, strict=True))) for row in rows]
+        return actions
 
 
 def write_action(name: str, arguments: Mapping[str, Any]) -> str:
@@ -179,9 +180,9 @@ def _type_text(schema: dict[str, Any]) -> str:
         kinds = _type_text({key: value for key, value in schema.items() if key != "default"})
         return f"{kinds} = {json.dumps(schema['default'])}"
     if "anyOf" in schema:
-        return " or ".join(_type_text(each) for each in schema["anyOf"] if each.get("type") != "null")
+        return " or ".join(_type_text(option) for option in schema["anyOf"] if option.get("type") != "null")
     if "enum" in schema:
-        return " or ".join(json.dumps(each) for each in schema["enum"])
+        return " or ".join(json.dumps(choice) for choice in schema["enum"])
     if schema["type"] == "array":
         items = schema["items"]
         return f"list of ({_type_text(items)})" if "anyOf" in items else f"list of {_type_text(items)}"
@@ -191,8 +192,8 @@ def _type_text(schema: dict[str, Any]) -> str:
 def _validation_text(error: ValidationError) -> str:
     """The first errors in pydantic's own words, each after the argument that it is about."""
     texts = []
-    for each in error.errors(include_url=False, include_input=False, include_context=False)[:_ERRORS_SHOWN]:
-        where = ".".join(str(part) for part in each["loc"])[:_QUOTED_CHARACTERS]
-        message = "the arguments must be a JSON object" if each["type"] == "model_type" else each["msg"]
-        texts.append(f"{where}: {message}" if where and each["type"] != _JSON_INVALID else message)
+    for detail in error.errors(include_url=False, include_input=False, include_context=False)[:_ERRORS_SHOWN]:
+        where = ".".join(str(part) for part in detail["loc"])[:_QUOTED_CHARACTERS]
+        message = "the arguments must be a JSON object" if detail["type"] == "model_type" else detail["msg"]
+        texts.append(f"{where}: {message}" if where and detail["type"] != _JSON_INVALID else message)
     return "; ".join(texts)

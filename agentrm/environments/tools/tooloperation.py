@@ -182,8 +182,8 @@ class ToolOperation(ToolEnvironment[OperationEpisode, OperationToolkit]):
             self._kit.close()
 
     def _draw(self, task: Task) -> OperationEpisode:
-        found: OperationEpisode | None = self.entry(task)
-        return found or draw_operation(task)
+        entry: OperationEpisode | None = self.entry(task)
+        return entry or draw_operation(task)
 
     def _begin(self, episode: OperationEpisode) -> None:
         self._put_up(episode.kit())
@@ -205,11 +205,11 @@ def draw_operation(task: Task) -> Operation:
     for number in count():
         random = Random(derive_seed(task.seed, task.environment, task.kind, task.split, task.index, number))
         try:
-            found = draw(random)
+            operation = draw(random)
         except Unfit:
             continue
-        if split_of(found.goal) == task.split:
-            return found
+        if split_of(operation.goal) == task.split:
+            return operation
     raise AssertionError("draws never end")
 
 

@@ -151,8 +151,8 @@ class ToolQuery(ToolEnvironment[Question | Recording, QueryToolkit]):
         self._database.close()
 
     def _draw(self, task: Task) -> Question | Recording:
-        found: Recording | None = self.entry(task)
-        return found or draw_question(task)
+        entry: Recording | None = self.entry(task)
+        return entry or draw_question(task)
 
     def _begin(self, episode: Question | Recording) -> None:
         if isinstance(episode, Recording):

@@ -68,10 +68,10 @@ class Weather(QueryToolkit):
     @tool
     def get_air_quality_index(self, latitude: Latitude, longitude: Longitude) -> dict[str, Any]:
         """today's air quality index, 0 (clean) to 100 and more, and its level"""
-        found = self._at(latitude, longitude, "air_quality_index")
-        index = found["air_quality_index"]
+        place = self._at(latitude, longitude, "air_quality_index")
+        index = place["air_quality_index"]
         level = next((name for limit, name in AIR_QUALITY_LEVELS if index < limit), "extremely poor")
-        return found | {"level": level}
+        return place | {"level": level}
 
     @tool
     def get_current_temp(self, latitude: Latitude, longitude: Longitude, current_date: Day) -> dict[str, Any]:
@@ -156,10 +156,10 @@ class Weather(QueryToolkit):
         """Columns of the place that is there."""
         wanted = ", ".join(("latitude", "longitude", *columns))
         query = f"SELECT {wanted} FROM place WHERE abs(latitude - ?) <= ? AND abs(longitude - ?) <= ? ORDER BY id"
-        found = self.database.rows(query, latitude, NEAR_DEGREES, longitude, NEAR_DEGREES)
-        if not found:
+        rows = self.database.rows(query, latitude, NEAR_DEGREES, longitude, NEAR_DEGREES)
+        if not rows:
             raise ToolError(f"there is no weather station near latitude {latitude}, longitude {longitude}")
-        return found[0]
+        return rows[0]
 
     def _current(self, latitude: float, longitude: float, day: date, *columns: str) -> dict[str, Any]:
         if day != self._today:

@@ -28,8 +28,8 @@ class Asker:
         return self.call("get_user_current_location")
 
     def point(self, town: str) -> dict[str, float]:
-        found = self.call("get_latitude_longitude", name=town)[0]
-        return {"latitude": found["latitude"], "longitude": found["longitude"]}
+        place = self.call("get_latitude_longitude", name=town)[0]
+        return {"latitude": place["latitude"], "longitude": place["longitude"]}
 
     def daily(self, tool: str, point: dict[str, float], start: date, end: date) -> dict[str, list[Any]]:
         return self.call(tool, **point, start_date=start.isoformat(), end_date=end.isoformat())["daily"]
@@ -72,8 +72,8 @@ def _past_mean(call: Reference, random: Random) -> Question:
 def _past_extreme(call: Reference, random: Random) -> Question:
     ask = Asker(call, random)
     (town,), days, word = ask.towns(1), random.randint(4, 12), random.choice(("warmest", "coldest"))
-    found = ask.past("temp", town, days)
-    pairs = list(zip(found["date"], found["mean"], strict=True))
+    history = ask.past("temp", town, days)
+    pairs = list(zip(history["date"], history["mean"], strict=True))
     day, _ = best(pairs, lambda pair: pair[1], least=word == "coldest")
     return f"On which date was the {word} day by mean temperature in {town} over the past {days} days?", day
 
@@ -117,8 +117,8 @@ def _here_and_there_now(call: Reference, random: Random) -> Question:
 def _coming_extreme(call: Reference, random: Random) -> Question:
     ask = Asker(call, random)
     (town,), days, word = ask.towns(1), random.randint(3, 8), random.choice(("warmest", "coldest"))
-    found = ask.coming("temp", town, days)
-    pairs = list(zip(found["date"], found["mean"], strict=True))
+    forecast = ask.coming("temp", town, days)
+    pairs = list(zip(forecast["date"], forecast["mean"], strict=True))
     day, _ = best(pairs, lambda pair: pair[1], least=word == "coldest")
     return f"Which date will be the {word} by mean temperature in {town} over the next {days} days?", day
 
@@ -126,8 +126,8 @@ def _coming_extreme(call: Reference, random: Random) -> Question:
 def _first_wet_day(call: Reference, random: Random) -> Question:
     ask = Asker(call, random)
     (town,), days, what = ask.towns(1), random.randint(3, 8), random.choice(("rain", "snow"))
-    found = ask.coming(what, town, days)
-    wet = some(day for day, value in zip(found["date"], found[what], strict=True) if value)
+    forecast = ask.coming(what, town, days)
+    wet = some(day for day, value in zip(forecast["date"], forecast[what], strict=True) if value)
     return f"On which date within the next {days} days will {town} first see {_WORD[what]}?", wet[0]
 
 

@@ -38,17 +38,17 @@ def build(book: Workbook, state: SheetState) -> None:
     for position, value, note in cells:
         sheet[position].value = value
         set_note(sheet[position], note)
-    for each in merged:
-        sheet.merge_cells(each)
+    for merged_range in merged:
+        sheet.merge_cells(merged_range)
 
 
 def facts(sheet: Worksheet) -> Facts:
     """What a task can ask for: that the sheet exists, its values, notes and merged ranges (how it is frozen is not)."""
     title, _, cells, merged = dump(sheet)
-    found: Facts = {(title,): True}
-    found |= {(title, position): value for position, value, _ in cells if value is not None}
-    found |= {(title, position, "note"): note for position, _, note in cells if note}
-    return found | {(title, each, "merged"): True for each in merged}
+    entries: Facts = {(title,): True}
+    entries |= {(title, position): value for position, value, _ in cells if value is not None}
+    entries |= {(title, position, "note"): note for position, _, note in cells if note}
+    return entries | {(title, merged_range, "merged"): True for merged_range in merged}
 
 
 def filled(sheet: Worksheet) -> Iterator[Cell]:
@@ -62,12 +62,12 @@ def filled(sheet: Worksheet) -> Iterator[Cell]:
 def size(sheet: Worksheet) -> tuple[int, int]:
     """The last row and the last column that hold anything, 0 in an empty sheet."""
     corners = [(cell.row, cell.column) for cell in filled(sheet)]
-    corners += [(each.max_row, each.max_col) for each in sheet.merged_cells.ranges]
+    corners += [(merged_range.max_row, merged_range.max_col) for merged_range in sheet.merged_cells.ranges]
     return max((row for row, _ in corners), default=0), max((column for _, column in corners), default=0)
 
 
 def merged_ranges(sheet: Worksheet) -> tuple[str, ...]:
-    return tuple(sorted(each.coord for each in sheet.merged_cells.ranges))
+    return tuple(sorted(merged_range.coord for merged_range in sheet.merged_cells.ranges))
 
 
 def frozen(sheet: Worksheet) -> tuple[int, int]:
@@ -82,16 +82,16 @@ def freeze(sheet: Worksheet, rows: int, columns: int) -> None:
 
 def values(sheet: Worksheet, rows: range, columns: range) -> list[list[Value]]:
     """The values of a range, row by row; an empty cell is an empty text."""
-    found = sheet.iter_rows(rows.start, rows.stop - 1, columns.start, columns.stop - 1, values_only=True)
-    return [["" if value is None else value for value in row] for row in found] if rows and columns else []
+    contents = sheet.iter_rows(rows.start, rows.stop - 1, columns.start, columns.stop - 1, values_only=True)
+    return [["" if value is None else value for value in row] for row in contents] if rows and columns else []
 
 
 def cell(sheet: Worksheet, row: int, column: int) -> Cell:
     """A cell that can be written. Raises ToolError inside a merged range."""
-    found = sheet.cell(row, column)
-    if isinstance(found, MergedCell):
-        raise ToolError(f"{found.coordinate} is inside a merged range")
-    return found
+    target = sheet.cell(row, column)
+    if isinstance(target, MergedCell):
+        raise ToolError(f"{target.coordinate} is inside a merged range")
+    return target
 
 
 def normal(value: Value) -> Value:

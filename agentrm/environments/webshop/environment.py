@@ -196,9 +196,9 @@ class WebShop(OfficialEnvironment):
         assert self._task is not None
         self.reset(self._task)
         ways = self._oracle.ways(self._shop, self._wanted)
-        found = next((way for way in ways if self._earns_all(way)), [])
+        actions = next((way for way in ways if self._earns_all(way)), [])
         self.reset(self._task)
-        return found
+        return actions
 
     def thought(self, plan: Sequence[str]) -> str:
         return self._oracle.thought(self._shop, self._session, self._wanted, plan)
@@ -277,7 +277,8 @@ class WebShop(OfficialEnvironment):
         seen = session.shown(self._shop) if session.page == "results" else [session.asin] if session.asin else []
         products = [self._shop.products[asin] for asin in seen]
         best = max(
-            (self._goals.reward(each, goal, self._goals.best_options(each, goal)) for each in products), default=0.0
+            (self._goals.reward(product, goal, self._goals.best_options(product, goal)) for product in products),
+            default=0.0,
         )
         if session.page == "results":
             return best, 0.0, 0.0

@@ -73,10 +73,12 @@ def official_shop(folder: Path) -> OfficialShop:
         _build(target, folder, products_path, attributes_path, human_path if human_path.is_file() else None)
 
     shop = stored_shop(place / f"{name}-{RULE}", build)
-    found = {(kind, split): goals for each, goals in shop.goals.items() for kind, _, split in [each.partition(" ")]}
-    goals = sum(len(each) for (kind, _), each in found.items() if kind == SESSIONS)
+    goals_by_kind = {
+        (kind, split): goals for key, goals in shop.goals.items() for kind, _, split in [key.partition(" ")]
+    }
+    goals = sum(len(sessions) for (kind, _), sessions in goals_by_kind.items() if kind == SESSIONS)
     announce(DATA_VARIABLE, folder, len(shop.catalogue.products) + goals, shop.left_out)
-    return OfficialShop(shop.catalogue, found, name, shop.left_out)
+    return OfficialShop(shop.catalogue, goals_by_kind, name, shop.left_out)
 
 
 def _build(target: Path, folder: Path, products_path: Path, attributes_path: Path, human_path: Path | None) -> None:
@@ -140,8 +142,8 @@ def board_goals(folder: Path) -> Published:
             raise ValueError(f"its product is not in {DATA_VARIABLE}")
         return _board_goal(line)
 
-    found = agentboard.published_lines("webshop", parse, board)
-    return Published(found.entries, identity([found.identity, shop.identity]), found.left_out)
+    published = agentboard.published_lines("webshop", parse, board)
+    return Published(published.entries, identity([published.identity, shop.identity]), published.left_out)
 
 
 def _board_goal(line: agentboard.Line) -> Goal:
@@ -169,12 +171,12 @@ def _path(category: str) -> tuple[str, ...]:
 
 
 def _file(folder: Path, stem: str) -> Path:
-    found = sorted(path for path in folder.glob(f"{stem}*.json") if path.is_file())
-    if not found:
+    paths = sorted(path for path in folder.glob(f"{stem}*.json") if path.is_file())
+    if not paths:
         raise UserError(
             f"{DATA_VARIABLE}={folder} holds no {stem}*.json: run WebShop's setup.sh, or unset the variable"
         )
-    return found[0]
+    return paths[0]
 
 
 def _sample(path: Path) -> tuple[int, bytes, bytes]:

@@ -47,10 +47,10 @@ def thought(catalogue: Catalogue, session: Session, goal: Goal, plan: Sequence[s
 
 def _aloud(catalogue: Catalogue, session: Session, plan: Sequence[str]) -> str:
     """What a shopper does next, and why."""
-    found = parse(plan[0])
-    if found is None:
+    command = parse(plan[0])
+    if command is None:
         return ""
-    verb, argument = found
+    verb, argument = command
     if verb == "search":
         return "I search for the words of the request that a product's page may have; its price cannot be searched."
     name = next((button for button in buttons(catalogue, session) if button.lower() == argument), argument)

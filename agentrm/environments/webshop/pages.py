@@ -34,31 +34,33 @@ class Session:
 
 def parse(action: str) -> tuple[str, str] | None:
     """(search, keywords) or (click, button in lower case), or None for anything else."""
-    found = _ACTION.fullmatch(action)
-    if found is None or not found[2].strip():
+    match = _ACTION.fullmatch(action)
+    if match is None or not match[2].strip():
         return None
-    return found[1].lower(), " ".join(found[2].lower().split())
+    return match[1].lower(), " ".join(match[2].lower().split())
 
 
 def buttons(catalogue: Catalogue, session: Session) -> dict[str, Session]:
     """Every button of the page, as it is written there, with the session after its click."""
     if session.page in ("search", "done"):
         return {}
-    found = {BACK: Session()}
+    sessions = {BACK: Session()}
     if session.page == "results":
         if session.number > 1:
-            found[PREVIOUS] = replace(session, number=session.number - 1)
+            sessions[PREVIOUS] = replace(session, number=session.number - 1)
         if session.number * catalogue.per_page < len(session.results):
-            found[NEXT] = replace(session, number=session.number + 1)
-        return found | {asin: replace(session, page="item", asin=asin, options={}) for asin in session.shown(catalogue)}
+            sessions[NEXT] = replace(session, number=session.number + 1)
+        return sessions | {
+            asin: replace(session, page="item", asin=asin, options={}) for asin in session.shown(catalogue)
+        }
     if session.page in SUBPAGES:
-        return found | {PREVIOUS: replace(session, page="item")}
-    found[PREVIOUS] = replace(session, page="results", asin="", options={})
+        return sessions | {PREVIOUS: replace(session, page="item")}
+    sessions[PREVIOUS] = replace(session, page="results", asin="", options={})
     for name, values in catalogue.products[session.asin].options.items():
-        found |= {value: replace(session, options=session.options | {name: value}) for value in values}
+        sessions |= {value: replace(session, options=session.options | {name: value}) for value in values}
     if not catalogue.brief:
-        found |= {page: replace(session, page=page) for page in SUBPAGES}
-    return found | {BUY: replace(session, page="done")}
+        sessions |= {page: replace(session, page=page) for page in SUBPAGES}
+    return sessions | {BUY: replace(session, page="done")}
 
 
 def render(catalogue: Catalogue, session: Session, instruction: str) -> str:
@@ -94,7 +96,7 @@ def _brief(catalogue: Catalogue, session: Session, instruction: str) -> list[str
     shown = [name for name in buttons(catalogue, session) if name in (BACK, PREVIOUS, NEXT)]
     if session.page == "results":
         listed = [catalogue.products[asin] for asin in session.shown(catalogue)]
-        return [*shown, *(part for each in listed for part in (each.asin, each.title, each.price_tag))]
+        return [*shown, *(part for item in listed for part in (item.asin, item.title, item.price_tag))]
     product = catalogue.products[session.asin]
     options = [part for name, values in product.options.items() for part in (name, *values)]
     return [instruction, *shown, product.title, product.price_tag, *options, BUY]

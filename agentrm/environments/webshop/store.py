@@ -106,15 +106,15 @@ class StoredCatalogue(Catalogue):
 
     def search(self, keywords: str) -> tuple[str, ...]:
         scores = np.zeros(len(self._stored), np.float32)
-        found = False
+        hit = False
         for term in terms(keywords):
             word = term.encode()
             number = bisect_left(self._words, word)
             if number < len(self._words) and self._words[number] == word:
-                found = True
+                hit = True
                 start, end = self._starts[number], self._starts[number + 1]
                 scores[self._documents[start:end]] += self._weights[start:end]
-        if not found:
+        if not hit:
             return ()
         matching = np.flatnonzero(scores > 0)
         if len(matching) > RESULTS_KEPT:
