@@ -58,7 +58,7 @@ class Columns:
         fields.setdefault("source", name(record, SOURCES))
         for key in ("rewards", "labels"):
             if fields.get(key):
-                fields[key] = [None if each is None else number(each, key) for each in fields[key]]
+                fields[key] = [None if value is None else number(value, key) for value in fields[key]]
         return Episode(taken, offered, **fields)
 
     def outcome(self, record: Record, known: Any = None) -> float | None:
@@ -77,9 +77,9 @@ class Columns:
             return self.scaled(value, column)
         if known is not None:
             return self.scaled(known, "the outcome")
-        found = next((each for each in OUTCOMES if record.get(each) is not None), None)
-        if found is not None:
-            return self.scaled(record[found], found)
+        field = next((candidate for candidate in OUTCOMES if record.get(candidate) is not None), None)
+        if field is not None:
+            return self.scaled(record[field], field)
         if self._required:
             raise InputRefused(f"there is no outcome: name its column with outcome=COLUMN, of {listed(record)}")
         return None
@@ -125,10 +125,10 @@ def number(value: Any, where: str) -> float:
 
 def name(record: Record, names: Sequence[str]) -> str:
     """The first of some fields that holds a name: text or a whole number."""
-    for each in names:
-        value = record.get(each)
+    for field in names:
+        value = record.get(field)
         if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
-            return text(str(value), each)
+            return text(str(value), field)
     return ""
 
 
@@ -152,8 +152,8 @@ def objects_of(value: Any, where: str) -> list[Record]:
     """A list of objects, empty where there is none. Raises InputRefused."""
     if value is not None and not isinstance(value, list):
         raise InputRefused(f"{where} must be a list")
-    for index, each in enumerate(value or ()):
-        if not isinstance(each, Mapping):
+    for index, item in enumerate(value or ()):
+        if not isinstance(item, Mapping):
             raise InputRefused(f"{where}[{index}] must be an object")
     return value or []
 
@@ -170,7 +170,7 @@ def decoded(value: Any, where: str) -> Any:
 
 def listed(record: Record) -> str:
     """The fields of a record, for people."""
-    names = [str(each) for each in record]
+    names = [str(field) for field in record]
     return ", ".join(names[:_LISTED]) + (" …" if len(names) > _LISTED else "")
 
 

@@ -12,7 +12,7 @@ def linked(messages: Sequence[Message], where: str = "messages") -> list[Message
     """Checked messages in which every answer of a tool names its call; one that names none answers the first call that
     has no answer yet. The agent's text parts become one text. Raises InputRefused for an answer without a call.
     """
-    found: list[Message] = []
+    linked_messages: list[Message] = []
     calls: list[str] = []
     open_calls: list[str] = []
     for index, message in enumerate(messages):
@@ -31,8 +31,8 @@ def linked(messages: Sequence[Message], where: str = "messages") -> list[Message
                 open_calls.remove(answered)
             if answered:
                 message = message | {"tool_call_id": answered}
-        found.append(message)
-    return found
+        linked_messages.append(message)
+    return linked_messages
 
 
 def text(value: str, where: str) -> str:

@@ -38,23 +38,24 @@ def recorded(sets: Sequence[DemonstrationSet], opening: Opening, action_format: 
     `without_action` or are `unreadable`. Raises UserError for a file that is not there, or has too few.
     """
     collection, numbers = Collection(), count()
-    for each in sets:
-        counts = collection.counts.setdefault(f"{each.environment}.{KIND}", Counter())
-        episodes = _readable(each, counts)
+    for source in sets:
+        counts = collection.counts.setdefault(f"{source.environment}.{KIND}", Counter())
+        episodes = _readable(source, counts)
         kept = []
         for episode in episodes:
-            task = Task(each.environment, KIND, "train", next(numbers), data=KIND)
+            task = Task(source.environment, KIND, "train", next(numbers), data=KIND)
             result = _demonstration(task, episode, opening, action_format)
             if isinstance(result, Demonstration):
                 kept.append(result)
             else:
                 counts[result] += 1
-        chosen = kept[each.offset :][: each.count or None]
-        if len(chosen) < (each.count or 1):
+        chosen = kept[source.offset :][: source.count or None]
+        if len(chosen) < (source.count or 1):
             left_out = ", ".join(f"{number} {reason}" for reason, number in sorted(counts.items()) if reason != "kept")
             raise UserError(
-                f"{each.file} holds {len(kept)} demonstrations of {each.environment}, too few for offset={each.offset} "
-                f"and count={each.count or 1}" + (f" (left out: {left_out})" if left_out else "")
+                f"{source.file} holds {len(kept)} demonstrations of {source.environment}, too few for "
+                f"offset={source.offset} and count={source.count or 1}"
+                + (f" (left out: {left_out})" if left_out else "")
             )
         collection.demonstrations += chosen
         counts["kept"] += len(chosen)

@@ -89,7 +89,7 @@ def checked(given: Any, messages: Sequence[Message]) -> Mapping[str, Any]:
     exact = _object(given, "agentrm", {})
     _object(exact.get("tree"), "agentrm.tree", _TREE)
     task = _object(exact.get("task"), "agentrm.task", _TASK)
-    if not set("".join(str(each) for each in task.values())).isdisjoint("/\\\t\n\0@"):
+    if not set("".join(str(value) for value in task.values())).isdisjoint("/\\\t\n\0@"):
         raise InputRefused("agentrm.task cannot stand in a path")
     nodes, turns = exact.get("nodes"), runs(messages)[1]
     if not isinstance(nodes, list) or len(nodes) != len(turns) + 1:
@@ -136,10 +136,10 @@ def restored(task: Task, episodes: Sequence[tuple[Sequence[Message], Sequence[To
     for messages, _, exact in episodes:
         opening, steps = runs(messages)
         root, *nodes = exact["nodes"]
-        found: list[tuple[int, _Row]] = [(0, (-1, root, None, root.get("answers", opening)))]
+        path: list[tuple[int, _Row]] = [(0, (-1, root, None, root.get("answers", opening)))]
         for before, row, run in zip(exact["nodes"], nodes, steps, strict=False):
-            found.append((row["index"], (before["index"], row, run.agent, row.get("answers", run.answers))))
-        for index, given in found:
+            path.append((row["index"], (before["index"], row, run.agent, row.get("answers", run.answers))))
+        for index, given in path:
             if rows.setdefault(index, given) != given:
                 raise InputRefused(f"agentrm says two things of node {index} of a tree")
     numbers = {index: number for number, index in enumerate(sorted(rows))}
@@ -177,7 +177,7 @@ def _node(parent: int, row: Mapping[str, Any], message: Message | None, followin
         reasoning=proposal.reasoning,
         calls=proposal.calls,
         answers=answers,
-        origins=tuple(Origin(**{name: each[name] for name in _ORIGIN}) for each in row.get("origins", ())),
+        origins=tuple(Origin(**{name: origin[name] for name in _ORIGIN}) for origin in row.get("origins", ())),
         **known,
     )
 

@@ -24,7 +24,7 @@ SPLITS = (("train", 0.8), ("valid", 0.9), ("test", 1.0))
 def task(episode: Episode, environment: str) -> Task:
     """The task of an episode: its id alone decides the split and the index. One that was exported keeps its own."""
     if episode.exact is not None:
-        return Task(**{each.name: episode.exact["task"][each.name] for each in fields(Task)})
+        return Task(**{field.name: episode.exact["task"][field.name] for field in fields(Task)})
     kind = re.sub(r"[^A-Za-z0-9_-]+", "_", episode.source)
     share = _hash(episode.task) / 2**64
     split = next(name for name, end in SPLITS if share < end)
@@ -45,20 +45,20 @@ def trees(task: Task, episodes: Sequence[Episode]) -> tuple[list[Tree], list[Pro
         else:
             opening, _ = runs(episode.messages)
             begun[_key(opening, episode.tools)].append(episode)
-    found = []
+    task_trees = []
     for _, same in sorted(exported.items()):
         try:
-            found.append(restored(task, [(each.messages, each.tools, each.exact or {}) for each in same]))
+            task_trees.append(restored(task, [(part.messages, part.tools, part.exact or {}) for part in same]))
         except InputRefused as error:
-            problems += [Problem(each.file, each.line, str(error)) for each in same]
-    first = max((tree.number for tree in found), default=-1) + 1
-    found += [_grown(task, first + number, begun[key]) for number, key in enumerate(sorted(begun))]
-    return found, problems
+            problems += [Problem(part.file, part.line, str(error)) for part in same]
+    first = max((tree.number for tree in task_trees), default=-1) + 1
+    task_trees += [_grown(task, first + number, begun[key]) for number, key in enumerate(sorted(begun))]
+    return task_trees, problems
 
 
 def _distinct(episodes: Iterable[Episode]) -> tuple[list[Episode], list[Problem]]:
     kept, problems, seen = [], [], dict[str, Episode]()
-    for episode in sorted(episodes, key=lambda each: (each.file, each.line)):
+    for episode in sorted(episodes, key=lambda entry: (entry.file, entry.line)):
         before = seen.setdefault(episode.id, episode) if episode.id else episode
         if before is episode:
             kept.append(episode)

@@ -72,9 +72,9 @@ def batches(files: Sequence[File], settings: Episodes) -> list[Batch]:
     for file in files:
         sums.append(size // _BATCH)
         size += _bytes(file)
-    grouped = groupby(zip(sums, files, strict=True), key=lambda each: each[0])
-    found = [tuple(file for _, file in group) for _, group in grouped]
-    return [Batch(each, _digest([VERSION, parts, *_identity(each), _options(settings)]), parts) for each in found]
+    grouped = groupby(zip(sums, files, strict=True), key=lambda pair: pair[0])
+    groups = [tuple(file for _, file in group) for _, group in grouped]
+    return [Batch(group, _digest([VERSION, parts, *_identity(group), _options(settings)]), parts) for group in groups]
 
 
 def identity(files: Sequence[File]) -> str:
@@ -121,7 +121,7 @@ def parts(found: Sequence[Batch], folder: storage.Location) -> list[Part]:
             split, _, number = rest.partition("/")
             if number and info.type == fs.FileType.File:
                 names.add((environment, split, int(number)))
-    return [Part(*each) for each in sorted(names)]
+    return [Part(*name) for name in sorted(names)]
 
 
 def build(which: Part, found: Sequence[Batch], folder: storage.Location) -> dict[str, Any]:

@@ -33,9 +33,9 @@ def read(files: Iterable[File], settings: Episodes, required: bool = True) -> It
                     yield content
                     continue
                 line, name = 0, content.name
-                for found in _content(content, form, columns, file.source):
-                    line = found.line
-                    yield found
+                for result in _content(content, form, columns, file.source):
+                    line = result.line
+                    yield result
         except DAMAGED as error:
             told = str(error).splitlines()[0] if str(error) else "it ends too early"
             yield Problem(name, 0, f"cut short or damaged after line {line}: {told}")

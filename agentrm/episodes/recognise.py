@@ -23,16 +23,16 @@ FORMS = (
 
 def named(name: str) -> Form:
     """The form of a name. Raises UserError."""
-    found = next((form for form in FORMS if form.name == name), None)
-    if found is None:
+    match = next((form for form in FORMS if form.name == name), None)
+    if match is None:
         raise UserError(f"there is no form {name!r}: form= is one of {', '.join(form.name for form in FORMS)}")
-    return found
+    return match
 
 
 def recognised(record: Record) -> Form:
     """The form of a record. Raises InputRefused."""
-    found = next((form for form in FORMS if form.fits(record)), None)
-    if found is None:
+    match = next((form for form in FORMS if form.fits(record)), None)
+    if match is None:
         forms = ", ".join(form.name for form in FORMS)
         raise InputRefused(f"no form fits its fields {listed(record)}: name one of {forms} with form=")
-    return found
+    return match

@@ -48,8 +48,8 @@ def _rows(stream: BinaryIO) -> Iterator[Numbered]:
 def _without_nulls(value: Any) -> Any:
     """A value without the fields that only other rows have: a column has one type, and so every struct all fields."""
     if isinstance(value, dict):
-        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
-    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
+        return {name: _without_nulls(field) for name, field in value.items() if field is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _lines(stream: BinaryIO) -> Iterator[Numbered]:

@@ -32,7 +32,7 @@ from agentrm.episodes.episode import Problem
 
 RECORDS = (".jsonl", ".ndjson", ".json", ".parquet")
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
-ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", *(f".tar{each}" for each in COMPRESSED))
+ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", *(f".tar{ending}" for ending in COMPRESSED))
 
 DAMAGED = (EOFError, OSError, zlib.error, zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, pa.ArrowException)
 """What reading a damaged file raises, a file cut short among them."""
@@ -112,17 +112,17 @@ def _files(source: str) -> list[File]:
             pattern, path = path, re.split(r"/[^/]*[*?\[]", path, maxsplit=1)[0]
         listed = files.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
     name = _source_name(path)
-    chosen = [each for each in listed if each.type == fs.FileType.File and _readable(each.path)]
+    chosen = [file for file in listed if file.type == fs.FileType.File and _readable(file.path)]
     if pattern is not None:
-        chosen = [each for each in chosen if fnmatch.fnmatchcase(each.path, pattern)]
-    elif trials := [each for each in chosen if each.path.endswith(f"/{_TRAJECTORY}")]:
+        chosen = [file for file in chosen if fnmatch.fnmatchcase(file.path, pattern)]
+    elif trials := [file for file in chosen if file.path.endswith(f"/{_TRAJECTORY}")]:
         # What else lies in Harbor's directories are configurations and logs.
         chosen = trials
-    paths = {each.path for each in chosen}
-    chosen = [each for each in chosen if _continued(each.path) not in paths]
+    paths = {file.path for file in chosen}
+    chosen = [file for file in chosen if _continued(file.path) not in paths]
     # A URI keeps its scheme and host.
     head = source[: len(source) - len(storage.filesystem(source)[1])] if storage.is_uri(source) else ""
-    return [_file(f"{head}{each.path}", each, name) for each in sorted(chosen, key=lambda each: each.path)]
+    return [_file(f"{head}{file.path}", file, name) for file in sorted(chosen, key=lambda file: file.path)]
 
 
 def _file(location: str, info: fs.FileInfo, source: str) -> File:
@@ -138,8 +138,8 @@ def _readable(path: str) -> bool:
 
 def _continued(path: str) -> str:
     """The trajectory that Harbor continued in a file, by its name; "" for what is none of its kind."""
-    found = _CONTINUES.fullmatch(path)
-    return f"{found[1]}.json" if found else ""
+    match = _CONTINUES.fullmatch(path)
+    return f"{match[1]}.json" if match else ""
 
 
 def _source_name(location: str) -> str:
@@ -242,15 +242,15 @@ def _unreadable(name: str) -> AbstractContextManager[BinaryIO]:
 
 def _looked_through(members: Iterable[_Member]) -> tuple[dict[str, Mapping[str, Any]], set[str]]:
     """The results of Harbor's trials in an archive, by their directory, and the names of all members."""
-    found: dict[str, Mapping[str, Any]] = {}
+    results: dict[str, Mapping[str, Any]] = {}
     names = set[str]()
     for member in members:
         names.add(member.name)
         folder, _, name = member.name.rpartition("/")
         if name == _RESULT and member.stream and (result := _object(member.stream.read())):
             kept = ("task_name", "trial_name", "verifier_result")
-            found[folder] = {key: result[key] for key in kept if key in result}
-    return found, names
+            results[folder] = {key: result[key] for key in kept if key in result}
+    return results, names
 
 
 def _members(

@@ -29,7 +29,7 @@ def shortened(conversation: Conversation, rule: Overflow, fits: Callable[[Conver
             kept = ([step.agent, *step.answers] for step in steps[number:])
             return [*_told(opening, number), *chain.from_iterable(kept)]
     else:
-        answers = [text_of(each) for step in steps for each in step.answers]
+        answers = [text_of(answer) for step in steps for answer in step.answers]
         most = max(map(len, answers), default=0)
 
         def left(number: int) -> list[Message]:

@@ -118,10 +118,10 @@ def read_alike(directories: Sequence[Path]) -> bool:
         files = [directory / name for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")]
         config = settings(directory)
         keys = (REPRESENTATION, TEMPLATE, OVERFLOW, VALUES)
-        return [each.read_bytes() if each.is_file() else b"" for each in files] + [config.get(key) for key in keys]
+        return [file.read_bytes() if file.is_file() else b"" for file in files] + [config.get(key) for key in keys]
 
     first, *others = directories
-    return not others or all(told(each) == told(first) for each in others)
+    return not others or all(told(other) == told(first) for other in others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,9 +266,9 @@ class Renderer:
         Raises as `render`.
         """
         conversation = self._shown(given)
-        found = [self._render(conversation)]
-        acted = self._actions_of_shortened(conversation, found[0])
-        missing = {k for k, end in enumerate(found[0].states) if end is None}
+        sequences = [self._render(conversation)]
+        acted = self._actions_of_shortened(conversation, sequences[0])
+        missing = {k for k, end in enumerate(sequences[0].states) if end is None}
         if conversation.messages[0]["role"] == AGENT:
             missing.discard(0)
         while missing:
@@ -279,14 +279,14 @@ class Renderer:
                 states = [end if k in missing or k == last else None for k, end in enumerate(beginning.states)]
                 actions = [None, *beginning.actions]
                 actions = [end if states[k] is not None else None for k, end in enumerate(actions)][1:]
-                found.append(replace(beginning, states=states, actions=actions))
+                sequences.append(replace(beginning, states=states, actions=actions))
                 missing -= {k for k, end in enumerate(states) if end is not None}
                 acted += self._actions_of_shortened(conversation.beginning(last), beginning)
-        return found + acted
+        return sequences + acted
 
     def _actions_of_shortened(self, conversation: Conversation, rendered: Rendered) -> list[Rendered]:
         """The last action of a state that was shortened, as it is read by itself."""
-        *before, turn = (-1, *(n for n, each in enumerate(conversation.messages) if each["role"] == AGENT))
+        *before, turn = (-1, *(n for n, message in enumerate(conversation.messages) if message["role"] == AGENT))
         if not (rendered.left_out and self._actions and before) or turn == len(conversation.messages) - 1:
             return []
         with suppress(ContextOverflow):
@@ -435,11 +435,11 @@ class Renderer:
                 return len(self._whole_ids(each)) <= self.context
             return False
 
-        found = shortened(conversation, self._overflow, fits)
-        if found is None:
+        shorter = shortened(conversation, self._overflow, fits)
+        if shorter is None:
             self._fits(length)
             raise AssertionError("what fits is not shortened")
-        rendered = self._whole(found)
+        rendered = self._whole(shorter)
         count = len(runs(conversation.messages)[1])
         states: list[int | None] = [*[None] * count, rendered.states[-1]]
         actions: list[int | None] = [None] * count
@@ -455,8 +455,8 @@ class Renderer:
         actions: list[int | None] = []
         for number, turn in enumerate(walk.turns):
             if not turn.appends:
-                states = [each if (each or 0) < len(ids) else None for each in states]
-                actions = [each if (each or 0) < len(ids) else None for each in actions]
+                states = [end if (end or 0) < len(ids) else None for end in states]
+                actions = [end if (end or 0) < len(ids) else None for end in actions]
             if number:
                 actions.append(len(ids) + turn.end)
             ids += turn.ids
@@ -497,15 +497,15 @@ class Renderer:
             while end < count and messages[end]["role"] != AGENT:
                 end += 1
             step = shape, turns[-1].tail, key[WORDS * place : WORDS * end], len(turns).bit_length()
-            found = self._taken.get(step)
-            if found is None:
+            taken = self._taken.get(step)
+            if taken is None:
                 followed = self._steps.follow(shape, messages, place, end, len(turns))
                 if followed is None:
                     return None
                 if len(self._taken) >= _STEPS:
                     self._taken = {}
-                found = self._taken[step] = followed[0], self._add(turns[-1].tail, followed[1])
-            shape, turn = found
+                taken = self._taken[step] = followed[0], self._add(turns[-1].tail, followed[1])
+            shape, turn = taken
             turns.append(turn)
             place = end
         return _Walk(turns, shape)

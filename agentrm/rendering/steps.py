@@ -124,8 +124,8 @@ class Steps:
             adds = self._adds(piece, messages[:place], step, shape.base.tools)
             following = self._shape(shape.base, shape.kinds | {kind}, kind, length) if adds else None
             shape.following[kind, length] = following
-        found = shape.following[kind, length]
-        return None if found is None else (found, piece)
+        next_shape = shape.following[kind, length]
+        return None if next_shape is None else (next_shape, piece)
 
     def opening(self, shape: Shape, messages: Sequence[Message]) -> str | None:
         """What asks for the agent's turn behind a conversation of this shape; None where that changes what is there."""
@@ -170,11 +170,11 @@ class Steps:
             return None
         marked = [message | {"content": f"mark{i}mark"} for i, message in enumerate(step)]
         marks = [message["content"] for message in marked]
-        found, own = self._find_piece(base, marked), self._find_piece(base, step)
-        if found is None or any(found.text.count(mark) != 1 for mark in marks):
+        piece, own = self._find_piece(base, marked), self._find_piece(base, step)
+        if piece is None or any(piece.text.count(mark) != 1 for mark in marks):
             return None
-        parts = re.split("|".join(marks), found.text)
-        wrap = _Wrap(parts, found.begin, found.end - len(parts[0]) - len(marks[0]))
+        parts = re.split("|".join(marks), piece.text)
+        wrap = _Wrap(parts, piece.begin, piece.end - len(parts[0]) - len(marks[0]))
         return wrap if wrap(words) == own else None
 
     def _plain(self, message: Message) -> bool:
@@ -207,7 +207,7 @@ class Steps:
 
     def written(self, text: str, messages: Sequence[Message]) -> list[tuple[int, int]]:
         """The characters that the agent wrote of a conversation's whole text, as far as its words are found there."""
-        found = []
+        ranges = []
         place = 0
         for message in messages:
             words = _last_words(message)
@@ -217,11 +217,11 @@ class Steps:
                 begin = text.find(first, place)
                 begin = place if begin < 0 else begin
                 end = self._tokens.next_special(text, max(begin, place if start < 0 else start + len(words)))
-                found.append((begin, end))
+                ranges.append((begin, end))
                 place = end
             elif start >= 0:
                 place = start + len(words)
-        return found
+        return ranges
 
     def _kind(self, messages: Sequence[Message]) -> Key:
         """What of messages a template may look at: runs of one kind count as one or several."""
@@ -244,8 +244,10 @@ class Steps:
             return ()
         if not (text[0].isspace() or text[-1].isspace() or self._template.sought.search(text)):
             return _NOTHING
-        found = {(each[0], each.start() == 0, each.end() == len(text)) for each in self._template.sought.finditer(text)}
-        return (text[0].isspace(), text[-1].isspace(), not text.strip(), *sorted(found))
+        names = {
+            (match[0], match.start() == 0, match.end() == len(text)) for match in self._template.sought.finditer(text)
+        }
+        return (text[0].isspace(), text[-1].isspace(), not text.strip(), *sorted(names))
 
 
 def _first_words(message: Message) -> str:

@@ -39,7 +39,7 @@ def fixed_day(template: str) -> str:
     if "strftime_now" not in template or "macro strftime_now" in template:
         return template
     directives = sorted(set(re.findall(r"(?<!{)%-?[aAbBcdDeFhjmuUVwWxyY]", template)))
-    replaced = "".join(f' | replace("{each}", "{DAY.strftime(each)}")' for each in directives)
+    replaced = "".join(f' | replace("{directive}", "{DAY.strftime(directive)}")' for directive in directives)
     # The line break after a macro alone on its line is not rendered, so all other text stays as it was.
     return f"{{%- macro strftime_now(format) -%}}{{{{- format{replaced} -}}}}{{%- endmacro %}}\n{template}"
 
@@ -79,7 +79,7 @@ class ChatTemplate:
         does not take.
         """
         offered = self._tools(json.dumps(list(tools), ensure_ascii=False)) if tools else None
-        written = self._apply([self._shown_message(each) for each in messages], offered, opened)
+        written = self._apply([self._shown_message(message) for message in messages], offered, opened)
         return self._tokens.shown(self._tokens.named(written))
 
     def _apply(self, messages: Sequence[Message], tools: list[Tool] | None, opened: bool) -> str:

@@ -93,7 +93,7 @@ class Tokens:
         """A text in parts whose ids are those of the whole: a new one begins wherever a parting token stands. The agent
         has `written` some ranges of characters.
         """
-        cuts = [0, *(found.start() for found in self._parting.finditer(text) if found.start()), len(text)]
+        cuts = [0, *(match.start() for match in self._parting.finditer(text) if match.start()), len(text)]
         return [
             self.encode(text[start:end], any(begin < end and behind > start for begin, behind in written))
             for start, end in pairwise(cuts)
@@ -103,17 +103,17 @@ class Tokens:
         """The length of the beginning that two texts share, with special tokens in it as a whole only."""
         shortest = min(len(one), len(other))
         end = next((i for i in range(shortest) if one[i] != other[i]), shortest)
-        cut = (found for found in self._special.finditer(one, max(0, end - _LONGEST_NAME)) if found.end() > end)
-        return min(end, next((found.start() for found in cut), end))
+        cut = (match for match in self._special.finditer(one, max(0, end - _LONGEST_NAME)) if match.end() > end)
+        return min(end, next((match.start() for match in cut), end))
 
     def next_special(self, text: str, start: int) -> int:
         """Where the first special token from a character on ends; that character where there is none."""
-        found = self._special.search(text, start)
-        return found.end() if found else start
+        match = self._special.search(text, start)
+        return match.end() if match else start
 
     def last_special(self, text: str, start: int, end: int) -> int:
         """Where the last special token of a range ends; 0 where there is none."""
-        return max((found.end() for found in self._special.finditer(text, start, end)), default=0)
+        return max((match.end() for match in self._special.finditer(text, start, end)), default=0)
 
     def _encode(self, stretch: str, written: bool) -> Stretch:
         encoding = self._backend.encode(stretch, add_special_tokens=False)
@@ -151,4 +151,4 @@ def any_of(texts: Iterable[str]) -> re.Pattern[str]:
 def _replacing(texts: Mapping[str, str]) -> Callable[[str], str]:
     """What replaces each key in a text by its value."""
     pattern = any_of(texts)
-    return lambda text: pattern.sub(lambda found: texts[found[0]], text)
+    return lambda text: pattern.sub(lambda match: texts[match[0]], text)

@@ -18,8 +18,8 @@ VERSION = "ATIF-v1.7"
 def documents(trees: list[Tree]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The name and the trajectory of each episode of a task's trees."""
     for tree in trees:
-        for each in episodes(tree):
-            yield each.id, _trajectory(each)
+        for episode in episodes(tree):
+            yield episode.id, _trajectory(episode)
 
 
 def _trajectory(each: Ended) -> dict[str, Any]:
@@ -47,9 +47,9 @@ def _steps(nodes: Sequence[Node]) -> Iterator[dict[str, Any]]:
         said = node.messages()
         if node.parent >= 0:
             # Answers of tools are the step's observation; what a user says next is a step.
-            answers = [each for each in said if each["role"] == "tool"]
+            answers = [message for message in said if message["role"] == "tool"]
             yield _turn(node, answers)
-            said = tuple(each for each in said if each["role"] != "tool")
+            said = tuple(message for message in said if message["role"] != "tool")
         yield from map(_said, said)
 
 
@@ -61,7 +61,7 @@ def _turn(node: Node, answers: Sequence[Message]) -> dict[str, Any]:
     if node.calls:
         step["tool_calls"] = [_call(call.id, call.name, call.arguments) for call in node.calls]
     if answers:
-        step["observation"] = {"results": [_result(each) for each in answers]}
+        step["observation"] = {"results": [_result(answer) for answer in answers]}
     extra = {"value": node.value} | ({} if node.reward is None else {"reward": node.reward})
     return step | {"extra": extra}
 

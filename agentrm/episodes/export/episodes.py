@@ -41,13 +41,13 @@ class Ended:
         """The messages of the nodes from number `first` of the path to `end`: each its turn and the answers to it. All
         content is text: readers of tables take no parts.
         """
-        found: list[Message] = []
+        messages: list[Message] = []
         for index in self.path[first:end]:
             node = self.tree.nodes[index]
             if node.parent >= 0:
-                found.append(node.proposal.message())
-            found += [message | {"content": text_of(message)} for message in node.messages()]
-        return found
+                messages.append(node.proposal.message())
+            messages += [message | {"content": text_of(message)} for message in node.messages()]
+        return messages
 
 
 def tools_text(tree: Tree) -> str:

@@ -25,13 +25,13 @@ COLUMNS: dict[str, Feature] = {
 def rows(trees: list[Tree]) -> Iterator[dict[str, Any]]:
     """A row per episode of a task's trees."""
     for tree in trees:
-        for each in episodes(tree):
+        for episode in episodes(tree):
             yield {
-                "messages": each.messages(),
+                "messages": episode.messages(),
                 "tools": tools_text(tree),
-                "outcome": each.outcome,
+                "outcome": episode.outcome,
                 "task": tree.task.id,
-                "id": each.id,
-                "model": each.model,
-                "agentrm": json.dumps(described(tree, each.path), ensure_ascii=False),
+                "id": episode.id,
+                "model": episode.model,
+                "agentrm": json.dumps(described(tree, episode.path), ensure_ascii=False),
             }

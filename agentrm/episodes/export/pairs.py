@@ -26,8 +26,8 @@ def rows(trees: list[Tree]) -> Iterator[dict[str, Any]]:
     """The pairs of a task: those that were imported; without any, of each state the turns of highest and of lowest
     value that go on from it, where they differ.
     """
-    found = list(_imported(trees))
-    yield from found or (row for tree in trees for row in _siblings(tree))
+    pairs = list(_imported(trees))
+    yield from pairs or (row for tree in trees for row in _siblings(tree))
 
 
 def _imported(trees: list[Tree]) -> Iterator[dict[str, Any]]:

@@ -36,15 +36,15 @@ SKYRL: dict[str, Feature] = {
 def verl(trees: list[Tree]) -> Iterator[dict[str, Any]]:
     """A row per episode with the columns of verl's datasets, and the `turn_scores` of its agent loops."""
     for tree in trees:
-        for each in episodes(tree):
+        for episode in episodes(tree):
             yield {
                 "data_source": f"{tree.task.environment}.{tree.task.kind}",
-                "prompt": each.messages(0, 1),
-                "response": each.messages(1),
+                "prompt": episode.messages(0, 1),
+                "response": episode.messages(1),
                 "ability": "agent",
                 "reward_model": {"style": "model", "ground_truth": ""},
-                "extra_info": {"index": each.id, "split": tree.task.split, "turn_scores": _rewards(each)},
-                "outcome": each.outcome,
+                "extra_info": {"index": episode.id, "split": tree.task.split, "turn_scores": _rewards(episode)},
+                "outcome": episode.outcome,
                 "tools": tools_text(tree),
             }
 
@@ -53,12 +53,12 @@ def skyrl(trees: list[Tree]) -> Iterator[dict[str, Any]]:
     """A row per step, as SkyRL's step-wise training takes them: a step's prompt is all before it."""
     number = 0
     for tree in trees:
-        for each in episodes(tree):
-            rewards = _rewards(each)
+        for episode in episodes(tree):
+            rewards = _rewards(episode)
             for step, reward in enumerate(rewards, 1):
                 yield {
-                    "prompt": each.messages(0, step),
-                    "response": [each.nodes[step].proposal.message()],
+                    "prompt": episode.messages(0, step),
+                    "response": [episode.nodes[step].proposal.message()],
                     "rewards": reward,
                     "is_last_step": step == len(rewards),
                     "trajectory_id": {"instance_id": tree.task.id, "repetition_id": number},

@@ -28,16 +28,16 @@ COLUMNS: dict[str, Feature] = {
 def rows(trees: list[Tree]) -> Iterator[dict[str, Any]]:
     """A row per episode: a step is the agent's turn with the answers to it, all as text."""
     for tree in trees:
-        for each in episodes(tree):
-            root, *steps = each.nodes
+        for episode in episodes(tree):
+            root, *steps = episode.nodes
             yield {
                 "prompt": root.observation,
                 "completions": [_text(node) for node in steps],
                 "labels": [node.value >= GOOD if node.label is None else node.label > 0 for node in steps],
                 "values": [node.value for node in steps],
-                "outcome": each.outcome,
+                "outcome": episode.outcome,
                 "task": tree.task.id,
-                "id": each.id,
+                "id": episode.id,
             }
 
 

@@ -44,7 +44,7 @@ def joined(record: Record, beside: Callable[[str], Any]) -> Record:
         try:
             part = object_of(beside(name), name)
             _check_version(part)
-            steps = [*steps, *(each for each in objects_of(part.get("steps"), "steps") if not each.get(_COPIED))]
+            steps = [*steps, *(step for step in objects_of(part.get("steps"), "steps") if not step.get(_COPIED))]
             extra |= object_of(part.get("extra"), "extra")
         except InputRefused as error:
             raise InputRefused(f"{where}: {error}") from None
@@ -65,7 +65,7 @@ def read(record: Record, columns: Columns) -> Iterator[Episode]:
             rewards.append(None if reward is None else number(reward, f"steps[{index}].extra.reward"))
     agent, extra = object_of(record.get("agent"), "agent"), object_of(record.get("extra"), "extra")
     trial = object_of(record.get(TRIAL), "result.json")
-    given = [each for each in rewards if each is not None]
+    given = [value for value in rewards if value is not None]
     known = _verified(trial)
     if known is None:
         known = extra.get("outcome", sum(given) if given else None)
@@ -104,7 +104,7 @@ def _messages(step: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
     source, said = step.get("source"), step.get("message")
     if source not in ("system", "user", "agent"):
         raise InputRefused(f"{where}.source is {str(source)[:40]!r}: it must be system, user or agent")
-    calls = [_call(each) for each in objects_of(step.get("tool_calls"), f"{where}.tool_calls")]
+    calls = [_call(tool_call) for tool_call in objects_of(step.get("tool_calls"), f"{where}.tool_calls")]
     if source == "agent":
         reasoning = step.get("reasoning_content")
         yield {"role": AGENT, "content": said, "reasoning_content": reasoning, "tool_calls": calls}

@@ -38,24 +38,24 @@ def read(record: Record, columns: Columns) -> Iterator[Episode]:
 
 def messages_of_items(items: Sequence[Record], where: str) -> list[dict[str, Any]]:
     """Items as messages: what the agent thinks, says and calls one after the other is one turn. Raises InputRefused."""
-    found: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     goes_on = False
     for index, item in enumerate(items):
         kind = item.get("type", "message")
         if kind == "function_call_output":
-            found.append({"role": "tool", "content": _text(item.get("output")), "tool_call_id": item.get("call_id")})
+            messages.append({"role": "tool", "content": _text(item.get("output")), "tool_call_id": item.get("call_id")})
         elif kind == "message" and item.get("role") != AGENT:
-            found.append({"role": item.get("role"), "content": item.get("content")})
+            messages.append({"role": item.get("role"), "content": item.get("content")})
         elif kind in ("message", "reasoning", "function_call"):
-            if not goes_on or (kind == "message" and found[-1]["content"]):
-                found.append({"role": AGENT, "content": ""})
-            _add(found[-1], item, kind)
+            if not goes_on or (kind == "message" and messages[-1]["content"]):
+                messages.append({"role": AGENT, "content": ""})
+            _add(messages[-1], item, kind)
             goes_on = True
             continue
         else:
             raise InputRefused(f"{where}[{index}].type is {kind!r}: messages, reasoning and function calls can be read")
         goes_on = False
-    return found
+    return messages
 
 
 def _add(turn: dict[str, Any], item: Mapping[str, Any], kind: str) -> None:

@@ -28,7 +28,7 @@ def _labels(given: Any, messages: Any) -> list[Any]:
     if not isinstance(labels, Mapping):
         raise InputRefused("step_labels must be an object: the label by the message's index")
     turns = enumerate(objects_of(messages, "messages"))
-    agents = [index for index, each in turns if each.get("role") == AGENT]
+    agents = [index for index, message in turns if message.get("role") == AGENT]
     unknown = set(labels) - {str(index) for index in agents}
     if unknown:
         raise InputRefused(f"step_labels names message {min(unknown)}, which is no turn of the agent")

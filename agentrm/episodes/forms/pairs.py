@@ -27,40 +27,42 @@ def fits(record: Record) -> bool:
 
 def read(record: Record, columns: Columns) -> Iterator[Episode]:
     """Both episodes of a pair, or none: without the other a side says nothing."""
-    asked: Any = next((record[each] for each in _PROMPTS if record.get(each) is not None), [])
+    asked: Any = next((record[column] for column in _PROMPTS if record.get(column) is not None), [])
     prompt = messages_of(_part(asked), "user") if asked else []
     pair = name(record, ("pair",))
-    found = []
+    episodes = []
     for side in SIDES:
         field = _field(record, side) or side
         messages = with_calls([*prompt, *messages_of(_part(record[field]), AGENT)], field)
         known = {"outcome": side == SIDES[0], "id": "", "pair": pair, "side": side}
-        found.append(columns.episode(record, messages, record.get("tools"), where=field, **known))
-    opening = opening_id(found[0].messages, found[0].tools)
-    if not columns.task(record) and opening != opening_id(found[1].messages, found[1].tools):
+        episodes.append(columns.episode(record, messages, record.get("tools"), where=field, **known))
+    opening = opening_id(episodes[0].messages, episodes[0].tools)
+    if not columns.task(record) and opening != opening_id(episodes[1].messages, episodes[1].tools):
         raise InputRefused("chosen and rejected begin differently: name the column of the task's id with task=COLUMN")
-    yield from found
+    yield from episodes
 
 
 def with_calls(given: list[Any], where: str) -> list[Any]:
     """Messages in which the roles `tool_call`, a call as text, and `tool_response` became those of OpenAI: calls belong
     to the agent's turn before them. Raises InputRefused.
     """
-    found: list[Any] = []
+    messages: list[Any] = []
     count = 0
     for index, message in enumerate(objects_of(given, where)):
         role = message.get("role")
         if role == "tool_call":
             call = _call(message.get("content"), f"{where}[{index}].content")
             count += 1
-            if not (found and found[-1].get("role") == AGENT):
-                found.append({"role": AGENT, "content": None})
-            found[-1] = found[-1] | {"tool_calls": [*found[-1].get("tool_calls", ()), call | {"id": f"call_{count}"}]}
+            if not (messages and messages[-1].get("role") == AGENT):
+                messages.append({"role": AGENT, "content": None})
+            messages[-1] = messages[-1] | {
+                "tool_calls": [*messages[-1].get("tool_calls", ()), call | {"id": f"call_{count}"}]
+            }
         elif role == "tool_response":
-            found.append({**message, "role": "tool"})
+            messages.append({**message, "role": "tool"})
         else:
-            found.append(message)
-    return found
+            messages.append(message)
+    return messages
 
 
 def _call(content: Any, where: str) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def _call(content: Any, where: str) -> dict[str, Any]:
 
 
 def _field(record: Record, side: str) -> str | None:
-    return next((each for each in _NAMES[side] if holds(record, each, (list, str, dict))), None)
+    return next((field for field in _NAMES[side] if holds(record, field, (list, str, dict))), None)
 
 
 def _part(value: Any) -> Any:

@@ -25,7 +25,7 @@ def read(record: Record, columns: Columns) -> Iterator[Episode]:
     given = decoded(record["conversations"], "conversations")
     if not isinstance(given, list):
         raise InputRefused("conversations must be a list of turns")
-    messages = [_message(each, f"conversations[{index}]") for index, each in enumerate(given)]
+    messages = [_message(turn, f"conversations[{index}]") for index, turn in enumerate(given)]
     task = record.get("item_id", record.get("id"))
     yield columns.episode(record, messages, record.get("tools"), where="conversations", task=task, id="")
 

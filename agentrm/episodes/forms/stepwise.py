@@ -13,7 +13,7 @@ from agentrm.episodes.forms.form import Form, holds, messages_of
 
 def read(record: Record, columns: Columns) -> Iterator[Episode]:
     """The episode of a row; its outcome is the last step's label, unless a column has it. True is 1, false -1."""
-    steps, labels = record["completions"], [_label(each) for each in record["labels"]]
+    steps, labels = record["completions"], [_label(label) for label in record["labels"]]
     if len(steps) != len(labels):
         raise InputRefused(f"labels holds {len(labels)}, but completions {len(steps)}")
     turns = [turn for step in steps for turn in messages_of(step, "assistant")]

@@ -54,17 +54,17 @@ def _reward(rewards: Any) -> float | None:
     if not isinstance(rewards, Mapping) or not rewards:
         return None
     total = 0.0
-    for each, reward in rewards.items():
+    for key, reward in rewards.items():
         given = reward if isinstance(reward, Mapping) else {"score": reward}
         weight = given.get("weight")
-        score = number(given.get("score"), f"rewards.{each}.score")
-        total += score * (1.0 if weight is None else number(weight, f"rewards.{each}.weight"))
+        score = number(given.get("score"), f"rewards.{key}.score")
+        total += score * (1.0 if weight is None else number(weight, f"rewards.{key}.weight"))
     return total
 
 
 def read_older(record: Record, columns: Columns) -> Iterator[Episode]:
     """The episode of a row, of the task `example_id`; `task` names the environment."""
-    prompt, completion = (_part(record[each]) for each in ("prompt", "completion"))
+    prompt, completion = (_part(record[field]) for field in ("prompt", "completion"))
     messages = [*messages_of(prompt, "user"), *messages_of(completion, "assistant")]
     fields: dict[str, Any] = {"task": record.get("example_id")}
     if "example_id" in record:
