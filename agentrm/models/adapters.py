@@ -48,13 +48,13 @@ def base_of(directory: Path) -> Path:
     if not named:
         raise ModelError(f"{directory} holds an adapter whose {_CONFIG} names no {_BASE}")
     beside = directory / named
-    found = beside if (beside / "config.json").is_file() else _elsewhere(named)
-    if not (found / "config.json").is_file():
+    base = beside if (beside / "config.json").is_file() else _elsewhere(named)
+    if not (base / "config.json").is_file():
         raise ModelError(
             f"{directory} holds an adapter of {named}, which is not there: put it back, or name where it is as {_BASE} "
             f"in {_CONFIG}"
         )
-    return found
+    return base
 
 
 def check_base(start: Path, base: Path) -> None:
@@ -66,7 +66,7 @@ def check_base(start: Path, base: Path) -> None:
         )
     from transformers import AutoConfig
 
-    rows = [AutoConfig.from_pretrained(each).get_text_config().vocab_size for each in (start, base)]
+    rows = [AutoConfig.from_pretrained(model).get_text_config().vocab_size for model in (start, base)]
     if rows[0] != rows[1]:
         raise UserError(
             f"train.lora.keep=true keeps adapters beside {base}, whose vocabulary of {rows[1]} has no token to "
@@ -83,7 +83,7 @@ def one_base(directories: Sequence[Path]) -> Path | None:
     """The base that several models share, if all of them are adapters on it. Raises ModelError as `base_of` does."""
     if not all(map(kept, directories)):
         return None
-    bases = {base_of(each).resolve() for each in directories}
+    bases = {base_of(directory).resolve() for directory in directories}
     return bases.pop() if len(bases) == 1 else None
 
 
@@ -101,8 +101,8 @@ def classifier(directory: Path) -> Path:
     }
     if not files:
         raise ModelError(f"{base}, the base of the adapter in {directory}, holds no safetensors")
-    told = [each for each in sorted(directory.iterdir()) if each.is_file() and each.suffix != ".safetensors"]
-    seen = [(str(each.resolve()), each.stat().st_mtime_ns) for each in (*told, *sorted(set(files.values())))]
+    told = [entry for entry in sorted(directory.iterdir()) if entry.is_file() and entry.suffix != ".safetensors"]
+    seen = [(str(entry.resolve()), entry.stat().st_mtime_ns) for entry in (*told, *sorted(set(files.values())))]
     target = storage.cached(repr(seen))
     if target.is_dir():
         return target
@@ -141,10 +141,10 @@ def load(directory: Path, dtype: Any = "auto") -> PreTrainedModel:
 
 def _settings(directory: Path) -> dict[str, Any]:
     try:
-        found = json.loads((directory / _CONFIG).read_text())
+        config = json.loads((directory / _CONFIG).read_text())
     except (OSError, ValueError) as error:
         raise ModelError(f"{directory} holds an adapter whose {_CONFIG} cannot be read") from error
-    return dict(found)
+    return dict(config)
 
 
 def _elsewhere(named: str) -> Path:

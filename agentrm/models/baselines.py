@@ -29,10 +29,10 @@ async def score_what_fits(score: ScoreIds, renderer: Renderer, conversations: Se
         return fitting
 
     fitting = await asyncio.to_thread(render)
-    found = await score([ids for ids, _ in fitting.values()])
+    values = await score([ids for ids, _ in fitting.values()])
     scores = {
         number: CostedValue(value, value.tokens, value.cached, left_out) if isinstance(value, CostedValue) else value
-        for value, (number, (_, left_out)) in zip(found, fitting.items(), strict=True)
+        for value, (number, (_, left_out)) in zip(values, fitting.items(), strict=True)
     }
     return [scores.get(number, -inf) for number in range(len(conversations))]
 

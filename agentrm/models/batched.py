@@ -28,11 +28,11 @@ class BatchedRewardModel:
 
     async def _score(self, calls: list[Sequence[State]]) -> list[list[float]]:
         scores = await self._reward_model.score([state for states in calls for state in states])
-        found = []
+        by_call = []
         for states in calls:
             own, scores = scores[: len(states)], scores[len(states) :]
-            found.append(own)
-        return found
+            by_call.append(own)
+        return by_call
 
 
 def requests(engine: Engine) -> int:

@@ -126,13 +126,13 @@ class ChatEndpoint:
 
     async def sample(self, messages: Sequence[Message], n: int, seed: int, **options: Any) -> list[Choice]:
         """`n` answers, in one request where the endpoint gives several choices, else each from a seed of its own."""
-        found: list[Choice] = []
+        answers: list[Choice] = []
         if n > 1 and _key("n", n) not in self._refused:
-            found = await self.chat(messages, n=n, seed=seed, **options)
-            if len(found) < n:
+            answers = await self.chat(messages, n=n, seed=seed, **options)
+            if len(answers) < n:
                 self._refuse("n", n)
-        singly = [self.chat(messages, n=1, seed=seed + number, **options) for number in range(len(found), n)]
-        return [*found, *(choices[0] for choices in await asyncio.gather(*singly))][:n]
+        singly = [self.chat(messages, n=1, seed=seed + number, **options) for number in range(len(answers), n)]
+        return [*answers, *(choices[0] for choices in await asyncio.gather(*singly))][:n]
 
     async def chat(self, messages: Sequence[Message], **options: Any) -> list[Choice]:
         """The choices of one request, at least one; `options` are the API's."""
@@ -198,8 +198,8 @@ class ChatEndpoint:
                 refused.append((name, options[name], refusal.told.words))
                 options = _without(options, name)
             else:
-                for each in refused:
-                    self._refuse(*each)
+                for field in refused:
+                    self._refuse(*field)
                 self._taken |= {_key(name, value) for name, value in options.items()}
                 return choices
 
@@ -305,9 +305,9 @@ def _told(text: str) -> _Told:
         body = _error(body) or body
     if isinstance(body, dict):
         details = body.get("detail")
-        if isinstance(details, list) and details and all(isinstance(each, dict) for each in details):
-            fields = [str((_get(each, "loc", list) or [""])[-1]) for each in details]
-            words = "; ".join(f"{name}: {each.get('msg')}" for name, each in zip(fields, details, strict=True))
+        if isinstance(details, list) and details and all(isinstance(detail, dict) for detail in details):
+            fields = [str((_get(detail, "loc", list) or [""])[-1]) for detail in details]
+            words = "; ".join(f"{name}: {detail.get('msg')}" for name, detail in zip(fields, details, strict=True))
             return _Told(_short(words), field=fields[0])
         words = body.get("message") or details or text
         return _Told(_short(str(words)), str(body.get("code") or ""), str(body.get("param") or ""))
@@ -331,7 +331,7 @@ def _short(text: str) -> str:
 def logprob_of(choice: Mapping[str, Any]) -> float | None:
     """The sum of the natural-log probabilities of a choice's tokens; None without one of each."""
     tokens = _logprobs(choice)
-    known = [found for each in tokens if isfinite(found := _get(each, "logprob", (float, int), nan))]
+    known = [logprob for token in tokens if isfinite(logprob := _get(token, "logprob", (float, int), nan))]
     return sum(known) if tokens and len(known) == len(tokens) else None
 
 
@@ -344,11 +344,11 @@ def _choices(text: str) -> list[Choice]:
     body: Any = None
     with suppress(ValueError, RecursionError):
         body = json.loads(text)
-    given = [each for each in _get(body, "choices", list) or () if not _get(each, "error", dict)]
-    messages = [(each, message) for each in given if (message := _get(each, "message", dict)) is not None]
+    given = [choice for choice in _get(body, "choices", list) or () if not _get(choice, "error", dict)]
+    messages = [(choice, message) for choice in given if (message := _get(choice, "message", dict)) is not None]
     # Only all choices together are counted, where no log-probabilities are.
     counted = _get(_get(body, "usage", dict), "completion_tokens", int) or 0
-    return [_choice(each, message, counted // len(messages)) for each, message in messages]
+    return [_choice(choice, message, counted // len(messages)) for choice, message in messages]
 
 
 def _choice(choice: Mapping[str, Any], message: Mapping[str, Any], counted: int) -> Choice:
@@ -366,20 +366,20 @@ def _choice(choice: Mapping[str, Any], message: Mapping[str, Any], counted: int)
 
 def _calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
     """The calls of a message; their arguments come as text, and from some endpoints as an object."""
-    found = []
-    for each in _get(message, "tool_calls", list) or ():
-        function = _get(each, "function", dict)
+    calls = []
+    for call in _get(message, "tool_calls", list) or ():
+        function = _get(call, "function", dict)
         if name := _get(function, "name", str):
             arguments = function.get("arguments")
             text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
-            found.append(ToolCall(_plain(name), _plain(text) or "{}", _plain(_get(each, "id", str) or "")))
-    return tuple(found)
+            calls.append(ToolCall(_plain(name), _plain(text) or "{}", _plain(_get(call, "id", str) or "")))
+    return tuple(calls)
 
 
 def _get(value: Any, name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
     """A field of what should be an object, if it is of that kind."""
-    found = value.get(name) if isinstance(value, dict) else None
-    return found if isinstance(found, kind) else default
+    field = value.get(name) if isinstance(value, dict) else None
+    return field if isinstance(field, kind) else default
 
 
 def _plain(text: str) -> str:

@@ -190,7 +190,7 @@ def _lora(adapters: Sequence[Path]) -> dict[str, Any]:
     return {
         "enable_lora": True,
         "max_loras": len(adapters),
-        "max_lora_rank": next((each for each in ranks if each >= rank), rank),
+        "max_lora_rank": next((supported for supported in ranks if supported >= rank), rank),
     }
 
 
@@ -257,7 +257,10 @@ class ScoringEngine:
 
     async def score_ids(self, ids: Sequence[Sequence[int]], known: bool = False) -> list[float]:
         """One raw value per sequence of token ids."""
-        return [CostedValue(each.values[-1], each.tokens, each.cached) for each in await self.read(ids, known=known)]
+        return [
+            CostedValue(reading.values[-1], reading.tokens, reading.cached)
+            for reading in await self.read(ids, known=known)
+        ]
 
     async def read(
         self,
@@ -270,24 +273,26 @@ class ScoringEngine:
         do (None: all); `known` as in `EngineLoop.request`. Raises InputRefused.
         """
         if every_token and self._adapter is not None:
-            wanted = places or [range(len(each)) for each in ids]
-            parts = (self._read_apart(each, own, known) for each, own in zip(ids, wanted, strict=True))
+            wanted = places or [range(len(sequence)) for sequence in ids]
+            parts = (self._read_apart(sequence, own, known) for sequence, own in zip(ids, wanted, strict=True))
             return list(await asyncio.gather(*parts))
         parameters = self._all if every_token else self._last
-        read = ids if every_token else [each[: self.read_at(each) + 1] for each in ids]
-        outputs = await asyncio.gather(*(self._loop.request(each, parameters, self._adapter, known) for each in read))
-        return [self._reading(each, len(own), every_token) for each, own in zip(outputs, ids, strict=True)]
+        read = ids if every_token else [sequence[: self.read_at(sequence) + 1] for sequence in ids]
+        outputs = await asyncio.gather(
+            *(self._loop.request(sequence, parameters, self._adapter, known) for sequence in read)
+        )
+        return [self._reading(output, len(own), every_token) for output, own in zip(outputs, ids, strict=True)]
 
     async def _read_apart(self, ids: Sequence[int], places: Sequence[int], known: bool) -> Reading:
         """Values at some tokens, a request for each, elsewhere NaN: vLLM's values of all tokens in one pass are by the
         base's own head.
         """
         ends = [self.read_at(ids[: place + 1]) for place in places]
-        found = await self.read([ids[: end + 1] for end in ends], known=known)
+        readings = await self.read([ids[: end + 1] for end in ends], known=known)
         values = [nan] * len(ids)
-        for end, place, each in zip(ends, places, found, strict=True):
-            values[end] = values[place] = each.values[-1]
-        computed = sum(each.tokens - each.cached for each in found)
+        for end, place, single in zip(ends, places, readings, strict=True):
+            values[end] = values[place] = single.values[-1]
+        computed = sum(reading.tokens - reading.cached for reading in readings)
         return Reading(values, len(ids), max(0, len(ids) - computed))
 
     def _reading(self, output: Any, tokens: int, every_token: bool) -> Reading:
@@ -330,9 +335,9 @@ def scoring_engines(
     """
     if one_base(directories):
         loop = scoring_loop(directories, engine, context)
-        return [ScoringEngine(each, engine, context, label(each), loop) for each in directories]
+        return [ScoringEngine(directory, engine, context, label(directory), loop) for directory in directories]
     share = shared(engine, len(directories))
-    return [ScoringEngine(each, share, context, label(each)) for each in directories]
+    return [ScoringEngine(directory, share, context, label(directory)) for directory in directories]
 
 
 def shared(engine: Engine, models: int) -> Engine:
@@ -349,11 +354,11 @@ class EnsembleEngine:
 
     async def score_ids(self, ids: Sequence[Sequence[int]], known: bool = False) -> list[float]:
         """See `ScoringEngine`. A value's cost is that of all members."""
-        found = await self._read(ids, every_token=False, known=known)
-        values = lower_confidence([[each.values[-1] for each in own] for own in found], self._penalty)
+        readings = await self._read(ids, every_token=False, known=known)
+        values = lower_confidence([[reading.values[-1] for reading in own] for own in readings], self._penalty)
         return [
-            CostedValue(value, sum(each.tokens for each in own), sum(each.cached for each in own))
-            for value, own in zip(values, zip(*found, strict=True), strict=True)
+            CostedValue(value, sum(reading.tokens for reading in own), sum(reading.cached for reading in own))
+            for value, own in zip(values, zip(*readings, strict=True), strict=True)
         ]
 
     async def read(
@@ -364,16 +369,18 @@ class EnsembleEngine:
         places: Sequence[Sequence[int]] | None = None,
     ) -> list[Reading]:
         """See `ScoringEngine`. `cached` are the tokens that no member computed again."""
-        found = await self._read(ids, every_token, known, places)
-        together = iter(lower_confidence([[v for each in own for v in each.values] for own in found], self._penalty))
+        readings = await self._read(ids, every_token, known, places)
+        together = iter(
+            lower_confidence([[v for reading in own for v in reading.values] for own in readings], self._penalty)
+        )
         return [
             replace(
                 own[0],
                 values=list(islice(together, len(own[0].values))),
-                cached=min(each.cached for each in own),
+                cached=min(reading.cached for reading in own),
                 labels=[],
             )
-            for own in zip(*found, strict=True)
+            for own in zip(*readings, strict=True)
         ]
 
     async def _read(
@@ -383,12 +390,12 @@ class EnsembleEngine:
         known: bool,
         places: Sequence[Sequence[int]] | None = None,
     ) -> list[list[Reading]]:
-        return list(await asyncio.gather(*(each.read(ids, every_token, known, places) for each in self._engines)))
+        return list(await asyncio.gather(*(engine.read(ids, every_token, known, places) for engine in self._engines)))
 
     @property
     def vocabulary(self) -> int:
         """How many tokens all members know."""
-        return min(each.vocabulary for each in self._engines)
+        return min(engine.vocabulary for engine in self._engines)
 
     def read_at(self, ids: Sequence[int]) -> int:
         """See `ScoringEngine`."""
@@ -397,9 +404,9 @@ class EnsembleEngine:
     @property
     def alive(self) -> bool:
         """Whether all engines still take requests."""
-        return all(each.alive for each in self._engines)
+        return all(engine.alive for engine in self._engines)
 
     def close(self) -> None:
         """Stop the engines."""
-        for each in self._engines:
-            each.close()
+        for engine in self._engines:
+            engine.close()

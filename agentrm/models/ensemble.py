@@ -27,10 +27,10 @@ def lower_confidence(scores: Sequence[Sequence[float]], penalty: float) -> list[
     A search picks the highest of many scores, so it picks errors too; states on which the members disagree lose. The
     members' scores must share one scale. A state that one member cannot score (-inf) scores -inf.
     """
-    found = np.asarray(scores, float)
-    usable = np.isfinite(found).all(axis=0)
-    values = np.full(found.shape[1], -np.inf)
-    values[usable] = found[:, usable].mean(axis=0) - penalty * found[:, usable].std(axis=0)
+    matrix = np.asarray(scores, float)
+    usable = np.isfinite(matrix).all(axis=0)
+    values = np.full(matrix.shape[1], -np.inf)
+    values[usable] = matrix[:, usable].mean(axis=0) - penalty * matrix[:, usable].std(axis=0)
     return values.tolist()
 
 
@@ -64,10 +64,10 @@ def described(directory: Path) -> tuple[list[Path], float]:
         case None:
             return [directory], 0.0
         case {"members": [*others], "penalty": int() | float() as penalty} if all(isinstance(e, str) for e in others):
-            found = [directory, *(directory / each for each in others)]
+            members = [directory, *(directory / other for other in others)]
         case _:
             raise ModelError(f"{directory} holds no whole ensemble: {KEY} in its config.json needs members and penalty")
-    for each in found:
-        if not (each / "config.json").is_file():
-            raise ModelError(f"the ensemble in {directory} has a member {each}, where there is no model")
-    return found, penalty
+    for path in members:
+        if not (path / "config.json").is_file():
+            raise ModelError(f"the ensemble in {directory} has a member {path}, where there is no model")
+    return members, penalty

@@ -52,8 +52,8 @@ class TransformersTokenScorer:
         tokens = torch.tensor([ids], device=self._model.device)
         with torch.no_grad():
             logits = self._model(input_ids=tokens).logits[0, :-1].float()
-        found = logits.log_softmax(-1).gather(1, tokens[0, 1:, None]).squeeze(1)
-        return [float("nan"), *found.tolist()]
+        logprobs = logits.log_softmax(-1).gather(1, tokens[0, 1:, None]).squeeze(1)
+        return [float("nan"), *logprobs.tolist()]
 
 
 class VllmTokenScorer:
@@ -94,7 +94,7 @@ class ImplicitRewardModel:
     async def score(self, states: Sequence[State]) -> list[float]:
         """The trajectory scores: one raw value per state, -inf for one that exceeds the context."""
         steps = await asyncio.gather(*(self._fitting(state) for state in states))
-        return [-inf if each is None else sum(each) for each in steps]
+        return [-inf if values is None else sum(values) for values in steps]
 
     async def step_scores(self, state: State) -> list[float]:
         """r_t of each step, which sum to the trajectory's score. Raises ContextOverflow."""
@@ -184,7 +184,7 @@ def verify(directory: Path, context: int, states: Sequence[State], expected: Seq
     Returns the largest difference. Raises ModelError when it is too large.
     """
     scores = asyncio.run(load(directory, context).score(states))
-    difference = max(abs(found - wanted) for found, wanted in zip(scores, expected, strict=True))
+    difference = max(abs(score - wanted) for score, wanted in zip(scores, expected, strict=True))
     if isnan(difference) or difference > 1e-2:
         raise ModelError(f"the scores of {directory} differ from those in training by {difference:.2g}: export again")
     return difference

@@ -129,7 +129,7 @@ class Judge:
         size = 2 if self._comparison is Comparison.pairwise else len(states)
         groups = list(combinations(range(len(states)), size))
         scores = [0.0] * len(states)
-        won = await asyncio.gather(*(self._won(states, each) for each in groups))
+        won = await asyncio.gather(*(self._won(states, members) for members in groups))
         for group, named in zip(groups, won, strict=True):
             for index in named:
                 scores[group[index]] += 0.5 * (len(states) / size) / len(groups)
@@ -185,7 +185,11 @@ def forms(states: Sequence[State]) -> Iterator[str]:
     over.
     """
     last = ""
-    for characters, steps in ((None, None), *((each, None) for each in _CHARACTERS), *((64, each) for each in _STEPS)):
+    for characters, steps in (
+        (None, None),
+        *((length, None) for length in _CHARACTERS),
+        *((64, count) for count in _STEPS),
+    ):
         text = question(states, characters, steps)
         if text != last:
             yield text

@@ -85,14 +85,14 @@ class EndpointPolicy:
             **({"tools": list(state.tools)} if state.tools else {}),
             **self._extra,
         )
-        proposals = [self._proposal(state, each) for each in choices]
+        proposals = [self._proposal(state, choice) for choice in choices]
         return proposals * n if greedy else proposals
 
     def _shown(self, state: State) -> Sequence[Message]:
         messages = state.conversation().messages
         if self._thinking is not Thinking.drop:
             return messages
-        return [{name: value for name, value in each.items() if name != "reasoning_content"} for each in messages]
+        return [{name: value for name, value in message.items() if name != "reasoning_content"} for message in messages]
 
     def _proposal(self, state: State, choice: Choice) -> Proposal:
         reasoning = choice.reasoning.strip()

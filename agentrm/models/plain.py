@@ -23,12 +23,12 @@ def load(directory: Path, context: int) -> Callable[[State], float | None]:
     model.
     """
     members, penalty = described(directory)
-    valued = [_load(each, context) for each in members]
+    valued = [_load(member, context) for member in members]
 
     def together(state: State) -> float | None:
         values = [value(state) for value in valued]
-        (found,) = lower_confidence([[-inf if each is None else each] for each in values], penalty)
-        return found if isfinite(found) else None
+        (bound,) = lower_confidence([[-inf if score is None else score] for score in values], penalty)
+        return bound if isfinite(bound) else None
 
     return together
 

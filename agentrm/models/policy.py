@@ -74,7 +74,10 @@ class GenerationEngine:
             seed=seed,
         )
         output = await self._loop.request(ids, parameters)
-        completions = [self._completion(each) for each in sorted(output.outputs, key=lambda each: each.index)]
+        completions = [
+            self._completion(completion)
+            for completion in sorted(output.outputs, key=lambda completion: completion.index)
+        ]
         return completions * n if greedy else completions
 
     def _completion(self, output: Any) -> Completion:
@@ -117,7 +120,7 @@ class LanguageModelPolicy:
         key = f"{self._seed}|{seed}|{state.task.id}|{state.actions}"
         drawn = int.from_bytes(blake2b(key.encode(), digest_size=4).digest(), "big")
         completions = await self._generator.generate(prompt, n, greedy, drawn)
-        return [self._proposal(state, each) for each in completions]
+        return [self._proposal(state, completion) for completion in completions]
 
     def _proposal(self, state: State, completion: Completion) -> Proposal:
         ids, logprob, tokens = completion.ids, completion.logprob, completion.tokens

@@ -69,8 +69,8 @@ class PrefixRouter:
 
     def done(self, engine: _Engine, placed: float, generated: float) -> None:
         """What was `placed` on an engine waits no more; it has computed that and the blocks it `generated`."""
-        for each in self._engines.values():
-            each.recent *= 1 - 1 / (_MEMORY * len(self._engines))
+        for candidate in self._engines.values():
+            candidate.recent *= 1 - 1 / (_MEMORY * len(self._engines))
         engine.waiting -= placed
         engine.recent += placed + generated
 
@@ -152,8 +152,8 @@ class _Engine:
 def _prefixes(read: Sequence[int] | str) -> list[int]:
     """What stands for the beginning of one, two, ... blocks, in this process."""
     whole, size = (read, CHARACTERS) if isinstance(read, str) else (tuple(read), TOKENS)
-    prefix, found = 0, []
+    prefix, prefixes = 0, []
     for end in range(size, len(whole) + 1, size):
         prefix = hash((prefix, whole[end - size : end]))
-        found.append(prefix)
-    return found
+        prefixes.append(prefix)
+    return prefixes

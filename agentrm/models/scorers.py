@@ -106,7 +106,9 @@ class ExplicitScorer:
         self._renderer.tokenizer.truncation_side = "right"
         self._unbounded = copy(self._renderer)
         self._unbounded.context = sys.maxsize
-        engines = scoring_engines(directories, engine, context, lambda each: model_directory.reward_label(each, label))
+        engines = scoring_engines(
+            directories, engine, context, lambda member: model_directory.reward_label(member, label)
+        )
         self._engine = EnsembleEngine(engines, penalty) if len(engines) > 1 else engines[0]
         # Some tokenizers know more tokens than their model.
         self._known = len(self._renderer.tokenizer) <= self._engine.vocabulary
@@ -114,11 +116,11 @@ class ExplicitScorer:
     async def read(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
         """See `Scorer`."""
         if per in (Per.step, Per.turn):
-            return list(await asyncio.gather(*(self._score_steps(each, per) for each in inputs)))
-        fitted = await asyncio.to_thread(lambda: [self._read(each) for each in inputs])
-        known = self._known and all(isinstance(each, Conversation) for each in inputs)
-        found = await self._engine.read([ids for ids, _ in fitted], per is Per.token, known)
-        return [replace(each, left_out=left_out) for each, (_, left_out) in zip(found, fitted, strict=True)]
+            return list(await asyncio.gather(*(self._score_steps(given, per) for given in inputs)))
+        fitted = await asyncio.to_thread(lambda: [self._read(given) for given in inputs])
+        known = self._known and all(isinstance(given, Conversation) for given in inputs)
+        readings = await self._engine.read([ids for ids, _ in fitted], per is Per.token, known)
+        return [replace(reading, left_out=left_out) for reading, (_, left_out) in zip(readings, fitted, strict=True)]
 
     async def rank(self, conversations: Sequence[Conversation]) -> list[float]:
         """See `Scorer`."""
@@ -156,16 +158,16 @@ class ExplicitScorer:
         ends = environment_turns(given.messages)
         if missing := [number for number in ends if number not in values]:
             raise InputRefused(f"the chat template does not take the conversation up to step {missing[0]}")
-        found = [values[number] for number in ends]
+        step_values = [values[number] for number in ends]
         if together:
-            found.append(readings[0].values[self._engine.read_at(whole)])
+            step_values.append(readings[0].values[self._engine.read_at(whole)])
         elif whole:
             # What is longer than the context is cut for each state, and for the whole, in its own way.
             readings = [*readings, *await self._engine.read([whole], known=self._known)]
-            found.append(readings[-1].values[-1])
+            step_values.append(readings[-1].values[-1])
         tokens, cached = (sum(getattr(reading, name) for reading in readings) for name in ("tokens", "cached"))
         left_out = sum(rendered.left_out for rendered in covering)
-        return Reading(found, tokens, cached, left_out=left_out)
+        return Reading(step_values, tokens, cached, left_out=left_out)
 
     def _read(self, given: Input) -> tuple[list[int], int]:
         """The ids of an input, and how many it has more."""
@@ -210,11 +212,11 @@ class ImplicitScorer:
 
     async def read(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
         """See `Scorer`. Raises InputRefused for token ids and text too, which do not show whose a token is."""
-        return list(await asyncio.gather(*(self._score(each, per) for each in inputs)))
+        return list(await asyncio.gather(*(self._score(given, per) for given in inputs)))
 
     async def rank(self, conversations: Sequence[Conversation]) -> list[float]:
         """See `Scorer`."""
-        return list(await asyncio.gather(*(self._rank(each) for each in conversations)))
+        return list(await asyncio.gather(*(self._rank(conversation) for conversation in conversations)))
 
     @property
     def alive(self) -> bool:
@@ -254,47 +256,47 @@ class EnsembleScorer:
     """Several reward models that each read inputs in a way of their own, by the lower confidence of their values."""
 
     def __init__(self, members: Sequence[Scorer], penalty: float) -> None:
-        self.context = min(each.context for each in members)
+        self.context = min(member.context for member in members)
         self.labels = members[0].labels
         self._members = list(members)
         self._penalty = penalty
 
     async def read(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
         """See `Scorer`. `cached` are the tokens that no member computed again."""
-        found = await asyncio.gather(*(each.read(inputs, per) for each in self._members))
+        readings = await asyncio.gather(*(member.read(inputs, per) for member in self._members))
         return [
             replace(
                 own[0],
-                values=self._together([each.values for each in own]),
-                cached=min(each.cached for each in own),
+                values=self._together([reading.values for reading in own]),
+                cached=min(reading.cached for reading in own),
                 labels=[],
             )
-            for own in zip(*found, strict=True)
+            for own in zip(*readings, strict=True)
         ]
 
     async def rank(self, conversations: Sequence[Conversation]) -> list[float]:
         """See `Scorer`. A value's cost is that of all members."""
-        found = await asyncio.gather(*(each.rank(conversations) for each in self._members))
-        costs = [[each for each in own if isinstance(each, CostedValue)] for own in zip(*found, strict=True)]
+        scores = await asyncio.gather(*(member.rank(conversations) for member in self._members))
+        costs = [[score for score in own if isinstance(score, CostedValue)] for own in zip(*scores, strict=True)]
         return [
             CostedValue(
                 value,
-                sum(each.tokens for each in cost),
-                sum(each.cached for each in cost),
-                max((each.left_out for each in cost), default=0),
+                sum(score.tokens for score in cost),
+                sum(score.cached for score in cost),
+                max((score.left_out for score in cost), default=0),
             )
-            for value, cost in zip(self._together(found), costs, strict=True)
+            for value, cost in zip(self._together(scores), costs, strict=True)
         ]
 
     @property
     def alive(self) -> bool:
         """See `Scorer`."""
-        return all(each.alive for each in self._members)
+        return all(member.alive for member in self._members)
 
     def close(self) -> None:
         """See `Scorer`."""
-        for each in self._members:
-            each.close()
+        for member in self._members:
+            member.close()
 
     def _together(self, values: Sequence[Sequence[float]]) -> list[float]:
         return ensemble.lower_confidence(values, self._penalty)
@@ -312,8 +314,8 @@ def check_actions(directory: Path) -> None:
 def check(directory: Path, label: str = "") -> None:
     """Raise ModelError unless a directory says that it holds a reward model, or an ensemble of some."""
     members, _ = ensemble.described(directory)
-    for each in members:
-        _opener(each, label)
+    for member in members:
+        _opener(member, label)
 
 
 def open_scorer(directory: Path, engine: Engine, context: int, label: str = "") -> Scorer:
@@ -321,12 +323,12 @@ def open_scorer(directory: Path, engine: Engine, context: int, label: str = "") 
     names the reward of a classifier of several labels. Raises ModelError when there is none.
     """
     members, penalty = ensemble.described(directory)
-    if all(model_directory.kind(each) is ModelKind.explicit for each in members) and read_alike(members):
-        for each in members:
-            model_directory.reward_label(each, label)
+    if all(model_directory.kind(path) is ModelKind.explicit for path in members) and read_alike(members):
+        for member in members:
+            model_directory.reward_label(member, label)
         return ExplicitScorer(members, engine, context, label, penalty)
     share = shared(engine, len(members))
-    return EnsembleScorer([_opener(each, label)(each, share, context) for each in members], penalty)
+    return EnsembleScorer([_opener(path, label)(path, share, context) for path in members], penalty)
 
 
 def _opener(directory: Path, label: str) -> Callable[[Path, Engine, int], Scorer]:

@@ -83,8 +83,8 @@ class CallReader:
         self.parser = parser
         self._class = None if parser == _HARMONY else _vllm_parser(parser)
         self._requests = lru_cache(maxsize=256)(_request)
-        found = self.read(ids, [_TOOL]).calls
-        if [(call.name, _arguments(call)) for call in found] != [(_CALL.name, _arguments(_CALL))]:
+        calls = self.read(ids, [_TOOL]).calls
+        if [(call.name, _arguments(call)) for call in calls] != [(_CALL.name, _arguments(_CALL))]:
             raise ModelError(
                 f"model.tool_parser={parser} does not read a call as the chat template of {name} writes it "
                 f"({_short(text)}): choose the parser that does"
@@ -99,10 +99,10 @@ class CallReader:
         request = self._requests(json.dumps(list(tools)))
         # A parser keeps what it has read. What it fails at is no call.
         with suppress(Exception):
-            found = self._class(self._renderer.tokenizer, request.tools).extract_tool_calls(written, request)
-            if found.tools_called:
-                calls = tuple(ToolCall(call.function.name, call.function.arguments) for call in found.tool_calls)
-                return Turn(self._renderer.bare(found.content or ""), reasoning, calls)
+            extracted = self._class(self._renderer.tokenizer, request.tools).extract_tool_calls(written, request)
+            if extracted.tools_called:
+                calls = tuple(ToolCall(call.function.name, call.function.arguments) for call in extracted.tool_calls)
+                return Turn(self._renderer.bare(extracted.content or ""), reasoning, calls)
         return Turn(said, reasoning)
 
 
@@ -143,8 +143,8 @@ def _action(state: State, call: ToolCall, arguments: Any) -> str | None:
 
 def _arguments(call: ToolCall) -> dict[str, Any] | None:
     with suppress(ValueError, RecursionError):
-        found = json.loads(call.arguments)
-        return found if isinstance(found, dict) else None
+        arguments = json.loads(call.arguments)
+        return arguments if isinstance(arguments, dict) else None
     return None
 
 
@@ -162,20 +162,20 @@ def _written_call(renderer: Renderer) -> list[int]:
         {"role": "user", "content": "go"},
         {"role": AGENT, "content": None, "tool_calls": [_CALL.message()]},
     ]
-    found: list[int] = []
+    ids: list[int] = []
     try:
         rendered = renderer.turns(Conversation(messages, [_TOOL]))[-1]
-        found = [token for token, written in zip(rendered.ids, rendered.agent, strict=True) if written]
+        ids = [token for token, written in zip(rendered.ids, rendered.agent, strict=True) if written]
     except ContextOverflow:
         raise
     except InputRefused:
         pass
-    if _CALL.name not in renderer.tokenizer.decode(found):
+    if _CALL.name not in renderer.tokenizer.decode(ids):
         raise ModelError(
             f"the chat template of {renderer.tokenizer.name_or_path} shows no calls of tools: it cannot be used with "
             "model.action_format=tools"
         )
-    return found
+    return ids
 
 
 def _vllm_parser(name: str) -> Any:
