@@ -129,9 +129,9 @@ class Replay:
         """Seconds and sampled tokens of all requests, made at once."""
         started = time.perf_counter()
         answers = await asyncio.gather(
-            *(self._engine.generate(each.ids.tolist(), each.n, False, each.seed) for each in requests)
+            *(self._engine.generate(request.ids.tolist(), request.n, False, request.seed) for request in requests)
         )
-        return time.perf_counter() - started, sum(each.tokens for answer in answers for each in answer)
+        return time.perf_counter() - started, sum(completion.tokens for answer in answers for completion in answer)
 
 
 @ray.remote
@@ -145,8 +145,8 @@ class TransformersReplay:
         """Seconds and number of as many requests as end in about `limit_s`."""
         await warm(self._generator)
         started, answered = time.perf_counter(), 0
-        for each in requests:
-            await self._generator.generate(each.ids.tolist(), each.n, False, each.seed)
+        for request in requests:
+            await self._generator.generate(request.ids.tolist(), request.n, False, request.seed)
             answered += 1
             if time.perf_counter() - started > limit_s:
                 break
@@ -192,7 +192,7 @@ class MeasuredSearcher(Worker):
         """Return when tasks can be searched at full speed: environments and the reward model have answered too."""
         first = await asyncio.gather(*(self._sessions.observe(task, ()) for task in todo))
         opening = self._asked.opening
-        await self._scored.score([opening(task, each) for task, each in zip(todo, first, strict=True)])
+        await self._scored.score([opening(task, observation) for task, observation in zip(todo, first, strict=True)])
         self._ledger.requests.clear()
         self._scored.states.clear()
 
@@ -220,7 +220,7 @@ class DirectScoring:
 
     def __init__(self, directory: str, engine: Engine, context: int) -> None:
         members, _ = described(storage.fetch(directory))
-        self._engines = scoring_engines(members, engine, context, lambda each: 0)
+        self._engines = scoring_engines(members, engine, context, lambda member: 0)
 
     async def warm(self) -> None:
         """Return when the engines have answered once."""
@@ -229,7 +229,7 @@ class DirectScoring:
     async def run(self, batch: Sequence[list[int]]) -> float:
         """Seconds for all states of a batch at once."""
         started = time.perf_counter()
-        await asyncio.gather(*(each.score_ids(batch) for each in self._engines))
+        await asyncio.gather(*(engine.score_ids(batch) for engine in self._engines))
         return time.perf_counter() - started
 
 
@@ -241,7 +241,7 @@ class TransformersScoring:
 
     def __init__(self, directory: str, engine: Engine) -> None:
         members, _ = described(storage.fetch(directory))
-        models = [adapters.load(each) for each in members]
+        models = [adapters.load(member) for member in members]
         self._device = _device(engine)
         self._models = [model.to(self._device).eval() for model in models]
 

@@ -86,7 +86,7 @@ class RemoteGenerator:
         with self._router.request(ids) as request:
             completions = await self._replicas.ask(lambda: request.place(self._replicas.names), ask)
             # Greedy ones are one, said n times.
-            request.generated(sum(each.tokens for each in completions[: 1 if greedy else n]))
+            request.generated(sum(completion.tokens for completion in completions[: 1 if greedy else n]))
         return completions
 
 

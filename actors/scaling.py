@@ -42,8 +42,8 @@ async def scaled(fleets: Mapping[Fleet, Load | None], tell: Callable[[], None] =
 
     async def follow() -> None:
         while True:
-            for each in watched:
-                each.tick(metrics)
+            for scaled_fleet in watched:
+                scaled_fleet.tick(metrics)
             tell()
             await asyncio.sleep(TICK_S)
 
@@ -54,7 +54,7 @@ async def scaled(fleets: Mapping[Fleet, Load | None], tell: Callable[[], None] =
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following
-        await asyncio.gather(*(each.end() for each in watched))
+        await asyncio.gather(*(scaled_fleet.end() for scaled_fleet in watched))
 
 
 @dataclass(slots=True)

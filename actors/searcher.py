@@ -39,8 +39,8 @@ class TaskSearcher(Worker):
         stored = await asyncio.to_thread(self._results.rows, task)
         rows = await self._evaluator.rows(what, task, stored)
         await asyncio.to_thread(self._results.write, task, rows)
-        found = [row for method, row in rows.items() if method not in stored]
-        yield {"tasks": 1, "searches": len(found), "tokens": sum(row["policy_tokens"] for row in found)}
+        fresh = [row for method, row in rows.items() if method not in stored]
+        yield {"tasks": 1, "searches": len(fresh), "tokens": sum(row["policy_tokens"] for row in fresh)}
 
 
 @dataclass(frozen=True, slots=True)

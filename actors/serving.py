@@ -130,15 +130,15 @@ class ScoringService:
         """`read`, where the replicas that route such inputs say."""
         places, replicas = [""] * len(inputs), self._replicas()
         if replicas:
-            routers = [rendezvous(_beginning(each), replicas) for each in inputs]
-            places = await self._shared("place", routers, [_read(each) for each in inputs])
+            routers = [rendezvous(_beginning(model_input), replicas) for model_input in inputs]
+            places = await self._shared("place", routers, [_read(model_input) for model_input in inputs])
         return await self._shared("read", places, inputs, per)
 
     def place(self, read: Sequence[list[int] | str]) -> list[str]:
         """The replica for each of what others have scored; when that is done, only they know."""
         places, replicas = [], self._replicas()
-        for each in read:
-            with self._router.request(each) as request:
+        for prompt in read:
+            with self._router.request(prompt) as request:
                 places.append(request.place(replicas) if replicas else "")
         return places
 
@@ -157,7 +157,9 @@ class ScoringService:
     async def _spread(self, method: str, inputs: Sequence[Input], *arguments: Any) -> list[Any]:
         replicas = self._replicas()
         with ExitStack() as under_way:
-            requests = [under_way.enter_context(self._router.request(_read(each))) for each in inputs if replicas]
+            requests = [
+                under_way.enter_context(self._router.request(_read(model_input))) for model_input in inputs if replicas
+            ]
             places = [request.place(replicas) for request in requests] or [""] * len(inputs)
             return await self._shared(method, places, inputs, *arguments)
 
@@ -177,12 +179,12 @@ class ScoringService:
         if len({release for release, _ in answers}) > 1:
             _, whole = await self._ask(method, "", inputs, *arguments)
             return whole
-        found = {
+        by_number = {
             i: one
             for (_, numbers), (_, answer) in zip(chunks, answers, strict=True)
             for i, one in zip(numbers, answer, strict=True)
         }
-        return [found[number] for number in range(len(inputs))]
+        return [by_number[number] for number in range(len(inputs))]
 
     async def _ask(self, method: str, place: str, *arguments: Any) -> tuple[str, list[Any]]:
         for left in reversed(range(_ATTEMPTS)):

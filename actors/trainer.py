@@ -174,8 +174,8 @@ def _worker(settings: dict[str, Any]) -> None:
     if isinstance(objective, LogRatioError):
         stored = storage.scratch(settings["work"])
         sequences, held_out = (
-            with_reference(objective, each, training, device, stored / f"reference_{name}.npy")
-            for name, each in (("train", sequences), ("held_out", held_out))
+            with_reference(objective, split, training, device, stored / f"reference_{name}.npy")
+            for name, split in (("train", sequences), ("held_out", held_out))
         )
     fitted = run_loop(
         objective,

@@ -45,8 +45,8 @@ def main(url: str, api_key: str) -> None:
         (model,) = client.models()
         print(f"{TASK.id} by {model.id}, whose context is {model.context} tokens")
         values = client.score_steps([play(right), play(to_and_fro)])
-    for name, found in zip(("the right way", "to and fro"), values, strict=True):
-        print(f"{name}: {' '.join(f'{value:.2f}' for value in found)}")
+    for name, state_values in zip(("the right way", "to and fro"), values, strict=True):
+        print(f"{name}: {' '.join(f'{value:.2f}' for value in state_values)}")
 
 
 if __name__ == "__main__":

@@ -232,8 +232,8 @@ def experiment(
         raise UserError(f"which experiment? Name one of {', '.join(EXPERIMENTS)}; --list says what they compare")
     if not listed:
         _job("experiment", preset, overrides, experiment=name)
-    for each, about in EXPERIMENTS.items():
-        typer.echo(f"{each}: {about.question}\n  In the paper: {about.paper}")
+    for label, about in EXPERIMENTS.items():
+        typer.echo(f"{label}: {about.question}\n  In the paper: {about.paper}")
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -259,11 +259,11 @@ def pool(
     from agentrm.evaluation.pooling import EVALUATION, LIVE, pooled
     from agentrm.reports.report import by_group
 
-    found = by_group(summarise(pooled(runs, LIVE if live else EVALUATION), ["group"]))
+    results = by_group(summarise(pooled(runs, LIVE if live else EVALUATION), ["group"]))
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(json.dumps(results, indent=2))
     else:
-        print_results(found, console())
+        print_results(results, console())
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -328,7 +328,7 @@ def environments(
     for row in rows:
         terminal.print(f"{row['name']}: {row['engine']}, licence {row['licence']}", markup=False)
         if row["perturbations"]:
-            wordings = ", ".join(f"{row['name']}{MARK}{each}" for each in row["perturbations"])
+            wordings = ", ".join(f"{row['name']}{MARK}{wording}" for wording in row["perturbations"])
             terminal.print(f"  in other wordings: {wordings}", markup=False)
         if row["problem"]:
             terminal.print(f"  not here: {row['problem']}", markup=False)

@@ -54,7 +54,7 @@ def run(config: Config) -> dict[str, Any]:
         renderer = Renderer.from_pretrained(storage.fetch(base), config.model.context)
         renderer.check_policy()
         sequences, overflows = agent_turns(
-            (each.conversation for each in experts), renderer, config.clone.observation_share, config.seed
+            (expert.conversation for expert in experts), renderer, config.clone.observation_share, config.seed
         )
         trained = fit_with_progress("policy", base, sequences, None, config, work, config.seed)
     with directory.writing("policy") as output:
@@ -72,7 +72,7 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _texts(experts: list[Demonstration]) -> Iterator[str]:
-    return (text_of(message) for each in experts for message in each.conversation.messages)
+    return (text_of(message) for expert in experts for message in expert.conversation.messages)
 
 
 if __name__ == "__main__":

@@ -44,9 +44,9 @@ def run(config: Config) -> dict[str, Any]:
     own = successes(own_demonstrations(config.tasks))
     collection = _played(config, todo, opening) if todo else Collection()
     played = len(collection.demonstrations)
-    for found in (files, own):
-        collection.demonstrations += found.demonstrations
-        for kind, counted in found.counts.items():
+    for source in (files, own):
+        collection.demonstrations += source.demonstrations
+        for kind, counted in source.counts.items():
             collection.counts.setdefault(kind, Counter()).update(counted)
     for kind, counts in collection.counts.items():
         left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()) if reason != "kept")

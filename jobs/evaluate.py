@@ -114,15 +114,15 @@ def reward_model_for(directory: RunDirectory, methods: Sequence[Method]) -> str 
 
 def undone(todo: Sequence[Work], results: Results, failures: Failures) -> list[Work]:
     """What has no whole result and is not given up, `in_turn`."""
-    return results.missing(in_turn([each for each in todo if each[0].id not in failures.given_up]))
+    return results.missing(in_turn([work for work in todo if work[0].id not in failures.given_up]))
 
 
 def in_turn(todo: Sequence[Work]) -> list[Work]:
     """A task of each group after another: what is left at any time is like what was done, so that its time is too."""
     groups: dict[str, list[Work]] = {}
-    for each in todo:
-        groups.setdefault(each[1], []).append(each)
-    return [each for row in zip_longest(*groups.values()) for each in row if each is not None]
+    for work in todo:
+        groups.setdefault(work[1], []).append(work)
+    return [work for row in zip_longest(*groups.values()) for work in row if work is not None]
 
 
 async def _search(

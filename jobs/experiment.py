@@ -40,15 +40,15 @@ class Variant:
 def plan(config: Config, experiment: str) -> list[Variant]:
     """The variants of an experiment; nothing is made. Raises UserError as `experiments.variants` does."""
     output = storage.absolute(config.run) + f"/experiments/{experiment}"
-    found = []
+    planned = []
     for name, overrides in variants(experiment, config).items():
         own = replace(changed(config, overrides), run=f"{output}/runs/{name}")
         needed = {"policy", "trees", "reward_model"} if own.evaluate.scored else {"policy"}
         borrowed = {*alike(config, own), *EXPERIMENTS[experiment].lent} & {*needed, "demonstrations"}
         # Whoever has a reward model needs no trees.
         left = needed - borrowed - ({"trees"} if "reward_model" in borrowed else set())
-        found.append(Variant(name, own, frozenset(borrowed), frozenset(left)))
-    return found
+        planned.append(Variant(name, own, frozenset(borrowed), frozenset(left)))
+    return planned
 
 
 def run(config: Config, experiment: str) -> list[dict[str, Any]]:
@@ -59,20 +59,20 @@ def run(config: Config, experiment: str) -> list[dict[str, Any]]:
     todo, about = plan(config, experiment), EXPERIMENTS[experiment]
     base = RunDirectory.open(config)
     output = base.at(f"experiments/{experiment}")
-    runs = {each.name: RunDirectory.open(each.config, evaluated=True) for each in todo}
+    runs = {variant.name: RunDirectory.open(variant.config, evaluated=True) for variant in todo}
     with cluster(config):
         for folder, stage in _STAGES.items():
-            if any(folder in each.borrowed for each in todo):
+            if any(folder in variant.borrowed for variant in todo):
                 stage.run(config)
-        for each in todo:
-            print(f"== {each.name}", file=sys.stderr)
-            runs[each.name].borrow(base, each.borrowed)
-            if runs[each.name].finished("evaluation"):
+        for variant in todo:
+            print(f"== {variant.name}", file=sys.stderr)
+            runs[variant.name].borrow(base, variant.borrowed)
+            if runs[variant.name].finished("evaluation"):
                 continue
             for folder, stage in _STAGES.items():
-                if folder in each.own:
-                    stage.run(each.config)
-            evaluate.run(each.config)
+                if folder in variant.own:
+                    stage.run(variant.config)
+            evaluate.run(variant.config)
     with tempfile.TemporaryDirectory() as folder:
         rows = write(experiment, about, gather(runs, config, about.by_kind), config, Path(folder))
         storage.copy(folder, output)

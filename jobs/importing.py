@@ -33,9 +33,9 @@ Spread = Callable[[Callable[..., dict[str, Any]], Sequence[tuple[Any, ...]]], It
 
 def told_apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The sources and the changes to the preset among some arguments; keys of `episodes` need no `episodes.`."""
-    keys = [each for each in arguments if _KEY.match(each)]
-    overrides = [f"episodes.{each}" if each.partition("=")[0] in _SHORT else each for each in keys]
-    return [each for each in arguments if not _KEY.match(each)], overrides
+    keys = [argument for argument in arguments if _KEY.match(argument)]
+    overrides = [f"episodes.{key}" if key.partition("=")[0] in _SHORT else key for key in keys]
+    return [argument for argument in arguments if not _KEY.match(argument)], overrides
 
 
 def run(config: Config, sources: Sequence[str], check: bool = False) -> dict[str, Any]:
@@ -90,18 +90,18 @@ def _check(files: Sequence[File], settings: Episodes) -> dict[str, Any]:
     sources: Counter[tuple[str, str]] = Counter()
     shown: list[str] = []
     ids, tasks = set[int](), set[int]()
-    for each in read(files, settings):
-        if isinstance(each, Problem):
+    for episode in read(files, settings):
+        if isinstance(episode, Problem):
             total["problems"] += 1
             if len(shown) < SHOWN:
-                shown.append(str(each))
+                shown.append(str(episode))
             continue
         total["episodes"] += 1
-        total["with tools"] += bool(each.tools)
-        sources[each.source, each.form] += 1
-        tasks.add(hash((each.source, each.task)))
-        if each.id:
-            total["duplicates"] += (identity := hash((each.source, each.task, each.id))) in ids
+        total["with tools"] += bool(episode.tools)
+        sources[episode.source, episode.form] += 1
+        tasks.add(hash((episode.source, episode.task)))
+        if episode.id:
+            total["duplicates"] += (identity := hash((episode.source, episode.task, episode.id))) in ids
             ids.add(identity)
     for (source, form), count in sorted(sources.items()):
         print(f"{source}: {count} episodes of {form}")

@@ -78,17 +78,17 @@ def _round(directory: RunDirectory, number: int, present: str) -> dict[str, Any]
             _values(replace(config, run=f"{directory.location}-round-{number}"), model, trees)
             for model in (present, own.at("reward_model"))
         )
-    found = {
+    by_end = {
         end.value: leads(trees, new, old, Settings.of(config))
         for end, new, old in zip(ends, after, before, strict=True)
     }
-    worse = why_worse(found, ends)
+    worse = why_worse(by_end, ends)
     told = f"the reward model of round {number} " + (f"is not taken: {worse}" if worse else "serves from now on")
     metrics = {
         "improved": not worse,
         "told": told,
         "against": present,
-        "leads": found,
+        "leads": by_end,
         "episodes": counts["episodes"],
         "held_out": {
             name: sum((tree.task.environment == _ENVIRONMENT) is new for tree in trees)
@@ -97,7 +97,7 @@ def _round(directory: RunDirectory, number: int, present: str) -> dict[str, Any]
         "recorded": recorded,
     }
     own.write_metrics("improve", metrics)
-    _show(found, told)
+    _show(by_end, told)
     return metrics
 
 
@@ -119,9 +119,9 @@ def why_worse(found: Leads, ends: Sequence[End]) -> str:
             "too few held-out trees to compare reward models on: go on recording, or raise train.held_out_trees"
         )
     for end, measures in found.items():
-        for name, each in measures.items():
-            if each is not None and each["high"] < 0:
-                return f"{name} of {end}s is worse by {-each['value']:.3f} [{-each['high']:.3f}, {-each['low']:.3f}]"
+        for name, gap in measures.items():
+            if gap is not None and gap["high"] < 0:
+                return f"{name} of {end}s is worse by {-gap['value']:.3f} [{-gap['high']:.3f}, {-gap['low']:.3f}]"
     return f"{_SHOWN} of {decisive}s is worse by {-lead['value']:.3f}" if lead["value"] < 0 else ""
 
 

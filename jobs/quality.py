@@ -62,9 +62,9 @@ def run(model: storage.Location, trees: storage.Location, overrides: Sequence[st
     with closing(open_scorer(path, config.reward_engine, config.model.context)) as scorer:
         (values,) = asyncio.run(values_of(kept, scorer, [End.state]))
     fitted = calibration.read(path).get(End.state)
-    chances = None if fitted is None else [_each(fitted, found) for found in values]
+    chances = None if fitted is None else [_each(fitted, by_node) for by_node in values]
     estimates = {
-        Loss.cross_entropy.value: [_each(calibration.sigmoid, found) for found in values],
+        Loss.cross_entropy.value: [_each(calibration.sigmoid, by_node) for by_node in values],
         Loss.bradley_terry.value: chances,
     }
     return quality(
@@ -103,9 +103,9 @@ async def values_of(trees: Sequence[Tree], scorer: Values, ends: Sequence[End]) 
 
     async def one(tree: Tree, end: End) -> dict[int, float]:
         async with lanes:
-            found = await reads[end](tree, scorer)
+            values = await reads[end](tree, scorer)
         bar.advance()
-        return found
+        return values
 
     with progress("trees", len(trees) * len(ends), lanes=_TREES_AT_ONCE) as bar:
         return [list(await asyncio.gather(*(one(tree, end) for tree in trees))) for end in ends]
@@ -113,7 +113,7 @@ async def values_of(trees: Sequence[Tree], scorer: Values, ends: Sequence[End]) 
 
 async def _of_states(tree: Tree, scorer: Values) -> dict[int, float]:
     scored = await asyncio.gather(*(_path_values(tree, tree.path(leaf), scorer) for leaf in tree.leaves()))
-    return {index: value for found in scored for index, value in found.items()}
+    return {index: value for path_values in scored for index, value in path_values.items()}
 
 
 async def _path_values(tree: Tree, path: list[int], scorer: Values) -> dict[int, float]:

@@ -34,11 +34,11 @@ def run(config: Config, table: str, *, only_plan: bool, agreed: bool) -> Mapping
     """
     if table not in TABLES:
         raise UserError(f"no table {table!r}: choose one of {', '.join(TABLES)}")
-    found = missing(config, table)
-    print_costs(found, console())
+    costs = missing(config, table)
+    print_costs(costs, console())
     if only_plan:
-        return found
-    if found and not agreed:
+        return costs
+    if costs and not agreed:
         if not sys.stdin.isatty():
             raise UserError("nobody is here to agree to that: add --yes, or --plan to see it alone")
         typer.confirm("Start?", abort=True)
@@ -49,7 +49,7 @@ def run(config: Config, table: str, *, only_plan: bool, agreed: bool) -> Mapping
     for name in TABLES[table]:
         experiment.run(config, name)
         print(f"In the paper: {EXPERIMENTS[name].paper}")
-    return found
+    return costs
 
 
 def missing(config: Config, table: str) -> dict[str, dict[str, Cost]]:
@@ -58,19 +58,19 @@ def missing(config: Config, table: str) -> dict[str, dict[str, Cost]]:
     """
     stages = {stage.folder for stage in STAGES if stage.folder != "demonstrations"}
     planned = {name: experiment.plan(config, name) for name in TABLES[table]}
-    borrowed = {folder for variants in planned.values() for each in variants for folder in each.borrowed}
+    borrowed = {folder for variants in planned.values() for variant in variants for folder in variant.borrowed}
     runs = {"the run itself": (config, stages & borrowed if planned else {*stages, _EVALUATION})}
     runs |= {
-        f"{name}, {each.name}": (each.config, {*each.own, _EVALUATION})
+        f"{name}, {variant.name}": (variant.config, {*variant.own, _EVALUATION})
         for name, variants in planned.items()
-        for each in variants
+        for variant in variants
     }
-    found = {}
+    costs = {}
     for name, (own, needed) in runs.items():
         directory = RunDirectory(own.run, own)
         order = [*(stage.folder for stage in STAGES), _EVALUATION]
         lacking = [folder for folder in order if folder in needed and not directory.finished(folder)]
         if directory.finished(_EVALUATION) or not lacking:
             continue
-        found[name] = {folder: cost(own, folder) for folder in lacking}
-    return found
+        costs[name] = {folder: cost(own, folder) for folder in lacking}
+    return costs

@@ -145,17 +145,17 @@ def _scored(files: Sequence[File], source: Source, table: ValueTable) -> tuple[C
 
     def missing(bar: Bar) -> Iterator[Episode]:
         for file in files:
-            for each in read([file], source.config.episodes, required=False):
-                if isinstance(each, Problem):
-                    _tell(counts, str(each))
+            for episode in read([file], source.config.episodes, required=False):
+                if isinstance(episode, Problem):
+                    _tell(counts, str(episode))
                     continue
                 counts["episodes"] += 1
-                names.add(each.file)
-                own = key(each)
+                names.add(episode.file)
+                own = key(episode)
                 fresh = own not in done and own not in seen
                 seen.add(own)
                 if fresh:
-                    yield each
+                    yield episode
             bar.advance(episodes=counts["episodes"])
 
     async def score(scoring: Scoring) -> None:
@@ -234,6 +234,6 @@ def _show(compared: Sequence[Row]) -> None:
     names = list(compared[0].outcomes)
     table = Table("N", "tasks", *names, box=box.SIMPLE_HEAD, title="Mean outcome of the best of N")
     for row in compared:
-        cells = (f"{each.value:.3f} [{each.low:.3f}, {each.high:.3f}]" for each in row.outcomes.values())
+        cells = (f"{outcome.value:.3f} [{outcome.low:.3f}, {outcome.high:.3f}]" for outcome in row.outcomes.values())
         table.add_row(str(row.n), str(row.tasks), *cells)
     console().print(table)

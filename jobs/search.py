@@ -71,8 +71,8 @@ def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:
 async def _watched(searchers: Fleet, task: Task, method: Method, live: Live) -> Result:
     """Show a search of one searcher; returns its result."""
     (searcher,) = searchers.handles
-    async for each in searcher.search.options(num_returns="streaming").remote(task, method):
-        told = await each
+    async for reference in searcher.search.options(num_returns="streaming").remote(task, method):
+        told = await reference
         if isinstance(told, Round):
             live(told)
     result, grade = told

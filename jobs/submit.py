@@ -71,7 +71,7 @@ def checked(job: str, preset: str, arguments: Sequence[str]) -> tuple[Config, li
         sources, keys = told_apart(arguments)
         if not sources:
             raise UserError(f"which episodes? Name files or directories that the cluster can read after {job}")
-        if any(each.startswith("--api-key") for each in sources):
+        if any(source.startswith("--api-key") for source in sources):
             raise UserError("the cluster's list of jobs would show --api-key: score with --model there, or from here")
     if job == _EXPERIMENT and (not keys or "=" in keys[0]):
         raise UserError(f"which experiment? Name one of {', '.join(EXPERIMENTS)} after the job")

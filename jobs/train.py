@@ -107,7 +107,7 @@ def run(config: Config) -> dict[str, Any]:
             differences.append(_verify(config, target, trees, testing, values[number]))
         if len(fits) > 1:
             ensemble.describe(output, len(fits), settings.ensemble.penalty)
-        calibration.write(output, {each.end: each.calibration() for each in measured})
+        calibration.write(output, {measurement.end: measurement.calibration() for measurement in measured})
         metrics = figures[0] | {
             "held_out": _quality(config, measured, kinds),
             "export_difference": max(differences),
@@ -129,8 +129,8 @@ def run(config: Config) -> dict[str, Any]:
 
 def _quality(config: Config, measured: Sequence[HeldOut], learned: Collection[str]) -> dict[str, Any]:
     """The figures of `quality`, those of actions apart where states have theirs."""
-    first, *others = (each.quality(Settings.of(config), learned) for each in measured)
-    return first | {f"{name}{OF_ACTIONS}": group for each in others for name, group in each.items()}
+    first, *others = (measurement.quality(Settings.of(config), learned) for measurement in measured)
+    return first | {f"{name}{OF_ACTIONS}": group for measurement in others for name, group in measurement.items()}
 
 
 def _source(directory: RunDirectory) -> str:

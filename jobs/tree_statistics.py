@@ -22,9 +22,9 @@ _BARS = " ▁▂▃▄▅▆▇█"
 
 def run(config: Config) -> dict[str, Statistics]:
     """Print the statistics; returns them by "environment, split"."""
-    found = statistics(TreeStore(RunDirectory.open(config).require("trees", "trees")))
-    show(found, Console(highlight=False))
-    return found
+    by_split = statistics(TreeStore(RunDirectory.open(config).require("trees", "trees")))
+    show(by_split, Console(highlight=False))
+    return by_split
 
 
 def show(found: dict[str, Statistics], console: Console) -> None:
@@ -33,34 +33,34 @@ def show(found: dict[str, Statistics], console: Console) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for name, read in (
-        ("trees", lambda each: f"{each.trees:,}"),
-        ("rollouts per tree", lambda each: f"{each.rollouts / each.trees:.1f}"),
-        ("states", lambda each: f"{each.states:,}"),
-        ("visits per label", lambda each: f"{each.visits / max(each.states, 1):.2f}"),
-        ("labels of several visits", lambda each: f"{each.revisited / max(each.states, 1):.0%}"),
-        ("trees that branch below the root", lambda each: f"{each.deep / each.trees:.0%}"),
-        ("depth of selection, mean of the deepest", lambda each: f"{each.deepest / each.trees:.1f}"),
+        ("trees", lambda split: f"{split.trees:,}"),
+        ("rollouts per tree", lambda split: f"{split.rollouts / split.trees:.1f}"),
+        ("states", lambda split: f"{split.states:,}"),
+        ("visits per label", lambda split: f"{split.visits / max(split.states, 1):.2f}"),
+        ("labels of several visits", lambda split: f"{split.revisited / max(split.states, 1):.0%}"),
+        ("trees that branch below the root", lambda split: f"{split.deep / split.trees:.0%}"),
+        ("depth of selection, mean of the deepest", lambda split: f"{split.deepest / split.trees:.1f}"),
         (
             "nodes selected, by depth",
-            lambda each: " ".join(str(each.branching[d]) for d in range(1 + max(each.branching, default=0))),
+            lambda split: " ".join(str(split.branching[d]) for d in range(1 + max(split.branching, default=0))),
         ),
-        ("iterations", lambda each: f"{each.iterations:,}"),
-        ("episodes graded", lambda each: f"{each.episodes:,}"),
-        ("rollouts cut and estimated", lambda each: f"{each.estimates:,}"),
-        ("mean value of the roots", lambda each: f"{each.root_values / each.trees:.3f}"),
-        ("duplicate turns merged", lambda each: f"{each.duplicates:,}"),
-        ("malformed actions", lambda each: f"{each.malformed:,}"),
-        ("turns cut or cleaned", lambda each: f"{each.cleaned:,}"),
-        ("policy tokens", lambda each: f"{each.policy_tokens:,}"),
-        ("environment steps", lambda each: f"{each.environment_steps:,}"),
-        ("environment errors", lambda each: f"{each.environment_errors:,}"),
-        ("engine errors", lambda each: f"{each.engine_errors:,}"),
-        ("ended by", lambda each: ", ".join(f"{why} {count:,}" for why, count in sorted(each.ended_by.items()))),
+        ("iterations", lambda split: f"{split.iterations:,}"),
+        ("episodes graded", lambda split: f"{split.episodes:,}"),
+        ("rollouts cut and estimated", lambda split: f"{split.estimates:,}"),
+        ("mean value of the roots", lambda split: f"{split.root_values / split.trees:.3f}"),
+        ("duplicate turns merged", lambda split: f"{split.duplicates:,}"),
+        ("malformed actions", lambda split: f"{split.malformed:,}"),
+        ("turns cut or cleaned", lambda split: f"{split.cleaned:,}"),
+        ("policy tokens", lambda split: f"{split.policy_tokens:,}"),
+        ("environment steps", lambda split: f"{split.environment_steps:,}"),
+        ("environment errors", lambda split: f"{split.environment_errors:,}"),
+        ("engine errors", lambda split: f"{split.engine_errors:,}"),
+        ("ended by", lambda split: ", ".join(f"{why} {count:,}" for why, count in sorted(split.ended_by.items()))),
     ):
-        table.add_row(name, *(read(each) for each in found.values()))
+        table.add_row(name, *(read(split) for split in found.values()))
     for low in range(BINS):
         label = f"value {low / BINS:.1f} to {(low + 1) / BINS:.1f}"
-        table.add_row(label, *(_share(each, low) for each in found.values()))
+        table.add_row(label, *(_share(split, low) for split in found.values()))
     console.print(table)
 
 

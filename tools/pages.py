@@ -60,8 +60,8 @@ def reference() -> dict[str, str]:
         if name.startswith("_") or not (path.suffix == ".py" or (path / "__init__.py").is_file()):
             continue
         modules = [path, *sorted(path.rglob("*.py"))] if path.is_dir() else [path]
-        names = [".".join(each.relative_to(ROOT.parent).with_suffix("").parts) for each in modules]
-        shown = [f"::: {each}" for each in names if not each.endswith("__init__")]
+        names = [".".join(module.relative_to(ROOT.parent).with_suffix("").parts) for module in modules]
+        shown = [f"::: {dotted}" for dotted in names if not dotted.endswith("__init__")]
         pages[f"reference/{name}.md"] = "\n\n".join([f"# agentrm.{name}", *shown, ""])
     return pages
 
@@ -77,8 +77,8 @@ def _group(heading: str, prefix: str, cls: type) -> Iterator[str]:
     yield from ["", f"## {heading}", "", _described(cls), "", "| key | type | default | must be |", "|---|---|---|---|"]
     explained, groups = [], []
     entries: dict[type, list[str]] = {}
-    for each in fields(cls):
-        key, hint = f"{prefix}{each.name}", hints[each.name]
+    for field in fields(cls):
+        key, hint = f"{prefix}{field.name}", hints[field.name]
         if is_dataclass(hint):
             groups.append((key, f"{key}.", hint))
             continue
@@ -87,8 +87,8 @@ def _group(heading: str, prefix: str, cls: type) -> Iterator[str]:
             entries.setdefault(item, []).append(key)
         elif isinstance(item, type) and issubclass(item, Enum):
             explained += ["", f"`{key}`: {_described(item)}"]
-        bound = each.metadata.get("bound")
-        yield f"| `{key}` | {_type(hint)} | {_default(each)} | {bound.words if bound else ''} |"
+        bound = field.metadata.get("bound")
+        yield f"| `{key}` | {_type(hint)} | {_default(field)} | {bound.words if bound else ''} |"
     yield from explained
     groups += [(f"Entries of {', '.join(keys)}", "", item) for item, keys in entries.items()]
     for group in groups:
@@ -97,7 +97,7 @@ def _group(heading: str, prefix: str, cls: type) -> Iterator[str]:
 
 def _type(hint: Any) -> str:
     if isinstance(hint, UnionType):
-        return ", or ".join(_type(each) for each in get_args(hint))
+        return ", or ".join(_type(member) for member in get_args(hint))
     if get_origin(hint) is list:
         return f"list of {_type(get_args(hint)[0])}"
     if get_origin(hint) is dict:
@@ -107,7 +107,7 @@ def _type(hint: Any) -> str:
     if is_dataclass(hint):
         return "entries as below"
     if issubclass(hint, Enum):
-        return ", ".join(f"`{each.value}`" for each in hint)
+        return ", ".join(f"`{member.value}`" for member in hint)
     return TYPES[hint]
 
 

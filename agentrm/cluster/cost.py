@@ -42,7 +42,7 @@ class Cost:
     gpu_hours: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(Cost)))
+        return Cost(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Cost)))
 
 
 def cost(config: Config, folder: str) -> Cost:
@@ -53,52 +53,54 @@ def cost(config: Config, folder: str) -> Cost:
 def _clone(config: Config) -> Cost:
     if is_endpoint(config.model.source) or not config.clone.epochs:
         return Cost()
-    sets = [each for each in config.tasks.demonstrations if each.count]
-    tokens = sum(each.count * _whole(config, _steps(each)) for each in sets)
-    played = sum(each.count for each in played_demonstrations(config.tasks))
+    sets = [task_set for task_set in config.tasks.demonstrations if task_set.count]
+    tokens = sum(task_set.count * _whole(config, _steps(task_set)) for task_set in sets)
+    played = sum(task_set.count for task_set in played_demonstrations(config.tasks))
     return Cost(played) + _fit(config, config.clone, tokens)
 
 
 def _trees(config: Config) -> Cost:
-    search, found = config.trees, Cost()
-    for each in config.tasks.trees:
-        own = search if each.split == "train" else search.measuring
-        trees = each.count * search.trees_per_task
+    search, total = config.trees, Cost()
+    for task_set in config.tasks.trees:
+        own = search if task_set.split == "train" else search.measuring
+        trees = task_set.count * search.trees_per_task
         episodes = trees * own.iterations * own.expansions * own.rollouts
         # New episodes begin at a node, half way down on average.
-        steps = episodes * _steps(each, search.max_depth) / 2
-        found += _sampled(config, episodes, trees * _opening(config) + steps * _ANSWER, steps * _turn(config))
-    return found
+        steps = episodes * _steps(task_set, search.max_depth) / 2
+        total += _sampled(config, episodes, trees * _opening(config) + steps * _ANSWER, steps * _turn(config))
+    return total
 
 
 def _train(config: Config) -> Cost:
     search, train, tokens = config.trees, config.train, 0.0
-    for each in config.tasks.trees:
-        if each.split != "train" or not any(train.labels.holds(each.environment, kind) for kind in _names(each)):
+    for task_set in config.tasks.trees:
+        if task_set.split != "train" or not any(
+            train.labels.holds(task_set.environment, kind) for kind in _names(task_set)
+        ):
             continue
         paths = search.trees_per_task * search.iterations * search.expansions * search.rollouts
-        tokens += each.count * paths * _whole(config, _steps(each, search.max_depth))
+        tokens += task_set.count * paths * _whole(config, _steps(task_set, search.max_depth))
     share = train.labels.share * (1 - train.held_out_trees) * train.ensemble.members
     return _fit(config, train, tokens * share)
 
 
 def _evaluate(config: Config) -> Cost:
-    settings, found = config.evaluate, Cost()
+    settings, total = config.evaluate, Cost()
     methods, baselines = set(settings.methods), set(settings.baselines)
     by_n = settings.n if methods & _WHOLE or baselines & _OF_N else 0
     again = 1 + len(baselines & {Baseline.random, Baseline.log_probability})
-    for each in (*config.tasks.held_in, *config.tasks.held_out_kinds, *config.tasks.held_out_environments):
-        steps = _steps(each, settings.max_depth)
+    for task_set in (*config.tasks.held_in, *config.tasks.held_out_kinds, *config.tasks.held_out_environments):
+        steps = _steps(task_set, settings.max_depth)
         guided = sum(_lanes(config, method, steps) for method in methods if method.scored and method not in _WHOLE)
         lanes = (Method.greedy in methods) + by_n + guided * (again + settings.equal_tokens)
         ranked = settings.n if methods & {Method.best_of_n, Method.weighted} else 0
-        turns = each.count * lanes * steps
-        read = each.count * (1 + again) * _opening(config) + turns * _ANSWER
-        found += _sampled(config, each.count * lanes, read, turns * _turn(config))
-        states = each.count * (ranked + guided) * steps
-        scored = states * (_turn(config) + _ANSWER) + each.count * _opening(config) * bool(ranked + guided)
-        found += _ranked(config, scored)
-    return found
+        turns = task_set.count * lanes * steps
+        read = task_set.count * (1 + again) * _opening(config) + turns * _ANSWER
+        total += _sampled(config, task_set.count * lanes, read, turns * _turn(config))
+        states = task_set.count * (ranked + guided) * steps
+        scored = states * (_turn(config) + _ANSWER) + task_set.count * _opening(config) * bool(ranked + guided)
+        total += _ranked(config, scored)
+    return total
 
 
 def _lanes(config: Config, method: Method, steps: float) -> float:

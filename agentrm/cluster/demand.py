@@ -41,14 +41,14 @@ def groups(config: Config) -> list[Group]:
     """The groups of all stages, in the order of the pipeline and with `serve` at the end; then those of the stages that
     the stronger policy of `evaluate.strong` runs, with this one's reward model.
     """
-    found = _own(config)
+    demands = _own(config)
     if not config.evaluate.strong:
-        return found
+        return demands
     strong = changed(config, [*config.evaluate.strong, f"train.base={_learned(config)}"])
-    return found + [
-        replace(each, stage=f"{each.stage} of evaluate.strong")
-        for each in _own(strong)
-        if each.stage in ("demonstrations", "clone", "evaluate")
+    return demands + [
+        replace(group, stage=f"{group.stage} of evaluate.strong")
+        for group in _own(strong)
+        if group.stage in ("demonstrations", "clone", "evaluate")
     ]
 
 
@@ -60,20 +60,20 @@ def _learned(config: Config) -> str:
 def _own(config: Config) -> list[Group]:
     remote, trees = is_endpoint(config.model.source), config.trees
     policy = [] if remote else [config.model.source]
-    found = [] if remote or not config.clone.epochs else [_hosts(config, "demonstrations")]
-    found += [] if remote else _fit(config, "clone", config.model.source)
-    found += [_engines(config, "trees", "policy_engine", source) for source in policy]
-    found += [_hosts(config, "trees"), _fleet(config, "trees", "trees.builders", Role.environments)]
-    found += [_engines(config, "trees", "reward_engine", trees.bootstrap)] if trees.bootstrap else []
+    demands = [] if remote or not config.clone.epochs else [_hosts(config, "demonstrations")]
+    demands += [] if remote else _fit(config, "clone", config.model.source)
+    demands += [_engines(config, "trees", "policy_engine", source) for source in policy]
+    demands += [_hosts(config, "trees"), _fleet(config, "trees", "trees.builders", Role.environments)]
+    demands += [_engines(config, "trees", "reward_engine", trees.bootstrap)] if trees.bootstrap else []
     learned = _learned(config)
-    found += _fit(config, "train", learned)
-    found += [_engines(config, "evaluate", "policy_engine", source) for source in policy]
-    found += [_hosts(config, "evaluate"), _fleet(config, "evaluate", "evaluate.searchers", Role.environments)]
-    found += [_engines(config, "evaluate", "reward_engine", learned)] if config.evaluate.scored else []
+    demands += _fit(config, "train", learned)
+    demands += [_engines(config, "evaluate", "policy_engine", source) for source in policy]
+    demands += [_hosts(config, "evaluate"), _fleet(config, "evaluate", "evaluate.searchers", Role.environments)]
+    demands += [_engines(config, "evaluate", "reward_engine", learned)] if config.evaluate.scored else []
     judge = config.evaluate.judge
     judged = judge.is_local and Method.judge in config.evaluate.methods
-    found += [_engines(config, "evaluate", "judge_engine", judge.source)] if judged else []
-    return [*found, _engines(config, "serve", "reward_engine", config.serve.model or learned)]
+    demands += [_engines(config, "evaluate", "judge_engine", judge.source)] if judged else []
+    return [*demands, _engines(config, "serve", "reward_engine", config.serve.model or learned)]
 
 
 def _fit(config: Config, stage: str, source: str) -> Iterator[Group]:

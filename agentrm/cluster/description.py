@@ -103,7 +103,7 @@ class Description(BaseModel):
     @property
     def workers(self) -> dict[str, NodeType]:
         """The types of all other nodes."""
-        return {name: each for name, each in self.available_node_types.items() if name != self.head_node_type}
+        return {name: node_type for name, node_type in self.available_node_types.items() if name != self.head_node_type}
 
     def most(self, name: str) -> int:
         """How many nodes of a type there can be."""

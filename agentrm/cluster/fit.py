@@ -49,14 +49,14 @@ def resolve(config: Config, cluster: Description) -> list[Row]:
 def _rows(group: Group, nodes: list[str], cluster: Description) -> Iterator[Row]:
     what = f"{group.number}={group.least}" + (f" to {group.most}" if group.most > group.least else "")
     where = ", ".join(f"{nodes.count(name)} on {name}" for name in sorted(set(nodes))) or "nowhere"
-    may = {name: each for name, each in cluster.available_node_types.items() if each.holds(group.each)}
+    may = {name: node_type for name, node_type in cluster.available_node_types.items() if node_type.holds(group.each)}
     if fault := _short(group, len(nodes), may):
         yield Row(group.stage, what, where, fault=fault)
         return
     if not group.gpu_gib:
         yield Row(group.stage, what, where)
         return
-    name = min(may, key=lambda each: may[each].labels.gpu_memory_gib)
+    name = min(may, key=lambda node: may[node].labels.gpu_memory_gib)
     own, has = min(group.each["GPU"], 1), may[name].labels.gpu_memory_gib * group.share
     if group.share > own + _SLACK:
         fault = (
@@ -70,8 +70,8 @@ def _rows(group: Group, nodes: list[str], cluster: Description) -> Iterator[Row]
         )
     yield Row(group.stage, what, where, "each GPU", group.gpu_gib, has, fault)
     if group.host_gib:
-        together = {name: min(group.least, each.holds(group.each)) for name, each in may.items()}
-        worst = min(may, key=lambda each: may[each].memory_gib - together[each] * group.host_gib)
+        together = {name: min(group.least, node_type.holds(group.each)) for name, node_type in may.items()}
+        worst = min(may, key=lambda node: may[node].memory_gib - together[node] * group.host_gib)
         yield _host(group, worst, together[worst], may[worst])
 
 
@@ -105,7 +105,7 @@ class _Node:
     def __init__(self, name: str, kind: NodeType) -> None:
         self.name = name
         self.kind = kind
-        self._free = {each: amount for each, amount in kind.resources.items() if each != "GPU"}
+        self._free = {resource: amount for resource, amount in kind.resources.items() if resource != "GPU"}
         self._gpus = [1.0] * kind.gpus
 
     def take(self, asked: dict[str, float]) -> bool:
@@ -134,15 +134,15 @@ class _Placement:
 
     def place(self, stage: Sequence[Group]) -> dict[str, list[str]]:
         """The node types of each group's members, by its number: of the least of all first, then as they grow."""
-        found: dict[str, list[str]] = {group.number: [] for group in stage}
+        placed: dict[str, list[str]] = {group.number: [] for group in stage}
         for grows in (False, True):
             for group in stage:
-                while len(found[group.number]) < (group.most if grows else group.least):
+                while len(placed[group.number]) < (group.most if grows else group.least):
                     name = self._put(group.each)
                     if name is None:
                         break
-                    found[group.number].append(name)
-        return found
+                    placed[group.number].append(name)
+        return placed
 
     def _put(self, asked: dict[str, float]) -> str | None:
         for node in sorted(self._nodes, key=lambda node: node.kind.gpus):

@@ -102,7 +102,7 @@ def ray_service(
     _check_run(cluster, config)
     # The pods listen for the whole Kubernetes cluster, so the service insists on a key.
     keyed = ["serve.host=0.0.0.0", f"serve.api_key=${{oc.env:{API_KEY}}}"]
-    given = dict(each.split("=", 1) for each in [*overrides, *keyed])
+    given = dict(override.split("=", 1) for override in [*overrides, *keyed])
     applications = [
         {
             "name": "agentrm",
@@ -138,14 +138,14 @@ def _spec(cluster: Description, target: Target, only: str = "") -> Manifest:
         "workerGroupSpecs": [
             {
                 "groupName": name,
-                "replicas": each.min_workers,
-                "minReplicas": each.min_workers,
+                "replicas": node_type.min_workers,
+                "minReplicas": node_type.min_workers,
                 "maxReplicas": cluster.most(name),
-                "rayStartParams": _start(each),
-                "template": _pod(cluster, each, target, {}),
+                "rayStartParams": _start(node_type),
+                "template": _pod(cluster, node_type, target, {}),
             }
-            for name, each in cluster.workers.items()
-            if not only or only in each.resources
+            for name, node_type in cluster.workers.items()
+            if not only or only in node_type.resources
         ],
     }
 

@@ -59,8 +59,8 @@ def shape(model: Model, source: str, scalar_head: bool, lora: Lora | None = None
     config.num_labels = 1
     with torch.device("meta"):
         made = (AutoModelForSequenceClassification if scalar_head else AutoModelForCausalLM).from_config(config)
-    parameters = sum(each.numel() for each in made.parameters())
-    largest = max(sum(each.numel() for each in module.parameters(recurse=False)) for module in made.modules())
+    parameters = sum(parameter.numel() for parameter in made.parameters())
+    largest = max(sum(parameter.numel() for parameter in module.parameters(recurse=False)) for module in made.modules())
     if lora is not None and lora.rank:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         from agentrm.training.adapters import adapt
@@ -71,7 +71,7 @@ def shape(model: Model, source: str, scalar_head: bool, lora: Lora | None = None
     width = getattr(text, "head_dim", None) or text.hidden_size // heads
     return Shape(
         parameters,
-        sum(each.numel() for each in made.parameters() if each.requires_grad),
+        sum(parameter.numel() for parameter in made.parameters() if parameter.requires_grad),
         largest,
         text.num_hidden_layers,
         text.hidden_size,

@@ -69,16 +69,16 @@ def cross_fitted(
     fits = {}
     for left_out in set(fold.tolist()):
         kept = np.flatnonzero(fold != left_out)
-        known = [np.concatenate([each[index] for index in kept]) for each in (values, labels)]
+        known = [np.concatenate([by_tree[index] for index in kept]) for by_tree in (values, labels)]
         if not len(known[0]):
             return None
         fits[left_out] = Calibration.fit(*known)
-    return [fits[own](each) for own, each in zip(fold.tolist(), values, strict=True)]
+    return [fits[own](tree_values) for own, tree_values in zip(fold.tolist(), values, strict=True)]
 
 
 def write(directory: Path, fitted: Mapping[End, Calibration]) -> None:
     """Keep calibrations beside the model in `directory`."""
-    text = json.dumps({end.value: asdict(each) for end, each in fitted.items()}, indent=2)
+    text = json.dumps({end.value: asdict(calibration) for end, calibration in fitted.items()}, indent=2)
     (directory / FILE).write_text(f"{text}\n")
 
 
@@ -88,9 +88,9 @@ def read(directory: Path) -> dict[End, Calibration]:
     if not file.is_file():
         return {}
     try:
-        found = {End(end): Calibration(**points) for end, points in json.loads(file.read_text()).items()}
-        for each in found.values():
-            each([0.0])
+        calibrations = {End(end): Calibration(**points) for end, points in json.loads(file.read_text()).items()}
+        for calibration in calibrations.values():
+            calibration([0.0])
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{file} holds no calibration: delete it, or train the reward model again") from error
-    return found
+    return calibrations

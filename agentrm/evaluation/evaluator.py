@@ -42,27 +42,27 @@ Rows = dict[str, Row]
 
 def methods(settings: Evaluate) -> list[str]:
     """The rows of the table: the searches and the baselines that were asked for."""
-    found = {label: made for label, (made, _) in _asked_for(settings).items()}
-    greedy = [label for label, made in found.items() if isinstance(made, Greedy)]
-    whole = [label for label, made in found.items() if not made.guided and label not in greedy]
-    guided = [label for label, made in found.items() if made.guided]
+    searches = {label: made for label, (made, _) in _asked_for(settings).items()}
+    greedy = [label for label, made in searches.items() if isinstance(made, Greedy)]
+    whole = [label for label, made in searches.items() if not made.guided and label not in greedy]
+    guided = [label for label, made in searches.items() if made.guided]
     beside = settings.baselines
     steered = []
     for label in guided:
-        steered += [label, *(label + suffix for each, suffix in _UNTRAINED.items() if each in beside)]
+        steered += [label, *(label + suffix for baseline, suffix in _UNTRAINED.items() if baseline in beside)]
         steered += [_equal(label)] if settings.equal_tokens else []
     sampled = [BASELINE] if Baseline.sample in beside or Method.sample in settings.methods else []
-    plain = [name(settings) for each, name in _OF_N.items() if each in beside]
+    plain = [name(settings) for baseline, name in _OF_N.items() if baseline in beside]
     return [*greedy, *sampled, *whole, *(label for label in plain if label not in whole), *steered]
 
 
 def _asked_for(settings: Evaluate) -> dict[str, tuple[Strategy, Evaluate]]:
     """The searches by label, without one sample, which is a baseline; a greedy episode and a judge know no budget."""
-    found = [strategy(method, settings) for method in settings.methods if method is not Method.sample]
+    strategies = [strategy(method, settings) for method in settings.methods if method is not Method.sample]
     plain, free = _plain(settings), (Greedy, JudgedBestOfN)
     return {
-        **{made.label: (made, plain) for made in found if isinstance(made, free)},
-        **{made.label + conditions(settings): (made, settings) for made in found if not isinstance(made, free)},
+        **{made.label: (made, plain) for made in strategies if isinstance(made, free)},
+        **{made.label + conditions(settings): (made, settings) for made in strategies if not isinstance(made, free)},
     }
 
 
@@ -153,11 +153,11 @@ class Evaluator:
             **dict.fromkeys(VERDICTS),
         }
         fresh = [row for rows in await asyncio.gather(*work) for row in rows if row["method"] in missing]
-        found = stored | {row["method"]: shared | row for row in fresh}
-        equal = {_equal(label): row for label, row in found.items() if _equal(label) in missing}
+        by_method = stored | {row["method"]: shared | row for row in fresh}
+        equal = {_equal(label): row for label, row in by_method.items() if _equal(label) in missing}
         for label, row in equal.items():
-            found[label] = shared | await self._best_of_tokens(label, task, policy, int(row["policy_tokens"]))
-        return found
+            by_method[label] = shared | await self._best_of_tokens(label, task, policy, int(row["policy_tokens"]))
+        return by_method
 
     async def _searched(self, label: str, task: Task, policy: Policy) -> list[Row]:
         made, reward_model, settings = self._searches[label]

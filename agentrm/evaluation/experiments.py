@@ -84,7 +84,7 @@ def variants(name: str, config: Config) -> Variants:
 
 def several_environments(config: Config) -> bool:
     """Whether the trees are of several environments: only then these are the units of the matrix, else their kinds."""
-    return len({each.environment for each in learned_sets(config.tasks)}) > 1
+    return len({task_set.environment for task_set in learned_sets(config.tasks)}) > 1
 
 
 def _reward_kinds(config: Config) -> Variants:
@@ -108,9 +108,9 @@ def _units(config: Config) -> list[str]:
     UserError for one unit alone.
     """
     sets = learned_sets(config.tasks)
-    names = [each.environment for each in sets]
+    names = [task_set.environment for task_set in sets]
     if not several_environments(config):
-        names = [name for each in sets for name in kind_names(each)]
+        names = [name for task_set in sets for name in kind_names(task_set)]
     units = list(dict.fromkeys(names))
     if len(units) < 2:
         raise UserError(
@@ -130,8 +130,8 @@ def _policy_against_reward_model(config: Config) -> Variants:
 
 def _specialised(config: Config) -> Variants:
     units = _units(config)
-    each = {f"{SPECIALISED}-{unit}": [_GREEDY, *_improved(config, [unit])] for unit in units}
-    return {GENERAL: [_GREEDY]} | each | {f"{SPECIALISED}-all": [_GREEDY, *_improved(config, units)]}
+    by_unit = {f"{SPECIALISED}-{unit}": [_GREEDY, *_improved(config, [unit])] for unit in units}
+    return {GENERAL: [_GREEDY]} | by_unit | {f"{SPECIALISED}-all": [_GREEDY, *_improved(config, units)]}
 
 
 def _improved(config: Config, units: Sequence[str]) -> list[str]:
@@ -177,10 +177,10 @@ def _test_time_scaling(config: Config) -> Variants:
 
 
 def _state_ablation(config: Config) -> Variants:
-    found: dict[str, list[str]] = {WHOLE: [], "no-actions": ["actions"], "no-observations": ["observations"]}
+    ablations: dict[str, list[str]] = {WHOLE: [], "no-actions": ["actions"], "no-observations": ["observations"]}
     if config.model.action_format is not ActionFormat.bare:
-        found |= {"no-thoughts": ["thoughts"], "actions-alone": ["thoughts", "observations"]}
-    return {name: [_GUIDED, *_representation(left_out)] for name, left_out in found.items()}
+        ablations |= {"no-thoughts": ["thoughts"], "actions-alone": ["thoughts", "observations"]}
+    return {name: [_GUIDED, *_representation(left_out)] for name, left_out in ablations.items()}
 
 
 def _representation(left_out: Collection[str] = ()) -> list[str]:
@@ -192,22 +192,22 @@ def _representation(left_out: Collection[str] = ()) -> list[str]:
 def _perturbations(config: Config) -> Variants:
     tests = {name: getattr(config.tasks, name) for name in ("held_in", "held_out_kinds", "held_out_environments")}
     offered = [
-        (name, each, tuple(environment_class(each.environment).perturbations))
+        (name, task_set, tuple(environment_class(task_set.environment).perturbations))
         for name, sets in tests.items()
-        for each in sets
+        for task_set in sets
     ]
-    wordings = list(dict.fromkeys(wording for _, _, found in offered for wording in found))
+    wordings = list(dict.fromkeys(wording for _, _, perturbations in offered for wording in perturbations))
     if not wordings:
         raise UserError("no environment of the tests has a perturbation: `agentrm environments` lists those that do")
 
     def reworded(wording: str) -> list[str]:
         sets: dict[str, list[TaskSet]] = {name: [] for name in tests}
-        for name, each, found in offered:
-            if wording in found:
-                sets[name].append(replace(each, environment=f"{each.environment}{MARK}{wording}"))
-            elif not wording and found:
-                sets[name].append(each)
-        return [f"tasks.{name}={_listed([asdict(each) for each in chosen])}" for name, chosen in sets.items()]
+        for name, task_set, perturbations in offered:
+            if wording in perturbations:
+                sets[name].append(replace(task_set, environment=f"{task_set.environment}{MARK}{wording}"))
+            elif not wording and perturbations:
+                sets[name].append(task_set)
+        return [f"tasks.{name}={_listed([asdict(task_set) for task_set in chosen])}" for name, chosen in sets.items()]
 
     return {wording or "original": [_GREEDY, *reworded(wording)] for wording in ("", *wordings)}
 

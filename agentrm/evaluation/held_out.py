@@ -34,18 +34,18 @@ class HeldOut:
         self._loss = loss
 
         def by_tree(given: Sequence[float]) -> list[dict[int, float]]:
-            found: list[dict[int, float]] = [{} for _ in trees]
+            predictions: list[dict[int, float]] = [{} for _ in trees]
             for owner, value in zip(samples.owners, given, strict=True):
                 if owner.at is end:
-                    found[owner.tree][owner.node] = value
-            return found
+                    predictions[owner.tree][owner.node] = value
+            return predictions
 
         self._values = by_tree(values)
-        self._beside = {name: by_tree(each) for name, each in beside.items()}
-        self._flat = [np.array([*found.values()], float) for found in self._values]
+        self._beside = {name: by_tree(flat) for name, flat in beside.items()}
+        self._flat = [np.array([*by_node.values()], float) for by_node in self._values]
         self._labels = [
-            np.array([tree.nodes[index].value for index in found], float)
-            for tree, found in zip(trees, self._values, strict=True)
+            np.array([tree.nodes[index].value for index in by_node], float)
+            for tree, by_node in zip(trees, self._values, strict=True)
         ]
 
     def calibration(self) -> Calibration:
@@ -66,5 +66,5 @@ class HeldOut:
         if flat is None:
             return None
         return [
-            dict(zip(found, values.tolist(), strict=True)) for found, values in zip(self._values, flat, strict=True)
+            dict(zip(by_node, values.tolist(), strict=True)) for by_node, values in zip(self._values, flat, strict=True)
         ]

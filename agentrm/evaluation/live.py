@@ -74,12 +74,12 @@ def players(
     the policy's own endpoint, the likeliest and the most frequent of as many, and one alone, which is what a random
     choice among any number is worth.
     """
-    found = {BASELINE: Player(direct, model, episodes=max(ks))}
+    by_method = {BASELINE: Player(direct, model, episodes=max(ks))}
     for k in ks:
-        found[f"{LIKELIEST} {k} turns"] = Player(direct, model, k, likeliest)
-        found[f"{MAJORITY} {k} turns"] = Player(direct, model, k, most_frequent(form))
-        found[f"{BEST} {k} turns"] = Player(through, f"{model}@best-of-{k}")
-    return found
+        by_method[f"{LIKELIEST} {k} turns"] = Player(direct, model, k, likeliest)
+        by_method[f"{MAJORITY} {k} turns"] = Player(direct, model, k, most_frequent(form))
+        by_method[f"{BEST} {k} turns"] = Player(through, f"{model}@best-of-{k}")
+    return by_method
 
 
 class LiveEvaluator:
@@ -111,9 +111,9 @@ class LiveEvaluator:
     async def rows(self, group: str, task: Task, stored: Rows) -> Rows:
         """Those that are stored, and the missing ones. Raises EnvironmentFailure and ModelError."""
         missing = [method for method in self._players if method not in stored]
-        found = await asyncio.gather(*(self._row(self._players[method], task) for method in missing))
+        rows = await asyncio.gather(*(self._row(self._players[method], task) for method in missing))
         shared = {"group": group, "environment": task.environment, "kind": task.kind, "task": task.id, "error": ""}
-        return stored | {method: shared | {"method": method} | row for method, row in zip(missing, found, strict=True)}
+        return stored | {method: shared | {"method": method} | row for method, row in zip(missing, rows, strict=True)}
 
     async def _row(self, player: Player, task: Task) -> Row:
         """The means over the player's episodes."""

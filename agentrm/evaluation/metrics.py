@@ -46,7 +46,7 @@ def rivals(method: str, methods: Sequence[str]) -> list[str]:
     """
     whole = (BASELINE, SHORTEST, LIKELIEST, MAJORITY)
     own = (method + RANDOM, method + LOG_PROBABILITY)
-    return [each for each in methods if each == GREEDY or each.startswith(whole) or each in own]
+    return [rival for rival in methods if rival == GREEDY or rival.startswith(whole) or rival in own]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def _group_rows(key: dict[str, str], group: pd.DataFrame, settings: Settings) ->
             intervals["lead"] = Interval(np.nan, np.nan, np.nan)
         best = max(
             [] if is_check(method) or method == GREEDY else rivals(method, methods),
-            key=lambda each: values(each, "outcome").mean(),
+            key=lambda rival: values(rival, "outcome").mean(),
             default=None,
         )
         over = Interval(np.nan, np.nan, np.nan)

@@ -106,18 +106,20 @@ def _means(frame: pd.DataFrame, weights: Mapping[str, np.ndarray], settings: Set
         str(name): 100 * group.sort_values("task")["outcome"].to_numpy(float)
         for name, group in frame.groupby("environment", sort=True)
     }
-    drawn = {name: weights[name] @ each for name, each in values.items() if len(each) == weights[name].shape[1]}
-    found = []
+    drawn = {
+        name: weights[name] @ outcomes for name, outcomes in values.items() if len(outcomes) == weights[name].shape[1]
+    }
+    intervals = []
     for names in (*CATEGORIES.values(), tuple(_SIZES)):
         present = [name for name in names if name in drawn]
         if not present:
-            found.append(Interval(np.nan, np.nan, np.nan))
+            intervals.append(Interval(np.nan, np.nan, np.nan))
             continue
         means = np.mean([drawn[name] for name in present], axis=0)
         low, high = np.quantile(means, [(1 - settings.confidence) / 2, (1 + settings.confidence) / 2])
         value = float(np.mean([values[name].mean() for name in present]))
-        found.append(Interval(value, float(low), float(high)))
-    return tuple(found)
+        intervals.append(Interval(value, float(low), float(high)))
+    return tuple(intervals)
 
 
 def _is_papers(frame: pd.DataFrame, names: Sequence[str]) -> bool:

@@ -142,10 +142,10 @@ def quality(
             continue
         states = [tree.state(i) for i in indices]
         predictions = {
-            name: np.array([each[number][i] for i in indices])
-            for name, each in {MODEL: values, **(beside or {})}.items()
+            name: np.array([by_tree[number][i] for i in indices])
+            for name, by_tree in {MODEL: values, **(beside or {})}.items()
         }
-        known = {name: np.array([each.value(state) for state in states]) for name, each in baselines.items()}
+        known = {name: np.array([baseline.value(state) for state in states]) for name, baseline in baselines.items()}
         if likelihood:
             predictions[WITH_LIKELIHOOD] = predictions[MODEL] + likelihood * known[LIKELIHOOD]
         scored = _ValuedTree.of(
@@ -172,19 +172,19 @@ def leads(
     """
     both = [sorted(ours.keys() & theirs.keys()) for ours, theirs in zip(values, others, strict=True)]
     kept = [number for number, indices in enumerate(both) if indices]
-    ours, theirs = ([np.array([each[n][i] for i in both[n]]) for n in kept] for each in (values, others))
+    ours, theirs = ([np.array([by_tree[n][i] for i in both[n]]) for n in kept] for by_tree in (values, others))
     made = [
         _ValuedTree.of(trees[number], both[number], {MODEL: own, _OTHER: other}, own, None)
         for number, own, other in zip(kept, ours, theirs, strict=True)
     ]
-    labels, tasks = [each.labels for each in made], [trees[number].task.id for number in kept]
-    after, before = (cross_fitted(each, labels, tasks) for each in (ours, theirs))
+    labels, tasks = [tree.labels for tree in made], [trees[number].task.id for number in kept]
+    after, before = (cross_fitted(predicted, labels, tasks) for predicted in (ours, theirs))
     errors = [] if after is None or before is None else list(zip(labels, before, after, strict=True))
-    found = {"brier": _mean([brier(own, old) - brier(own, new) for own, old, new in errors], settings)}
+    figures = {"brier": _mean([brier(own, old) - brier(own, new) for own, old, new in errors], settings)}
     for name, accuracy in ACCURACIES.items():
-        measured = [(accuracy(each, MODEL), accuracy(each, _OTHER)) for each in made]
-        found[name] = _mean([new - old for new, old in measured if new is not None and old is not None], settings)
-    return found
+        measured = [(accuracy(tree, MODEL), accuracy(tree, _OTHER)) for tree in made]
+        figures[name] = _mean([new - old for new, old in measured if new is not None and old is not None], settings)
+    return figures
 
 
 def _mean(differences: Sequence[float], settings: Settings) -> dict[str, float | int] | None:
@@ -237,7 +237,7 @@ def brier(labels: np.ndarray, chances: np.ndarray) -> float:
 def calibration_error(labels: np.ndarray, chances: np.ndarray) -> float:
     """The expected calibration error over tenths of the states by their probabilities (N,) of success."""
     tenths = _calibration(labels, chances)
-    return sum(each["states"] * abs(each["predicted"] - each["label"]) for each in tenths) / len(labels)
+    return sum(tenth["states"] * abs(tenth["predicted"] - tenth["label"]) for tenth in tenths) / len(labels)
 
 
 def _metrics(trees: Sequence[_ValuedTree], settings: Settings, baselines: Collection[str]) -> dict[str, Any]:

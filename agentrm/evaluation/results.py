@@ -34,8 +34,8 @@ class Results:
 
     def finished(self) -> set[str]:
         """Ids of the tasks that have a file."""
-        found = (name for name in storage.names(self.location) if not name.startswith("."))
-        return {name.removesuffix(_SUFFIX) for name in found if name.endswith(_SUFFIX)}
+        files = (name for name in storage.names(self.location) if not name.startswith("."))
+        return {name.removesuffix(_SUFFIX) for name in files if name.endswith(_SUFFIX)}
 
     def missing(self, todo: Iterable[tuple[Task, str]]) -> list[tuple[Task, str]]:
         """Those tasks, each with its group, that lack a row of a method."""

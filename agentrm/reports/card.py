@@ -146,7 +146,7 @@ def card(config: Config, metrics: Mapping[str, Any]) -> str:
         "",
         *_table([quality_table.HEADINGS, *quality_table.rows(quality)]),
         "",
-        *(f"- {each}" for each in [*quality_table.probabilities(quality), *quality_table.verdicts(quality)]),
+        *(f"- {sentence}" for sentence in [*quality_table.probabilities(quality), *quality_table.verdicts(quality)]),
         "",
         "## Configuration",
         "",

@@ -41,9 +41,9 @@ def gather(runs: Mapping[str, RunDirectory], config: Config, by_kind: bool) -> p
     """
     frames = []
     for variant, run in runs.items():
-        found = pq.read_table(run.path("evaluation") / "episodes.parquet").to_pandas()
-        found = found[found["error"] == ""]
-        frames.append(found.assign(variant=variant, states=float(run.metrics("train").get("states", nan))))
+        frame = pq.read_table(run.path("evaluation") / "episodes.parquet").to_pandas()
+        frame = frame[frame["error"] == ""]
+        frames.append(frame.assign(variant=variant, states=float(run.metrics("train").get("states", nan))))
     episodes = pd.concat(frames, ignore_index=True)
     unit = episodes["environment"]
     if not several_environments(config):
@@ -131,9 +131,9 @@ def write(name: str, experiment: Experiment, episodes: pd.DataFrame, config: Con
         *(section(*_plot(plot, tests)) for plot in experiment.plots),
     ]
     heads = headings(experiment)
-    for test, found in tests.items():
-        lines += ["", f"## {test}", "", *pipes(heads, map(cells, found))]
-        parts.append(section(test, tabular(heads, [(row_class(row["method"]), cells(row)) for row in found])))
+    for test, test_rows in tests.items():
+        lines += ["", f"## {test}", "", *pipes(heads, map(cells, test_rows))]
+        parts.append(section(test, tabular(heads, [(row_class(row["method"]), cells(row)) for row in test_rows])))
     lines += ["", *(f"- {note}" for note in notes)]
     (output / "report.md").write_text("\n".join(lines) + "\n")
     (output / "report.html").write_text(PAGE.replace("{{body}}", "\n".join([*parts, bullets(notes)])))
@@ -210,7 +210,7 @@ def _plot(plot: Plot, tests: Mapping[str, Sequence[Row]]) -> tuple[str, str, str
     if plot == "matrix":
         maps: dict[str, dict[tuple[str, str], float]] = {}
         for test, rows in tests.items():
-            for row in (each for each in rows if not isnan(each["gain"])):
+            for row in (entry for entry in rows if not isnan(entry["gain"])):
                 maps.setdefault(row["method"], {})[row["variant"], test] = row["gain"]
         return "Gains", heat_maps(maps, "trained on", "tested on"), "Blue: a gain; amber: a loss."
     lines: dict[str, dict[str, list[Row]]] = {}

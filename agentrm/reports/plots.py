@@ -108,13 +108,13 @@ def _headline(rows: Sequence[Row]) -> list[tuple[str, Row]]:
     """The few rows of a group that tell the most, each with its label; the rivals' best is the highest of them all."""
     by_name = {str(row["method"]): row for row in rows}
     chosen = [name for name in by_name if uses_reward_model(name)]
-    without = [each for name in chosen for each in rivals(name, list(by_name))]
+    without = [rival for name in chosen for rival in rivals(name, list(by_name))]
     without = without or [name for name in by_name if not name.startswith(CEILING)]
     best = max(without, key=lambda name: _number(by_name[name], "outcome"), default=None)
-    found = [("one answer", by_name[BASELINE])] if BASELINE in by_name else []
-    found += [(f"best without:\n{best}", by_name[best])] if best is not None and best != BASELINE else []
-    found += [(name, by_name[name]) for name in chosen]
-    return found + [(name, row) for name, row in by_name.items() if name.startswith(CEILING)]
+    headline = [("one answer", by_name[BASELINE])] if BASELINE in by_name else []
+    headline += [(f"best without:\n{best}", by_name[best])] if best is not None and best != BASELINE else []
+    headline += [(name, by_name[name]) for name in chosen]
+    return headline + [(name, row) for name, row in by_name.items() if name.startswith(CEILING)]
 
 
 def standalone(figure: str) -> str:

@@ -30,17 +30,17 @@ def rows(quality: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 def verdicts(quality: Mapping[str, Any]) -> list[str]:
     """One sentence per environment where what searches compare is not shown to be better than every baseline."""
-    found = []
+    sentences = []
     for name, group in quality.items():
         method = [method for method in JUDGED if method in group["methods"]][-1]
         beats = group["methods"][method].get("beats", {})
         better = [baseline for baseline, beaten in beats.items() if beaten is False]
         if better and is_of_environment(name):
-            found.append(
+            sentences.append(
                 f"On the held-out trees of {name} the {method} is not shown to beat {', '.join(better)}: "
                 "distrust what it gains there."
             )
-    return found
+    return sentences
 
 
 def probabilities(quality: Mapping[str, Any]) -> Iterator[str]:

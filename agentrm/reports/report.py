@@ -269,11 +269,11 @@ def fit_losses(directory: RunDirectory) -> dict[str, Sequence[tuple[int, float]]
 
 def _paper_cells(row: PaperRow) -> list[str]:
     """One method's means over the paper's categories as text, each with the paper's own figure where that compares."""
-    found = [row.method]
+    texts = [row.method]
     for mean, figure in zip(row.means, row.paper, strict=True):
         text = "–" if math.isnan(mean.value) else f"{mean.value:.1f} [{mean.low:.1f}, {mean.high:.1f}]"
-        found.append(text if figure is None else f"{text} paper {figure:.1f}")
-    return found
+        texts.append(text if figure is None else f"{text} paper {figure:.1f}")
+    return texts
 
 
 def _markdown(

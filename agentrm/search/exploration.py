@@ -118,13 +118,13 @@ class Exploration:
         """
         asked = [lane for lane in lanes if not (greedy and lane[0] in self._greedy)]
         proposals = await self._propose([(index, 1, seed) for index, seed in asked], greedy)
-        taken = [(lane, each[0]) for lane, each in zip(asked, proposals, strict=True) if each]
+        taken = [(lane, proposed[0]) for lane, proposed in zip(asked, proposals, strict=True) if proposed]
         children = await self._execute([(lane[0], proposal, 1) for lane, proposal in taken], self._same_turn)
-        found = {lane: child for (lane, _), child in zip(taken, children, strict=True) if child is not None}
+        by_lane = {lane: child for (lane, _), child in zip(taken, children, strict=True) if child is not None}
         if greedy:
-            self._greedy |= {index: child for (index, _), child in found.items()}
+            self._greedy |= {index: child for (index, _), child in by_lane.items()}
             return [self._greedy.get(index) for index, _ in lanes]
-        return [found.get(lane) for lane in lanes]
+        return [by_lane.get(lane) for lane in lanes]
 
     async def score(self, nodes: Sequence[int]) -> list[int]:
         """Those of the nodes that have a value now; in the order given."""
@@ -158,9 +158,9 @@ class Exploration:
     def report(self, candidates: Sequence[int], kept: Sequence[int]) -> None:
         """Tell whoever watches that a round is over."""
         if self._watch:
-            found = [self._candidate(index, index in kept) for index in self.ranked(candidates)]
+            ranked = [self._candidate(index, index in kept) for index in self.ranked(candidates)]
             stay = [index for index in dict.fromkeys(kept) if index not in candidates]
-            self._watch(Round(found, stay, replace(self.cost)))
+            self._watch(Round(ranked, stay, replace(self.cost)))
 
     def _candidate(self, index: int, kept: bool) -> Candidate:
         node, value = self.tree.nodes[index], self.values.get(index)
@@ -200,8 +200,8 @@ class Exploration:
 
         if not self._may("tokens", self.cost.policy_tokens, self.settings.max_tokens):
             return [[] for _ in requests]
-        proposals = [each or [] for each in await self._together([ask(*request) for request in requests])]
-        self.cost.policy_tokens += sum(proposal.tokens for each in proposals for proposal in each)
+        proposals = [answer or [] for answer in await self._together([ask(*request) for request in requests])]
+        self.cost.policy_tokens += sum(proposal.tokens for answer in proposals for proposal in answer)
         return proposals
 
     async def _execute(
@@ -272,15 +272,15 @@ class Exploration:
         running = [asyncio.ensure_future(call) for call in calls]
         try:
             done, _ = await asyncio.wait(running, timeout=self._seconds_left(), return_when=asyncio.FIRST_EXCEPTION)
-            for each in done:
-                each.result()
+            for future in done:
+                future.result()
         finally:
-            for each in running:
-                each.cancel()
+            for future in running:
+                future.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-        if any(each.cancelled() for each in running):
+        if any(future.cancelled() for future in running):
             self.ended_by = self.ended_by or "seconds"
-        return [None if each.cancelled() else each.result() for each in running]
+        return [None if future.cancelled() else future.result() for future in running]
 
     def _may(self, name: str, spent: int, budget: int | None) -> bool:
         """Whether the search goes on: not if it has ended, or if this budget or that of seconds is used up."""

@@ -85,12 +85,12 @@ class TreeSearch:
                     tree.ended_by = "seconds"
                 else:
                     done, _ = await asyncio.wait(running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                    for each in done:
-                        tree.release(running.pop(each))
-                        each.result()
+                    for simulation in done:
+                        tree.release(running.pop(simulation))
+                        simulation.result()
         finally:
-            for each, leaf in running.items():
-                each.cancel()
+            for simulation, leaf in running.items():
+                simulation.cancel()
                 tree.release(leaf)
             await asyncio.gather(*running, return_exceptions=True)
         tree.seconds = time.monotonic() - started

@@ -41,16 +41,16 @@ def strategy(method: Method, settings: Evaluate) -> Strategy:
 
 def conditions(settings: Evaluate) -> str:
     """What beside a search's own numbers bounds or steers it, to be put behind its label; "" with the defaults."""
-    found = [settings.aggregate.value] if settings.aggregate is not Aggregate.last else []
+    parts = [settings.aggregate.value] if settings.aggregate is not Aggregate.last else []
     budgets = (
         ("tokens", settings.max_tokens),
         ("steps", settings.max_steps),
         ("scores", settings.max_scores),
         ("seconds", settings.max_seconds),
     )
-    found += [f"{budget:g} {name}" for name, budget in budgets if budget is not None]
-    found += [] if settings.gate is None else [f"gate {settings.gate:g}"]
-    return "".join(f", {each}" for each in found)
+    parts += [f"{budget:g} {name}" for name, budget in budgets if budget is not None]
+    parts += [] if settings.gate is None else [f"gate {settings.gate:g}"]
+    return "".join(f", {part}" for part in parts)
 
 
 def unlimited(settings: Evaluate) -> Evaluate:

@@ -113,7 +113,7 @@ def create_app(
         finally:
             waiting -= 1
             metrics.waiting.set(waiting)
-        if not all(isfinite(value) for each in scores for value in each.values):
+        if not all(isfinite(value) for reading in scores for value in reading.values):
             raise ModelError("the reward model gave a score that is no number: check its weights and dtype")
         metrics.scored(scores)
         return scores

@@ -76,8 +76,8 @@ class _Requests:
 
     def conversations(self, given: Sequence[Conversation], per: str, calibrated: bool) -> dict[str, Any]:
         """The body of a request for scores, without what the service keeps of earlier ones."""
-        found = [self._sent.form(each) for each in given]
-        return {"conversations": found, "per": per, "calibrated": calibrated, "keep": self._sent.asks}
+        forms = [self._sent.form(conversation) for conversation in given]
+        return {"conversations": forms, "per": per, "calibrated": calibrated, "keep": self._sent.asks}
 
     def scores(self, answer: _Answer, given: Sequence[Conversation], body: dict[str, Any]) -> ScoreResponse | None:
         """The answer to such a body; None where the service does not know a beginning: all bodies are whole from then
@@ -86,10 +86,10 @@ class _Requests:
         if answer.status == _UNKNOWN and body["keep"]:
             self._sent.give_up()
             return None
-        found = self.read(answer, ScoreResponse)
-        if found.kept is not None:
-            self._sent.learn(given, found.kept)
-        return found
+        response = self.read(answer, ScoreResponse)
+        if response.kept is not None:
+            self._sent.learn(given, response.kept)
+        return response
 
     def waits(self) -> Iterator[float]:
         """Seconds before each retry, if the server names none: doubling, each with its own jitter."""
@@ -133,7 +133,7 @@ def _headers(api_key: str) -> Mapping[str, str]:
 
 
 def _ids(ids: Sequence[Sequence[int]], calibrated: bool) -> dict[str, Any]:
-    return {"token_ids": [list(each) for each in ids], "calibrated": calibrated}
+    return {"token_ids": [list(sequence) for sequence in ids], "calibrated": calibrated}
 
 
 class ScoringClient:
@@ -186,11 +186,11 @@ class ScoringClient:
     def _score(
         self, conversations: Sequence[Conversation | Sequence[Message]], per: str, calibrated: bool
     ) -> ScoreResponse:
-        given = [Conversation.of(each) for each in conversations]
+        given = [Conversation.of(conversation) for conversation in conversations]
         while True:
             body = self._requests.conversations(given, per, calibrated)
-            if (found := self._requests.scores(self._answer("POST", "/v1/score", body), given, body)) is not None:
-                return found
+            if (response := self._requests.scores(self._answer("POST", "/v1/score", body), given, body)) is not None:
+                return response
 
     def _ask(self, form: type[Body], method: str, path: str, body: dict[str, Any] | None = None) -> Body:
         return self._requests.read(self._answer(method, path, body), form)
@@ -258,11 +258,13 @@ class AsyncScoringClient:
     async def _score(
         self, conversations: Sequence[Conversation | Sequence[Message]], per: str, calibrated: bool
     ) -> ScoreResponse:
-        given = [Conversation.of(each) for each in conversations]
+        given = [Conversation.of(conversation) for conversation in conversations]
         while True:
             body = self._requests.conversations(given, per, calibrated)
-            if (found := self._requests.scores(await self._answer("POST", "/v1/score", body), given, body)) is not None:
-                return found
+            if (
+                response := self._requests.scores(await self._answer("POST", "/v1/score", body), given, body)
+            ) is not None:
+                return response
 
     async def _ask(self, form: type[Body], method: str, path: str, body: dict[str, Any] | None = None) -> Body:
         return self._requests.read(await self._answer(method, path, body), form)

@@ -195,7 +195,7 @@ class ScoreRequest(BaseModel):
 
     @model_validator(mode="after")
     def _check_one(self) -> ScoreRequest:
-        if sum(each is not None for each in (self.conversations, self.messages, self.token_ids)) != 1:
+        if sum(given is not None for given in (self.conversations, self.messages, self.token_ids)) != 1:
             raise ValueError("send either conversations, messages or token_ids")
         if self.tools is not None and self.messages is None:
             raise ValueError("tools go with messages: give each of several conversations its own")
@@ -206,7 +206,7 @@ class ScoreRequest(BaseModel):
     def complete(self, kept: Kept) -> None:
         """Put what conversations continue before them. Raises UnknownBeginning."""
         if self.conversations is not None:
-            self.conversations = [kept.whole(each) for each in self.conversations]
+            self.conversations = [kept.whole(conversation) for conversation in self.conversations]
 
     def inputs(self) -> list[Input]:
         """What is to be scored, in order, of a request that is complete."""
@@ -218,11 +218,11 @@ class ScoreRequest(BaseModel):
         """Where each input's values are read; None for token ids, which do not tell."""
         return [
             None
-            if not isinstance(each, Conversation)
+            if not isinstance(model_input, Conversation)
             else End.action
-            if self.per == "input" and each.messages[-1]["role"] == AGENT
+            if self.per == "input" and model_input.messages[-1]["role"] == AGENT
             else End.state
-            for each in self.inputs()
+            for model_input in self.inputs()
         ]
 
 
@@ -259,19 +259,22 @@ class ScoreResponse(BaseModel):
         kept: Kept,
     ) -> ScoreResponse:
         """The answer to a `ScoreRequest`, which may need one of the model's `calibrations`."""
-        found = [each.values for each in scores]
+        values = [reading.values for reading in scores]
         if request.calibrated:
             ends = [end or End.state for end in request.ends()]
-            found = [calibrations[end](own).tolist() for end, own in zip(ends, found, strict=True)]
+            values = [calibrations[end](own).tolist() for end, own in zip(ends, values, strict=True)]
         usage = Usage(
             prompt_tokens=_tokens(scores),
-            cached_tokens=sum(each.cached for each in scores),
-            left_out_tokens=sum(each.left_out for each in scores),
+            cached_tokens=sum(reading.cached for reading in scores),
+            left_out_tokens=sum(reading.left_out for reading in scores),
         )
-        scored = found if request.per == "step" else [own[0] for own in found]
+        scored = values if request.per == "step" else [own[0] for own in values]
         names = None
         if request.keep:
-            names = [kept.keep(each) if isinstance(each, Conversation) else "" for each in request.inputs()]
+            names = [
+                kept.keep(model_input) if isinstance(model_input, Conversation) else ""
+                for model_input in request.inputs()
+            ]
         return cls(model=model, scores=scored, at=request.ends(), usage=usage, kept=names)
 
 
@@ -327,7 +330,7 @@ class VllmRequest(BaseModel):
         """What is to be scored, in order."""
         if self.truncate_prompt_tokens is None:
             return self._whole()
-        return [Truncated(each, self.truncate_prompt_tokens, self.truncation_side) for each in self._whole()]
+        return [Truncated(whole, self.truncate_prompt_tokens, self.truncation_side) for whole in self._whole()]
 
     def _whole(self) -> list[Any]:
         if self.messages is not None:
@@ -335,8 +338,8 @@ class VllmRequest(BaseModel):
         given: Any = self.input
         alone = isinstance(given, str) or isinstance(given[0], int)
         return [
-            Text(each, self.add_special_tokens is not False) if isinstance(each, str) else each
-            for each in ([given] if alone else given)
+            Text(prompt, self.add_special_tokens is not False) if isinstance(prompt, str) else prompt
+            for prompt in ([given] if alone else given)
         ]
 
 
@@ -390,8 +393,8 @@ class ClassifyResponse(_VllmResponse):
     def of(cls, model: str, scores: Sequence[Reading], labels: Sequence[str]) -> ClassifyResponse:
         """The answer to a `ClassifyRequest`; `labels` are the names of the model's."""
         data = []
-        for number, each in enumerate(scores):
-            values = each.labels[0] if each.labels else each.values
+        for number, reading in enumerate(scores):
+            values = reading.labels[0] if reading.labels else reading.values
             label = labels[values.index(max(values))]
             data.append(Classification(index=number, label=label, probs=values, num_classes=len(values)))
         return cls(model=model, data=data, usage=_usage(scores))
@@ -415,8 +418,8 @@ class PoolingResponse(_VllmResponse):
     def of(cls, model: str, scores: Sequence[Reading], per_token: bool) -> PoolingResponse:
         """The answer to a `PoolingRequest`."""
         shaped: list[Any] = []
-        for each in scores:
-            rows = each.labels or [[value] for value in each.values]
+        for reading in scores:
+            rows = reading.labels or [[value] for value in reading.values]
             shaped.append(rows if per_token else rows[0])
         data = [Pooled(index=number, data=values) for number, values in enumerate(shaped)]
         return cls(model=model, data=data, usage=_usage(scores))
@@ -437,7 +440,7 @@ class RewardRequest(BaseModel):
 
     def inputs(self) -> list[Input]:
         """What is to be scored, in order."""
-        return [Text(each, special=False) for each in self.query]
+        return [Text(text, special=False) for text in self.query]
 
 
 class RewardResponse(BaseModel):
@@ -449,7 +452,7 @@ class RewardResponse(BaseModel):
     @classmethod
     def of(cls, scores: Sequence[Reading]) -> RewardResponse:
         """The answer to a `RewardRequest`."""
-        values = [each.values[0] for each in scores]
+        values = [reading.values[0] for reading in scores]
         return cls(rewards=values, scores=values)
 
 
@@ -491,7 +494,7 @@ class ErrorBody(BaseModel):
 
 
 def _tokens(scores: Sequence[Reading]) -> int:
-    return sum(each.tokens for each in scores)
+    return sum(reading.tokens for reading in scores)
 
 
 def _usage(scores: Sequence[Reading]) -> VllmUsage:

@@ -58,9 +58,9 @@ class Metrics(RequestMetrics):
     def scored(self, scores: Sequence[Reading]) -> None:
         """Count what one request brought."""
         self._states.inc(len(scores))
-        self._tokens.inc(sum(each.tokens for each in scores))
-        self._cached.inc(sum(each.cached for each in scores))
-        self._shortened.inc(sum(each.left_out > 0 for each in scores))
+        self._tokens.inc(sum(reading.tokens for reading in scores))
+        self._cached.inc(sum(reading.cached for reading in scores))
+        self._shortened.inc(sum(reading.left_out > 0 for reading in scores))
 
 
 class Measured:

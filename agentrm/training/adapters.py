@@ -91,7 +91,7 @@ def save_adapter(
     from peft import LoraConfig, TaskType
     from peft.tuners.lora import Linear
 
-    found = {
+    tensors = {
         # PEFT's names: in a wrapper, and without the adapter's own.
         f"base_model.model.{name.replace(f'.{_ADAPTER}.', '.')}": weight.to("cpu", dtype, copy=True).contiguous()
         for name, weight in weights
@@ -99,7 +99,7 @@ def save_adapter(
     if distributed.get_rank():
         return
     directory.mkdir(parents=True, exist_ok=True)
-    save_file(found, directory / ADAPTER_SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
+    save_file(tensors, directory / ADAPTER_SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,

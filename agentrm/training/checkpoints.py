@@ -39,8 +39,8 @@ def load(engine: DeepSpeedEngine, directory: Path, strict: bool) -> dict[str, An
     # each would raise.
     for group, settings in zip(optimizer.param_groups, own, strict=True):
         group.update(settings)
-    for each in optimizer.state.values():
-        each["step"] = torch.as_tensor(each["step"]).clone()
+    for parameter_state in optimizer.state.values():
+        parameter_state["step"] = torch.as_tensor(parameter_state["step"]).clone()
     return state
 
 

@@ -53,14 +53,14 @@ def save_model(
             shard = revert_weight_conversion(model, held.pop(file))
             save_file(shard, directory / file, metadata={"format": "pt"})
             written |= dict.fromkeys(shard, file)
-    found: list[dict[str, str]] = [{}] * ranks
-    distributed.all_gather_object(found, written)
+    weight_maps: list[dict[str, str]] = [{}] * ranks
+    distributed.all_gather_object(weight_maps, written)
     if rank:
         return
     if plan.is_sharded:
         index = {
             "metadata": {"total_size": sum(sizes.values()) * dtype.itemsize},
-            "weight_map": {name: file for each in found for name, file in sorted(each.items())},
+            "weight_map": {name: file for weight_map in weight_maps for name, file in sorted(weight_map.items())},
         }
         (directory / SAFE_WEIGHTS_INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n")
     save_config(model, dtype, directory)

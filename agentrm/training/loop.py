@@ -143,8 +143,8 @@ def _values(engine: DeepSpeedEngine, sequences: Sequences, training: Training, d
         if sharing > 1:
             batch, own = stretch(batch, rank % sharing, sharing)
             places = places[own]
-        found = engine(batch.ids, batch.flat, None, None, batch.reference, batch.positions)
-        values[torch.from_numpy(places).to(device)] = found
+        outputs = engine(batch.ids, batch.flat, None, None, batch.reference, batch.positions)
+        values[torch.from_numpy(places).to(device)] = outputs
     distributed.all_reduce(values)
     return values.cpu().numpy()
 

@@ -141,8 +141,8 @@ class LogRatioError(ValueSquaredError):
         written = (~reference.isnan()).flatten().nonzero().squeeze(1)
         # The token before predicts; the first of a sequence is never the agent's.
         logits = self.model.get_output_embeddings()(hidden.flatten(0, 1).index_select(0, written - 1)).float()
-        found = -functional.cross_entropy(logits, ids.flatten()[written], reduction="none")
-        return torch.zeros(ids.numel(), device=ids.device).index_copy(0, written, found).view_as(ids)
+        logprobs = -functional.cross_entropy(logits, ids.flatten()[written], reduction="none")
+        return torch.zeros(ids.numel(), device=ids.device).index_copy(0, written, logprobs).view_as(ids)
 
     def summed(self, outputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         if not self.cross_entropy:

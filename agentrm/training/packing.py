@@ -71,7 +71,7 @@ def plan_epoch(
     batches.sort(key=lambda batch: (padded(batch), *batch[:1]))
 
     def sequences(batch: np.ndarray) -> list[int]:
-        return [each for unit in batch for each in members[starts[unit] : starts[unit] + sizes[unit]].tolist()]
+        return [member for unit in batch for member in members[starts[unit] : starts[unit] + sizes[unit]].tolist()]
 
     read = [sequences(batch) for batch in batches]
     together = [read[i : i + ranks] for i in range(0, len(batches), ranks)]

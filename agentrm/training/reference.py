@@ -25,9 +25,9 @@ def with_reference(
 
     One forward pass over the data, shared by all ranks of the default process group; all must call this.
     """
-    found = torch.tensor(int(file.exists()), device=device)
-    distributed.all_reduce(found, distributed.ReduceOp.MIN)
-    if found.item():
+    stored = torch.tensor(int(file.exists()), device=device)
+    distributed.all_reduce(stored, distributed.ReduceOp.MIN)
+    if stored.item():
         return replace(sequences, reference=np.load(file))
     assert sequences.reference is not None
     rank, ranks = distributed.get_rank(), distributed.get_world_size()

@@ -53,8 +53,8 @@ class _Mlflow:
         self._client = MlflowClient()
         project = self._client.get_experiment_by_name(_PROJECT)
         place = project.experiment_id if project else self._client.create_experiment(_PROJECT)
-        found = self._client.search_runs([place], f"tags.`{_TAG}` = '{fit}'")
-        run = found[0] if found else self._client.create_run(place, tags={_TAG: fit}, run_name=name)
+        runs = self._client.search_runs([place], f"tags.`{_TAG}` = '{fit}'")
+        run = runs[0] if runs else self._client.create_run(place, tags={_TAG: fit}, run_name=name)
         self._id = run.info.run_id
         self._last = max((point.step for point in self._client.get_metric_history(self._id, "loss")), default=-1)
 

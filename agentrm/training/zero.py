@@ -79,4 +79,4 @@ def full_weights(engine: deepspeed.DeepSpeedEngine, frozen: bool = True) -> Iter
 
 def sizes_of(model: torch.nn.Module) -> dict[str, int]:
     """How many numbers each parameter has on all ranks together, in the order of `full_weights`."""
-    return {name: getattr(each, "ds_numel", each.numel()) for name, each in model.named_parameters()}
+    return {name: getattr(parameter, "ds_numel", parameter.numel()) for name, parameter in model.named_parameters()}

@@ -124,9 +124,9 @@ def create_app(
 
     @app.get("/api/results")
     def results() -> dict[str, Any]:
-        found = run.metrics("evaluate")
+        metrics = run.metrics("evaluate")
         groups = {
-            name: [row | {"method": method} for method, row in methods.items()] for name, methods in found.items()
+            name: [row | {"method": method} for method, row in methods.items()] for name, methods in metrics.items()
         }
         return {
             "headings": HEADINGS,
@@ -146,14 +146,14 @@ def create_app(
 
     @app.get("/api/quality")
     def quality() -> dict[str, Any]:
-        found = run.metrics("train").get("held_out", {})
+        metrics = run.metrics("train").get("held_out", {})
         return {
             "headings": quality_table.HEADINGS,
             "rows": [
                 {"class": "scored" if quality_table.is_judged(row) else "baseline", "cells": row}
-                for row in quality_table.rows(found)
+                for row in quality_table.rows(metrics)
             ],
-            "verdicts": quality_table.verdicts(found),
+            "verdicts": quality_table.verdicts(metrics),
         }
 
     @app.get("/api/trees")
@@ -167,9 +167,9 @@ def create_app(
 
     @app.get("/api/trees/{tree_id}/path/{node}")
     def path(tree_id: str, node: int) -> list[dict[str, Any]]:
-        found = read(tree_id)
-        check_node(found, node)
-        return trees.steps(found, node)
+        tree = read(tree_id)
+        check_node(tree, node)
+        return trees.steps(tree, node)
 
     @app.get("/api/trees/{tree_id}/matches")
     def matches(tree_id: str, text: Annotated[str, Query(min_length=1)]) -> list[int]:
@@ -181,20 +181,20 @@ def create_app(
 
     @app.post("/api/trees/{tree_id}/values")
     def begin_tree_values(tree_id: str) -> dict[str, Any]:
-        found = read(tree_id)
-        return begin(tree_id, found, range(len(found.nodes)))
+        tree = read(tree_id)
+        return begin(tree_id, tree, range(len(tree.nodes)))
 
     @app.get("/api/trees/{tree_id}/episodes")
     def list_episodes(tree_id: str) -> list[dict[str, Any]]:
-        found = of_task(tree_id)
-        return episodes.listed(found, {tree.id: scored(tree) for tree in found})
+        task_trees = of_task(tree_id)
+        return episodes.listed(task_trees, {tree.id: scored(tree) for tree in task_trees})
 
     @app.get("/api/episodes/{tree_id}/{node}")
     def episode(tree_id: str, node: int) -> dict[str, Any]:
-        found = read(tree_id)
-        check_node(found, node)
+        tree = read(tree_id)
+        check_node(tree, node)
         name = "" if scored_file is None else scored_file.name
-        return episodes.shown(found, node, scored(found).get(node)) | {"scored_by": name}
+        return episodes.shown(tree, node, scored(tree).get(node)) | {"scored_by": name}
 
     @app.get("/api/episodes/{tree_id}/{node}/values")
     def episode_values(tree_id: str, node: int) -> dict[str, Any]:
@@ -202,9 +202,9 @@ def create_app(
 
     @app.post("/api/episodes/{tree_id}/{node}/values")
     def begin_episode_values(tree_id: str, node: int) -> dict[str, Any]:
-        found = read(tree_id)
-        check_node(found, node)
-        return begin(f"{tree_id}/{node}", found, found.path(node))
+        tree = read(tree_id)
+        check_node(tree, node)
+        return begin(f"{tree_id}/{node}", tree, tree.path(node))
 
     app.mount("/page", StaticFiles(directory=_PAGE))
 

@@ -32,42 +32,42 @@ class ScoredFile:
         gave it, and by how much it says up to each step. Raises UserError.
         """
         ended = list(episodes(tree))
-        lines = {origin.line for each in ended for origin in _origins(each)}
+        lines = {origin.line for episode in ended for origin in _origins(episode)}
         scored: dict[tuple[Any, ...], dict[str, Values]] = defaultdict(dict)
-        for rows in episodes_at(self._path, lines, {each.id for each in ended}):
+        for rows in episodes_at(self._path, lines, {episode.id for episode in ended}):
             first, said = rows[0], tuple(row["characters"] for row in rows)
             place = _place(first["file"], first["line"], first["id"], first["side"])
             for name in (place, (first["id"],)):
                 scored[*name, said][first["file"]] = [row["value"] for row in rows]
-        found = {}
-        for each in ended:
-            said = tuple(lengths(each.messages()))
+        values = {}
+        for episode in ended:
+            said = tuple(lengths(episode.messages()))
             names = [
-                (origin.file, _place(origin.file, origin.line, origin.id, origin.side)) for origin in _origins(each)
+                (origin.file, _place(origin.file, origin.line, origin.id, origin.side)) for origin in _origins(episode)
             ]
-            for file, name in [*names, ("", (each.id,))]:
+            for file, name in [*names, ("", (episode.id,))]:
                 held = scored.get((*name, said), {})
                 # A directory may have another name since: then only one of the files may fit.
                 if file in held or len(held) == 1:
-                    found[each.path[-1]] = held.get(file) or next(iter(held.values()))
+                    values[episode.path[-1]] = held.get(file) or next(iter(held.values()))
                     break
-        return found
+        return values
 
 
 def listed(of_task: Iterable[Tree], scored: Mapping[str, Mapping[int, Values]]) -> list[dict[str, Any]]:
     """A row per episode of a task's trees. `scored` has by tree what `ScoredFile.of` gives."""
     rows = []
     for tree in of_task:
-        for each in episodes(tree):
-            values = scored.get(tree.id, {}).get(each.path[-1])
+        for episode in episodes(tree):
+            values = scored.get(tree.id, {}).get(episode.path[-1])
             rows.append(
                 {
-                    "id": each.id,
-                    "name": _name(each),
-                    "model": each.model,
-                    "side": next((origin.side for origin in _origins(each) if origin.side), ""),
-                    "steps": len(each.path) - 1,
-                    "outcome": each.outcome,
+                    "id": episode.id,
+                    "name": _name(episode),
+                    "model": episode.model,
+                    "side": next((origin.side for origin in _origins(episode) if origin.side), ""),
+                    "steps": len(episode.path) - 1,
+                    "outcome": episode.outcome,
                     "value": None if values is None else values[-1],
                 }
             )

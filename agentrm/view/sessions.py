@@ -49,15 +49,15 @@ class Sessions:
         if not self._location:
             return []
         files, folder = storage.filesystem(self._location)
-        found = []
+        ids = []
         for info in files.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
             if info.type != fs.FileType.File or info.extension != "jsonl" or info.base_name.startswith("."):
                 continue
             session, stamp = info.base_name.removesuffix(".jsonl"), (info.size, info.mtime_ns or 0)
             if self._counted.get(session, (None, 0))[0] != stamp:
                 self._counted[session] = stamp, len(self._lines(session))
-            found += [_task(session, number).id for number in range(self._counted[session][1])]
-        return found
+            ids += [_task(session, number).id for number in range(self._counted[session][1])]
+        return ids
 
     def holds(self, name: str) -> bool:
         """Whether a conversation of this id is recorded."""
@@ -65,9 +65,9 @@ class Sessions:
 
     def conversation(self, name: str) -> Recorded:
         """That of an id that is recorded. Raises UserError for what no tree can hold, such as images."""
-        found = _ID.fullmatch(name)
-        assert found is not None, "an id of `ids`"
-        session, number = found[1], int(found[2])
+        match = _ID.fullmatch(name)
+        assert match is not None, "an id of `ids`"
+        session, number = match[1], int(match[2])
         try:
             return _recorded(_task(session, number), json.loads(self._lines(session)[number]))
         except (InputRefused, ValueError, KeyError, TypeError, IndexError) as error:

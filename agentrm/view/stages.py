@@ -27,11 +27,11 @@ def stages(run: RunDirectory) -> list[Stage]:
             command = "import"
         done, total, unit = _count(run, stage, command)
         finished = run.finished(stage) and (stage != "trees" or done >= total)
-        found = run.metrics(command)
+        metrics = run.metrics(command)
         if stage == "demonstrations":
             # They are counted by kind.
-            found = sum(map(Counter, found.values()), Counter[str]())
-        figures = {name: value for name, value in found.items() if isinstance(value, int | float)}
+            metrics = sum(map(Counter, metrics.values()), Counter[str]())
+        figures = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
         if command in seconds:
             figures.setdefault("seconds", seconds[command])
         rows.append(
@@ -52,11 +52,11 @@ def _count(run: RunDirectory, stage: str, command: str) -> tuple[int, int, str]:
     """How much of a stage is there, of how much, and what is counted; 0 of 0 where nothing tells."""
     tasks = run.config.tasks
     if stage == "trees":
-        trees = sum(each.count for each in tasks.trees) * run.config.trees.trees_per_task
+        trees = sum(task_set.count for task_set in tasks.trees) * run.config.trees.trees_per_task
         return len(TreeStore(run.at(stage)).finished()), trees, "trees"
     if stage == "evaluation":
         sets = tasks.held_in + tasks.held_out_kinds + tasks.held_out_environments
         answered = sum(name.endswith(".json") for name in storage.names(run.work(stage)))
-        return answered, sum(each.count for each in sets), "tasks"
+        return answered, sum(task_set.count for task_set in sets), "tasks"
     state = None if stage == "demonstrations" else read_progress(run.work(command))
     return (0, 0, "") if state is None else (int(state["step"]), int(state["steps"]), "steps")

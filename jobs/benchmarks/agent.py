@@ -57,12 +57,12 @@ def run(config: Config, as_json: bool = False) -> dict[str, Any]:
     if not directory.finished(LIVE):
         _run(config, directory)
     table = pq.read_table(directory.path(LIVE) / "episodes.parquet")
-    found = by_group(summarise(table, ["group"], Settings.of(config)))
+    results = by_group(summarise(table, ["group"], Settings.of(config)))
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(results, indent=2))
     else:
-        print_results(found, Console())
-    return found
+        print_results(results, Console())
+    return results
 
 
 def _run(config: Config, directory: RunDirectory) -> None:

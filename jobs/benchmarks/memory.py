@@ -46,11 +46,11 @@ def run(config: Config, tokens: int = 1024, as_json: bool = False) -> dict[str, 
         ranks = [json.loads(Path(folder, f"{rank}.json").read_text()) for rank in range(training.workers)]
     figures = {
         "weights_mb": weights / _MIB,
-        "loading": max(each["loaded"] - each["before"] for each in ranks) / weights,
-        "fit": max(each["ended"] - each["before"] for each in ranks) / weights,
-        "fit_mb": max(each["ended"] - each["before"] for each in ranks) / _MIB,
-        "before_mb": max(each["before"] for each in ranks) / _MIB,
-        "seconds": max(each["seconds"] for each in ranks),
+        "loading": max(rank["loaded"] - rank["before"] for rank in ranks) / weights,
+        "fit": max(rank["ended"] - rank["before"] for rank in ranks) / weights,
+        "fit_mb": max(rank["ended"] - rank["before"] for rank in ranks) / _MIB,
+        "before_mb": max(rank["before"] for rank in ranks) / _MIB,
+        "seconds": max(rank["seconds"] for rank in ranks),
         "workers": training.workers,
         "tokens": tokens,
     }
@@ -109,7 +109,7 @@ def _rank(rank: int, folder: str, training: Train, vocabulary: int, tokens: int)
 
 def _peak() -> int:
     """The most resident bytes that this process has had; `getrusage` tells of the one that started it as well."""
-    (line,) = (each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith("VmHWM:"))
+    (line,) = (entry for entry in Path("/proc/self/status").read_text().splitlines() if entry.startswith("VmHWM:"))
     return 1024 * int(line.split()[1])
 
 

@@ -63,9 +63,9 @@ def run(config: Config, as_json: bool = False) -> dict[str, Any]:
     else:
         table = Table("tokens", "", "bytes", "CPU, ms", box=box.SIMPLE_HEAD)
         for length in map(str, _LENGTHS):
-            found = figures[length]
+            by_way = figures[length]
             for way in ("whole", "difference"):
-                table.add_row(length, way, f"{found[way]['bytes']:,}", f"{found[way]['cpu_ms']:.2f}")
+                table.add_row(length, way, f"{by_way[way]['bytes']:,}", f"{by_way[way]['cpu_ms']:.2f}")
         console = Console(highlight=False)
         console.print(table)
         console.print(f"one turn after {_HISTORY:,} tokens: {figures['turn_cost']:.2f} of its own tokens are computed")
@@ -115,11 +115,11 @@ async def _both(address: str, bodies: list[int], renderer: Renderer, random: Ran
     messages = _step(random)[1:]
     while len(renderer.ids(messages)) < length:
         messages += _step(random)
-    found: dict[str, Any] = {}
+    by_way: dict[str, Any] = {}
     for way in ("whole", "difference"):
         async with AsyncScoringClient(address, whole=way == "whole") as client:
-            found[way] = await _measured(client, random, list(messages), bodies)
-    return found | {"cpu_ratio": found["difference"]["cpu_ms"] / found["whole"]["cpu_ms"]}
+            by_way[way] = await _measured(client, random, list(messages), bodies)
+    return by_way | {"cpu_ratio": by_way["difference"]["cpu_ms"] / by_way["whole"]["cpu_ms"]}
 
 
 async def _measured(
@@ -144,7 +144,7 @@ def _serving(renderer: Renderer) -> Iterator[tuple[str, list[int]]]:
     bodies: list[int] = []
 
     async def score(inputs: list[Input], per: Per) -> list[Reading]:
-        lengths = [len(renderer.ids(each)) for each in inputs if isinstance(each, Conversation)]
+        lengths = [len(renderer.ids(conversation)) for conversation in inputs if isinstance(conversation, Conversation)]
         return [Reading([float(length)], length, 0) for length in lengths]
 
     async def healthy() -> bool:

@@ -37,13 +37,13 @@ def run(directory: Path, source: Source | None, settings: Settings, as_json: boo
     """
     if not directory.is_dir():
         raise UserError(f"there is no directory {directory}: name the one that holds the benchmarks with --data")
-    found = find(directory)
-    for problem in found.problems[:_SHOWN]:
+    data = find(directory)
+    for problem in data.problems[:_SHOWN]:
         print(f"left out: {problem}", file=sys.stderr)
-    if found.problems:
-        print(f"{len(found.problems)} records were left out", file=sys.stderr)
-    scores = _scores(found.cases, source) if source else {}
-    figures = {name: measured(name, cases, scores.get(name), settings) for name, cases in found.cases.items()}
+    if data.problems:
+        print(f"{len(data.problems)} records were left out", file=sys.stderr)
+    scores = _scores(data.cases, source) if source else {}
+    figures = {name: measured(name, cases, scores.get(name), settings) for name, cases in data.cases.items()}
     if as_json:
         print(json.dumps(_plain(figures), indent=2))
     else:
@@ -74,10 +74,10 @@ def _scores(cases: dict[str, list[Case]], source: Source) -> dict[str, list[Scor
         return {name: list(await asyncio.gather(*map(all_of, own))) for name, own in cases.items()}
 
     with progress("conversations", total) as bar:
-        found = source.run(score)
+        scores = source.run(score)
     if unread:
         print(f"{unread} of {total} conversations were not read to their end: they count as worst", file=sys.stderr)
-    return found
+    return scores
 
 
 def _plain(figures: Measures) -> dict[str, Any]:
@@ -85,14 +85,14 @@ def _plain(figures: Measures) -> dict[str, Any]:
         figure = {key: None if value != value else value for key, value in asdict(measure.figure).items()}
         return {"group": measure.group, "measure": measure.name, "cases": measure.cases, **figure}
 
-    return {name: {who: [row(each) for each in own] for who, own in by.items()} for name, by in figures.items()}
+    return {name: {who: [row(measure) for measure in own] for who, own in by.items()} for name, by in figures.items()}
 
 
 def _show(figures: Measures) -> None:
     for name, by in figures.items():
         table = Table("", "measure", "cases", *by, box=box.SIMPLE_HEAD, title=name)
         for rows in zip(*by.values(), strict=True):
-            table.add_row(rows[0].group, rows[0].name, str(rows[0].cases), *(_cell(each) for each in rows))
+            table.add_row(rows[0].group, rows[0].name, str(rows[0].cases), *(_cell(measure) for measure in rows))
         console().print(table)
 
 

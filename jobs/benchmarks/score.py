@@ -77,17 +77,17 @@ def run(
     """
     directory = RunDirectory.open(config)
     model = directory.require("reward_model", "train")
-    found = list(islice(TreeStore(directory.require("trees", "trees")).trees(), trees))
+    stored_trees = list(islice(TreeStore(directory.require("trees", "trees")).trees(), trees))
     renderer = Renderer.from_pretrained(storage.fetch(model), config.model.context)
     # New states must be new: some trees are kept for them.
-    kept = max(1, len(found) // 16)
-    fitting, pairs = _batches(found[:-kept], renderer), _increments(found[-kept:], renderer)
+    kept = max(1, len(stored_trees) // 16)
+    fitting, pairs = _batches(stored_trees[:-kept], renderer), _increments(stored_trees[-kept:], renderer)
     # Ray reports what goes wrong in its actors on stdout, which belongs to the figures.
     with redirect_stdout(sys.stderr), cluster(config):
         engine = config.reward_engine
         options, one = actor_options(config, Role.rollouts, engine.gpus), Size.of(1, None, 1)
         with Fleet.start(TransformersScoring, one, options, model, engine) as actors:
-            ids = [[each for _, each in batch] for batch in fitting]
+            ids = [[state_ids for _, state_ids in batch] for batch in fitting]
             plain, plain_states = asyncio.run(_transformers(actors, ids))
         with (
             deployed(config, model, http=True),
@@ -298,7 +298,7 @@ def _median_ms(seconds: Sequence[float]) -> float | None:
 
 def _memory() -> float:
     """What the processes of this job's own cluster hold, in MB; 0 on another cluster."""
-    return sum(each.memory_info().rss for each in psutil.Process().children(recursive=True)) / 2**20
+    return sum(process.memory_info().rss for process in psutil.Process().children(recursive=True)) / 2**20
 
 
 def _show(figures: dict[str, Any]) -> None:

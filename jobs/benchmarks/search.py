@@ -102,7 +102,7 @@ async def _search(
     """
     lanes = max(config.evaluate.concurrency, len(todo))
     await warmed(searchers)
-    await asyncio.gather(*(each.begin.remote(todo) for each in searchers.handles))
+    await asyncio.gather(*(searcher.begin.remote(todo) for searcher in searchers.handles))
     before = await _cpu_seconds(searchers)
     started, cpu = time.monotonic(), time.process_time()
     with searching([(task, "held-in") for task in todo], lanes) as advance:
@@ -112,8 +112,8 @@ async def _search(
         "driver_cpu_seconds": time.process_time() - cpu,
         "searchers_cpu_seconds": await _cpu_seconds(searchers) - before,
     }
-    kept = await asyncio.gather(*(each.kept.remote() for each in searchers.handles))
-    requests = [each for asked, _ in kept for each in asked]
+    kept = await asyncio.gather(*(searcher.kept.remote() for searcher in searchers.handles))
+    requests = [request for asked, _ in kept for request in asked]
     solved, tokens = int(total["solved"]), int(total["policy_tokens"])
     figures |= {
         "episodes": int(total["searches"]),
@@ -124,11 +124,11 @@ async def _search(
         "scored_states": int(total["scored_states"]),
         "environment_steps": int(total["environment_steps"]),
     }
-    return figures, requests, [each for _, states in kept for each in states]
+    return figures, requests, [state for _, states in kept for state in states]
 
 
 async def _cpu_seconds(fleet: Fleet) -> float:
-    return sum(await asyncio.gather(*(each.cpu_seconds.remote() for each in fleet.handles)))
+    return sum(await asyncio.gather(*(handle.cpu_seconds.remote() for handle in fleet.handles)))
 
 
 async def _limit(

@@ -145,14 +145,14 @@ async def _measured(name: str, config: Config, todo: list[Work], do: Do[str], fl
 
 
 async def _cpu_seconds(fleet: Fleet | None) -> float:
-    return sum(await asyncio.gather(*(each.cpu_seconds.remote() for each in fleet.handles))) if fleet else 0.0
+    return sum(await asyncio.gather(*(handle.cpu_seconds.remote() for handle in fleet.handles))) if fleet else 0.0
 
 
 def _show(figures: dict[str, Any], arms: list[Arm]) -> None:
     columns = "", "episodes/s", "driver, ms/episode", "searchers, ms/episode", "driver grew, MB"
     table = Table(*columns, box=box.SIMPLE_HEAD)
     for arm in arms:
-        own, others = (f"{1000 * each / arm.episodes:.2f}" for each in (arm.driver_s, arm.searchers_s))
+        own, others = (f"{1000 * seconds / arm.episodes:.2f}" for seconds in (arm.driver_s, arm.searchers_s))
         table.add_row(arm.name, f"{arm.episodes / arm.seconds:,.0f}", own, others, f"{arm.growth_mb:.1f}")
     console = Console(highlight=False)
     console.print(table)

@@ -48,16 +48,16 @@ def run(products: int, as_json: bool) -> None:
         written = time.perf_counter() - begun
         built = _elsewhere(build, folder)
         played = _elsewhere(play, folder)
-    found = {"products": products, "write_s": written, **built, **played}
+    figures = {"products": products, "write_s": written, **built, **played}
     full = {
-        key: found[key] * FULL / products
+        key: figures[key] * FULL / products
         for key in ("build_s", "build_cpu_s", "build_peak_gb", "disk_gb", "search_ms", "search_cpu_ms")
     }
     if as_json:
-        print(json.dumps({**found, "full_shop": full}))
+        print(json.dumps({**figures, "full_shop": full}))
         return
     table = Table("", f"{products:,} products", f"reckoned for {FULL:,}")
-    for key, value in found.items():
+    for key, value in figures.items():
         table.add_row(key, f"{value:,.4g}", f"{full[key]:,.4g}" if key in full else "")
     Console().print(table)
 
@@ -71,20 +71,20 @@ def write_data(folder: Path, products: int) -> None:
 
     def records() -> Iterator[dict[str, Any]]:
         for number in range(products):
-            each = sold[number % len(sold)]
+            product = sold[number % len(sold)]
             words = random.choices(ranks, cum_weights=weights, k=_WORDS)
             yield {
                 "asin": f"B{number:09d}",
-                "name": f"{each.title} {words[0]}",
+                "name": f"{product.title} {words[0]}",
                 "full_description": " ".join(f"w{word}" for word in words),
-                "pricing": each.price_tag,
-                "product_category": " \u203a ".join(each.path),
-                "small_description": list(each.features) or [""],
+                "pricing": product.price_tag,
+                "product_category": " \u203a ".join(product.path),
+                "small_description": list(product.features) or [""],
                 "customization_options": {
-                    name: [{"value": value} for value in values] for name, values in each.options.items()
+                    name: [{"value": value} for value in values] for name, values in product.options.items()
                 },
-                "category": each.category,
-                "query": each.query,
+                "category": product.category,
+                "query": product.query,
                 "images": _IMAGES,
             }
 
@@ -155,5 +155,5 @@ def _elsewhere(function: Callable[[str], dict[str, float]], folder: str) -> dict
     """What a function of this module finds in a new process, which has imported nothing else."""
     program = f"import json; from jobs.benchmarks import shop; print(json.dumps(shop.{function.__name__}({folder!r})))"
     done = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures

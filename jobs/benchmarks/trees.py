@@ -130,7 +130,7 @@ async def _grow(
                 cpu_seconds=await _cpu_seconds(builders) - cpu_before,
             )
             requests = await asyncio.gather(*(builder.requests.remote() for builder in builders.handles))
-    return arm, [request for each in requests for request in each]
+    return arm, [request for asked in requests for request in asked]
 
 
 def _work(todo: list[Work], seconds: float | None) -> Iterator[Work]:

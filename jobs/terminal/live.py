@@ -30,15 +30,15 @@ class Live:
         table.title_justify = "left"
         for column, share in zip(table.columns[-2:], (2, 3), strict=True):
             column.ratio, column.no_wrap, column.overflow = share, True, "ellipsis"
-        for each in over.candidates:
+        for candidate in over.candidates:
             table.add_row(
-                "✓" if each.kept else "",
-                str(each.index),
-                str(each.parent),
-                _value(each.value),
-                escape(each.action),
-                escape(" ".join(each.observation.split())) + (" [bold](ended)[/bold]" if each.ended else ""),
-                style="" if each.kept else "dim",
+                "✓" if candidate.kept else "",
+                str(candidate.index),
+                str(candidate.parent),
+                _value(candidate.value),
+                escape(candidate.action),
+                escape(" ".join(candidate.observation.split())) + (" [bold](ended)[/bold]" if candidate.ended else ""),
+                style="" if candidate.kept else "dim",
             )
         self._console.print(table)
         if over.stay:

@@ -83,9 +83,9 @@ def print_costs(costs: Mapping[str, Mapping[str, Cost]], terminal: Console) -> N
     for column in table.columns[2:]:
         column.justify = "right"
     for name, stages in costs.items():
-        for stage, each in stages.items():
-            table.add_row(name, stage, *_amounts(each))
-    total = reduce(add, (each for stages in costs.values() for each in stages.values()))
+        for stage, cost in stages.items():
+            table.add_row(name, stage, *_amounts(cost))
+    total = reduce(add, (cost for stages in costs.values() for cost in stages.values()))
     table.add_section()
     table.add_row("all", "", *_amounts(total))
     terminal.print(table)
@@ -93,7 +93,7 @@ def print_costs(costs: Mapping[str, Mapping[str, Cost]], terminal: Console) -> N
 
 def _amounts(cost: Cost) -> list[str]:
     tokens = (cost.read, cost.written, cost.scored, cost.trained)
-    shown = [f"{cost.episodes:,.0f}", *(f"{each / 1e6:,.1f}M" for each in tokens), f"{cost.gpu_hours:,.1f}"]
+    shown = [f"{cost.episodes:,.0f}", *(f"{count / 1e6:,.1f}M" for count in tokens), f"{cost.gpu_hours:,.1f}"]
     return ["–" if value == 0 else text for value, text in zip(astuple(cost), shown, strict=True)]
 
 
@@ -101,8 +101,8 @@ def print_paper(rows: Sequence[PaperRow], terminal: Console) -> None:
     """Print the paper's rows, in percent: ours with its interval, and the paper's where its tasks are ours."""
     table = Table("method", *COLUMNS, title="ours, and the paper's in brackets", box=box.SIMPLE_HEAD)
     for row in rows:
-        found = zip(row.means, row.paper, strict=True)
-        table.add_row(row.method, *(_percent(mean) + _beside(paper) for mean, paper in found))
+        pairs = zip(row.means, row.paper, strict=True)
+        table.add_row(row.method, *(_percent(mean) + _beside(paper) for mean, paper in pairs))
     terminal.print(table)
 
 
@@ -116,12 +116,12 @@ def _beside(paper: float | None) -> str:
 
 def print_comparison(rows: Sequence[Row], experiment: Experiment, terminal: Console) -> None:
     """Print a table per test."""
-    for test, found in shown(rows, experiment).items():
+    for test, test_rows in shown(rows, experiment).items():
         table = Table(title=test, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
         table.title_justify, table.title_style = "left", "bold"
         for number, heading in enumerate(headings(experiment)):
             table.add_column(heading, justify="left" if number < 2 else "right", no_wrap=number > 2)
-        for row in found:
+        for row in test_rows:
             table.add_row(*cells(row))
         terminal.print(table)
 

@@ -58,8 +58,8 @@ def read(record: Mapping[str, Any], file: Path, number: int) -> Iterator[Case]:
 
 def measure(cases: Sequence[Case], scores: Sequence[Scores], settings: Settings) -> list[Measure]:
     """StepAcc and FirstErrAcc of each data source."""
-    found = []
-    for group, own in grouped(cases, (gains(each[0]) for each in scores)).items():
+    measures = []
+    for group, own in grouped(cases, (gains(case_scores[0]) for case_scores in scores)).items():
         steps, firsts = [], []
         for fitted, measured in halves(own):
             known = [
@@ -75,19 +75,19 @@ def measure(cases: Sequence[Case], scores: Sequence[Scores], settings: Settings)
                 steps.append((case.task, float(sum(told == label for told, label in asked)), float(len(asked))))
                 right = first_error([told for told, _ in asked]) == first_error([label for _, label in asked])
                 firsts.append((case.task, float(right), 1.0))
-        found.append(Measure(group, "StepAcc", len(own), ratio(steps, settings)))
-        found.append(Measure(group, "FirstErrAcc", len(own), ratio(firsts, settings)))
-    return found
+        measures.append(Measure(group, "StepAcc", len(own), ratio(steps, settings)))
+        measures.append(Measure(group, "FirstErrAcc", len(own), ratio(firsts, settings)))
+    return measures
 
 
 def gains(values: Sequence[float]) -> list[float | None]:
     """What each turn added to the last value before it; None for what has no value."""
-    found: list[float | None] = []
+    added: list[float | None] = []
     before = values[0]
     for value in values[1:]:
-        found.append(value - before if isfinite(value) and isfinite(before) else None)
+        added.append(value - before if isfinite(value) and isfinite(before) else None)
         before = value if isfinite(value) else before
-    return found
+    return added
 
 
 def label_of(gain: float, low: float, high: float) -> int:

@@ -45,7 +45,7 @@ def read(record: Mapping[str, Any], file: Path, number: int) -> Iterator[Case]:
     benchmark, model, task = (str(record[name]) for name in ("benchmark", "model_name", "task_id"))
     if success is None:
         return
-    paths = [each for each in _episodes(file.parent).get(task, ()) if {benchmark, model} <= set(each.parts)]
+    paths = [path for path in _episodes(file.parent).get(task, ()) if {benchmark, model} <= set(path.parts)]
     if not paths:
         raise InputRefused(f"there is no {task}.json of {model} in a folder {benchmark}")
     (episode,) = records(paths[0])
@@ -63,7 +63,7 @@ def measure(cases: Sequence[Case], scores: Sequence[Scores], settings: Settings)
     for fitted, measured in halves(list(first.values())):
         limit = threshold([value for _, value in fitted], [case.truth[0] for case, _ in fitted])
         told += [(case, value >= limit) for case, value in measured]
-    found = []
+    measures = []
     for group in [ALL, *sorted({case.group for case, _ in told})]:
         own = [(case.task, case.truth[0], said) for case, said in told if group in (ALL, case.group)]
         both = [(task, float(true and said)) for task, true, said in own]
@@ -74,8 +74,8 @@ def measure(cases: Sequence[Case], scores: Sequence[Scores], settings: Settings)
         }
         for name, whole in wholes.items():
             pairs = [(task, right, part) for (task, right), part in zip(both, whole, strict=True)]
-            found.append(Measure(group, name, len(own), ratio(pairs, settings)))
-    return found
+            measures.append(Measure(group, name, len(own), ratio(pairs, settings)))
+    return measures
 
 
 def threshold(values: Sequence[float], truth: Sequence[bool]) -> float:
@@ -109,10 +109,10 @@ def _messages(episode: Mapping[str, Any]) -> list[Message]:
 @lru_cache(maxsize=4)
 def _episodes(directory: Path) -> dict[str, list[Path]]:
     """The episodes below a directory, by the task's id."""
-    found: dict[str, list[Path]] = {}
+    episodes: dict[str, list[Path]] = {}
     for path in sorted(directory.rglob("*.json")):
-        found.setdefault(path.stem, []).append(path)
-    return found
+        episodes.setdefault(path.stem, []).append(path)
+    return episodes
 
 
 BENCHMARK = Benchmark("AgentRewardBench", fits, read, measure)

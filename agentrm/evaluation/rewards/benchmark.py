@@ -127,17 +127,17 @@ def baselines(cases: Sequence[Case], seed: int) -> dict[str, list[Scores]]:
         RANDOM: lambda length: drawn.random(),
     }
     return {
-        name: [[[rule(length) for length in each.lengths] for each in case.candidates] for case in cases]
+        name: [[[rule(length) for length in candidate.lengths] for candidate in case.candidates] for case in cases]
         for name, rule in rules.items()
     }
 
 
 def grouped(cases: Sequence[Case], values: Iterable[Any]) -> dict[str, list[tuple[Case, Any]]]:
     """Cases with what belongs to each, by group."""
-    found: dict[str, list[tuple[Case, Any]]] = defaultdict(list)
+    groups: dict[str, list[tuple[Case, Any]]] = defaultdict(list)
     for case, value in zip(cases, values, strict=True):
-        found[case.group].append((case, value))
-    return found
+        groups[case.group].append((case, value))
+    return groups
 
 
 def halves(own: Sequence[tuple[Case, Any]]) -> Iterator[tuple[list[tuple[Case, Any]], list[tuple[Case, Any]]]]:
@@ -145,8 +145,8 @@ def halves(own: Sequence[tuple[Case, Any]]) -> Iterator[tuple[list[tuple[Case, A
     half = {task: number % 2 for number, task in enumerate(sorted({case.task for case, _ in own}))}
     for measured in (0, 1):
         yield (
-            [each for each in own if half[each[0].task] != measured],
-            [each for each in own if half[each[0].task] == measured],
+            [pair for pair in own if half[pair[0].task] != measured],
+            [pair for pair in own if half[pair[0].task] == measured],
         )
 
 
@@ -166,7 +166,9 @@ def accuracies(
 ) -> list[Measure]:
     """The mean credit of the cases of each group."""
     return [
-        Measure(group, name, len(own), ratio([(case.task, credit(each), 1.0) for case, each in own], settings))
+        Measure(
+            group, name, len(own), ratio([(case.task, credit(case_scores), 1.0) for case, case_scores in own], settings)
+        )
         for group, own in grouped(cases, scores).items()
     ]
 

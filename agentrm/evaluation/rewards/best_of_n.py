@@ -68,7 +68,7 @@ def best_of_n(tasks: Sequence[Sequence[Attempt]], settings: Settings) -> list[Ro
 
 
 def _expected(attempts: Sequence[Attempt], rule: Callable[[Attempt], float], n: int) -> float:
-    return expected_best([rule(each) for each in attempts], [each.outcome for each in attempts], n)
+    return expected_best([rule(attempt) for attempt in attempts], [attempt.outcome for attempt in attempts], n)
 
 
 def expected_best(scores: Sequence[float], outcomes: Sequence[float], n: int) -> float:

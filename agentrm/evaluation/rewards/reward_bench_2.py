@@ -44,7 +44,7 @@ def read(record: Mapping[str, Any], file: Path, number: int) -> Iterator[Case]:
     prompt, correct = text(record, "prompt"), record["num_correct"]
     answers = []
     for side in ("chosen", "rejected"):
-        if not isinstance(record[side], list) or not all(isinstance(each, str) for each in record[side]):
+        if not isinstance(record[side], list) or not all(isinstance(answer, str) for answer in record[side]):
             raise InputRefused(f"{side} must be a list of texts")
         answers += record[side]
     if not isinstance(correct, int) or not 0 < correct < len(answers):
@@ -61,12 +61,14 @@ def read(record: Mapping[str, Any], file: Path, number: int) -> Iterator[Case]:
 def measure(cases: Sequence[Case], scores: Sequence[Scores], settings: Settings) -> list[Measure]:
     """The accuracy of each subset, that of Ties weighted and without an interval, and their mean."""
     paired = list(zip(cases, scores, strict=True))
-    single = [(case, each) for case, each in paired if case.group != TIES]
-    found = accuracies([case for case, _ in single], [each for _, each in single], best, "accuracy", settings)
-    if tied := [(case, each) for case, each in paired if case.group == TIES]:
-        found.append(Measure(TIES, "weighted score", len(tied), Interval(weighted(tied), _NAN, _NAN)))
-    mean = fmean(each.figure.value for each in found)
-    return [*found, Measure("all subsets", "score", len(cases), Interval(mean, _NAN, _NAN))]
+    single = [(case, case_scores) for case, case_scores in paired if case.group != TIES]
+    measures = accuracies(
+        [case for case, _ in single], [case_scores for _, case_scores in single], best, "accuracy", settings
+    )
+    if tied := [(case, case_scores) for case, case_scores in paired if case.group == TIES]:
+        measures.append(Measure(TIES, "weighted score", len(tied), Interval(weighted(tied), _NAN, _NAN)))
+    mean = fmean(subset.figure.value for subset in measures)
+    return [*measures, Measure("all subsets", "score", len(cases), Interval(mean, _NAN, _NAN))]
 
 
 def best(scores: Scores) -> float:

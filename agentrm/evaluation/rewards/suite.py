@@ -46,15 +46,15 @@ def find(directory: Path) -> Found:
     """All cases in a directory: the first record of a file says which benchmark it is of, and files of none are left.
     Raises UserError where there is none at all.
     """
-    files = sorted(each for each in directory.rglob("*") if each.suffix in _SUFFIXES)
-    annotated = {each.parent for each in files if each.name == _ANNOTATIONS}
+    files = sorted(path for path in directory.rglob("*") if path.suffix in _SUFFIXES)
+    annotated = {path.parent for path in files if path.name == _ANNOTATIONS}
     result = Found()
     for file in files:
         if file.suffix == ".json" and annotated & set(file.parents):
             continue
         benchmark = None
         for number, record in enumerate(records(file), 1):
-            benchmark = benchmark or next((each for each in BENCHMARKS if each.fits(record)), None)
+            benchmark = benchmark or next((known for known in BENCHMARKS if known.fits(record)), None)
             if benchmark is None:
                 break
             try:
@@ -65,7 +65,7 @@ def find(directory: Path) -> Found:
                 result.problems.append(f"{file}, record {number}: {error}")
     if not result.cases:
         told = f": {result.problems[0]}" if result.problems else ""
-        names = ", ".join(each.name for each in BENCHMARKS)
+        names = ", ".join(known.name for known in BENCHMARKS)
         raise UserError(f"{directory} holds no cases of {names}{told}")
     return result
 
@@ -74,7 +74,7 @@ def measured(
     name: str, cases: Sequence[Case], scores: Sequence[Scores] | None, settings: Settings
 ) -> dict[str, list[Measure]]:
     """The measures of one benchmark, of a model's scores where there are some, and of what needs no model."""
-    benchmark = next(each for each in BENCHMARKS if each.name == name)
+    benchmark = next(known for known in BENCHMARKS if known.name == name)
     given = {} if scores is None else {"reward model": list(scores)}
     given |= baselines(cases, settings.seed)
-    return {who: benchmark.measure(cases, each, settings) for who, each in given.items()}
+    return {who: benchmark.measure(cases, own_scores, settings) for who, own_scores in given.items()}

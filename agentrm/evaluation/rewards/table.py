@@ -84,15 +84,15 @@ class ValueTable:
 
     def done(self) -> set[str]:
         """The keys of the episodes that have values."""
-        found = set()
+        keys = set()
         for piece in self._pieces():
             others = set(piece["scored_by"].unique().to_pylist()) - {self._scored_by}
             if others:
                 raise UserError(
                     f"{self.path} holds values of {min(others)}, not of {self._scored_by}: name another file"
                 )
-            found.update(piece["key"].unique().to_pylist())
-        return found
+            keys.update(piece["key"].unique().to_pylist())
+        return keys
 
     def add(self, some: Sequence[dict[str, Any]]) -> None:
         """Keep the rows of some episodes, as a part."""

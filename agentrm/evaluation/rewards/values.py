@@ -67,7 +67,7 @@ class Values:
 async def step_values(scoring: Scoring, conversation: Conversation) -> Values:
     """All values of a conversation, or those of as much of its beginning as the model can read."""
     _, turns = runs(conversation.messages)
-    found: list[float | None] = [None] * (len(turns) + 1)
+    steps: list[float | None] = [None] * (len(turns) + 1)
     ends = environment_turns(conversation.messages)
     if ends[-1:] != [len(turns)]:
         ends = [*ends, len(turns)]
@@ -82,7 +82,7 @@ async def step_values(scoring: Scoring, conversation: Conversation) -> Values:
             refused = refused or str(error)
             return False
         for number, value in zip(ends, values, strict=False):
-            found[number] = value if isfinite(value) else None
+            steps[number] = value if isfinite(value) else None
         return True
 
     if not await fits(ends[-1]):
@@ -90,7 +90,7 @@ async def step_values(scoring: Scoring, conversation: Conversation) -> Values:
         while low < high:
             middle = (low + high) // 2
             low, high = (middle + 1, high) if await fits(ends[middle]) else (low, middle)
-    return Values(found, refused)
+    return Values(steps, refused)
 
 
 async def whole_value(scoring: Scoring, conversation: Conversation) -> Values:
@@ -112,10 +112,10 @@ def characters(message: Message) -> int:
 def lengths(messages: Sequence[Message]) -> list[int]:
     """The characters of a conversation up to each of the places that `Values.steps` are of."""
     opening, turns = runs(messages)
-    found = [sum(map(characters, opening))]
+    totals = [sum(map(characters, opening))]
     for turn in turns:
-        found.append(found[-1] + sum(map(characters, (turn.agent, *turn.answers))))
-    return found
+        totals.append(totals[-1] + sum(map(characters, (turn.agent, *turn.answers))))
+    return totals
 
 
 def _text(arguments: object) -> str:

@@ -50,10 +50,10 @@ def read(record: Mapping[str, Any], file: Path, number: int) -> Iterator[Case]:
     asked: Message = {"role": "user", "content": "\n\n".join(opening)}
     candidates = []
     for side in ("chosen", "rejected"):
-        for index, each in enumerate(_list(record, side)):
-            if not isinstance(each, Mapping):
+        for index, step in enumerate(_list(record, side)):
+            if not isinstance(step, Mapping):
                 raise InputRefused(f"{side}[{index}] must be an object of thought and action")
-            answer = {"role": AGENT, "content": _turn(each.get("thought"), each.get("action"))}
+            answer = {"role": AGENT, "content": _turn(step.get("thought"), step.get("action"))}
             messages = checked([asked, answer], side)
             candidates.append(Candidate(Conversation(messages), [characters(messages[-1])]))
     if len(_list(record, "chosen")) != 1 or len(candidates) < 2:
@@ -64,7 +64,7 @@ def read(record: Mapping[str, Any], file: Path, number: int) -> Iterator[Case]:
 
 def measure(cases: Sequence[Case], scores: Sequence[Scores], settings: Settings) -> list[Measure]:
     """MRR, step and trajectory accuracy of each data source."""
-    found = []
+    measures = []
     for group, own in grouped(cases, map(rank, scores)).items():
         by_task: dict[str, list[int]] = defaultdict(list)
         for case, place in own:
@@ -74,8 +74,8 @@ def measure(cases: Sequence[Case], scores: Sequence[Scores], settings: Settings)
             "step accuracy": [(case.task, float(place == 1), 1.0) for case, place in own],
             "trajectory accuracy": [(task, float(max(places) == 1), 1.0) for task, places in by_task.items()],
         }
-        found += [Measure(group, name, len(pairs), ratio(pairs, settings)) for name, pairs in figures.items()]
-    return found
+        measures += [Measure(group, name, len(pairs), ratio(pairs, settings)) for name, pairs in figures.items()]
+    return measures
 
 
 def rank(scores: Scores) -> int:

@@ -223,8 +223,8 @@ def create_app(score: Score, settings: Gateway) -> FastAPI:
         body = answer.body()
         if answer.status != 200 or not isinstance(body.get("data"), list):
             return _response(answer)
-        named = [each for each in body["data"] if isinstance(each, dict) and isinstance(each.get("id"), str)]
-        best = [each | {"id": f"{each['id']}@best-of-{settings.k}"} for each in named]
+        named = [model for model in body["data"] if isinstance(model, dict) and isinstance(model.get("id"), str)]
+        best = [model | {"id": f"{model['id']}@best-of-{settings.k}"} for model in named]
         return _json(body | {"data": [*body["data"], *best]})
 
     @app.post("/v1/outcomes", dependencies=key, responses=_KEPT)

@@ -40,7 +40,10 @@ def _ended(candidates: Sequence[Message | str], conversation: Conversation | Seq
     if not candidates:
         raise UserError("there is no candidate to choose: give at least one")
     before = Conversation.of(conversation)
-    turns = [{"role": "assistant", "content": each} if isinstance(each, str) else each for each in candidates]
+    turns = [
+        {"role": "assistant", "content": candidate} if isinstance(candidate, str) else candidate
+        for candidate in candidates
+    ]
     return [Conversation([*before.messages, turn], before.tools) for turn in checked(turns, "candidates")]
 
 

@@ -62,8 +62,8 @@ class Chooser:
             return missing
         limit = whole(asked.body.get("max_completion_tokens")) or whole(asked.body.get("max_tokens"))
         spent = whole(samples.usage().get("completion_tokens"))
-        each = limit or (spent / had if had else budget)
-        affordable = int((budget - spent) / each) if each else missing
+        length = limit or (spent / had if had else budget)
+        affordable = int((budget - spent) / length) if length else missing
         return min(missing, max(affordable, asked.n - had, 1 - had))
 
     async def _sample(
@@ -115,17 +115,17 @@ def _conversations(body: Body, candidates: Sequence[Candidate]) -> dict[int, Con
     reward model here reads. Raises InputRefused where none is left.
     """
     before, tools = checked(body["messages"]), checked_tools(body.get("tools"))
-    found, refused = {}, InputRefused("there is no candidate")
-    for number, each in enumerate(candidates):
+    conversations, refused = {}, InputRefused("there is no candidate")
+    for number, candidate in enumerate(candidates):
         try:
-            (turn,) = checked([each.message | {"role": AGENT}], "candidates")
+            (turn,) = checked([candidate.message | {"role": AGENT}], "candidates")
         except InputRefused as error:
             refused = error
         else:
-            found[number] = Conversation([*before, turn], tools)
-    if not found:
+            conversations[number] = Conversation([*before, turn], tools)
+    if not conversations:
         raise refused
-    return found
+    return conversations
 
 
 def _ordered(
@@ -137,8 +137,11 @@ def _ordered(
     known += [None] * (len(candidates) - len(known))
     if not why:
         worth = list(values)
-        if all(each.logprob is not None for each in candidates):
-            worth = [value + likelihood * (each.logprob or 0.0) for value, each in zip(values, candidates, strict=True)]
+        if all(candidate.logprob is not None for candidate in candidates):
+            worth = [
+                value + likelihood * (candidate.logprob or 0.0)
+                for value, candidate in zip(values, candidates, strict=True)
+            ]
         numbers.sort(key=lambda number: -worth[number])
     repeats = [number for number in numbers for _ in range(candidates[number].count - 1)]
     best = sorted((numbers + repeats)[:n], key=numbers.index)

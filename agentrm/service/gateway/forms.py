@@ -145,9 +145,9 @@ class Chosen:
         """The answer's field `agentrm`."""
         return {
             "candidates": [
-                {"message": each.message, "count": each.count}
-                | ({} if each.logprob is None else {"logprob": each.logprob})
-                for each in self.candidates
+                {"message": candidate.message, "count": candidate.count}
+                | ({} if candidate.logprob is None else {"logprob": candidate.logprob})
+                for candidate in self.candidates
             ],
             "values": self.values,
             "chosen": self.best[0],
@@ -208,11 +208,11 @@ def event(data: Any) -> bytes:
 
 def merged(sampled: Iterable[Candidate]) -> list[Candidate]:
     """The distinct candidates in order, each with how often it came."""
-    found: dict[str, Candidate] = {}
-    for each in sampled:
-        key = identity(each.message)
-        found[key] = replace(found[key], count=found[key].count + 1) if key in found else each
-    return list(found.values())
+    distinct: dict[str, Candidate] = {}
+    for candidate in sampled:
+        key = identity(candidate.message)
+        distinct[key] = replace(distinct[key], count=distinct[key].count + 1) if key in distinct else candidate
+    return list(distinct.values())
 
 
 def identity(message: Mapping[str, Any]) -> str:

@@ -52,15 +52,15 @@ class GatewayMetrics(RequestMetrics):
 
     def chosen(self, chosen: Chosen) -> None:
         """Count a choice."""
-        self._candidates.inc(sum(each.count for each in chosen.candidates))
+        self._candidates.inc(sum(candidate.count for candidate in chosen.candidates))
         self._tokens.inc(max(chosen.tokens, 0))
         if chosen.reason:
             self._degraded.inc()
             return
         valued = [
             value
-            for each, value in zip(chosen.candidates, chosen.values, strict=True)
-            for _ in range(each.count)
+            for candidate, value in zip(chosen.candidates, chosen.values, strict=True)
+            for _ in range(candidate.count)
             if value is not None
         ]
         best = chosen.values[chosen.best[0]]

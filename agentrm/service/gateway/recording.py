@@ -30,7 +30,7 @@ class Recorder:
         """Keep the turn that a request was answered with. Raises OSError."""
         turn = {
             "at": len(request["messages"]),
-            "candidates": [each.message for each in chosen.candidates],
+            "candidates": [candidate.message for candidate in chosen.candidates],
             "values": list(chosen.values),
             "chosen": chosen.best[0],
         }
@@ -49,12 +49,12 @@ class Recorder:
     def _extend(self, session: str, request: Body, said: Body, turn: Body) -> None:
         rows = self._read(session)
         messages = [*request["messages"], said]
-        asked = [identity(each) for each in request["messages"]]
-        row = next((each for each in reversed(rows) if _continues(asked, each["messages"])), None)
+        asked = [identity(message) for message in request["messages"]]
+        row = next((stored for stored in reversed(rows) if _continues(asked, stored["messages"])), None)
         if row is None:
             row = {"session": session, "model": request["model"], "turns": [], "outcome": None}
             rows.append(row)
-        earlier = [each for each in row["turns"] if each["at"] < turn["at"]]
+        earlier = [past for past in row["turns"] if past["at"] < turn["at"]]
         row |= {"messages": messages, "tools": request.get("tools") or [], "turns": [*earlier, turn]}
         self._write(session, rows)
 
@@ -80,5 +80,5 @@ class Recorder:
 
 def _continues(asked: Sequence[str], recorded: Sequence[Body]) -> bool:
     """Whether messages begin with all that is recorded, or with all but its last turn and end there."""
-    known = [identity(each) for each in recorded]
+    known = [identity(message) for message in recorded]
     return list(asked[: len(known)]) == known or list(asked) == known[:-1]

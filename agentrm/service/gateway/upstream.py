@@ -37,18 +37,18 @@ class Answer:
         """The choices of a completion, none where it is something else."""
         given = self.body().get("choices") if self.status == 200 else None
         return [
-            each
-            for each in (given if isinstance(given, list) else ())
-            if isinstance(each, dict) and isinstance(each.get("message"), dict)
+            choice
+            for choice in (given if isinstance(given, list) else ())
+            if isinstance(choice, dict) and isinstance(choice.get("message"), dict)
         ]
 
     def body(self) -> Body:
         """The JSON object, an empty one where there is none."""
         try:
-            found = json.loads(self.content, parse_constant=_no_number)
+            parsed = json.loads(self.content, parse_constant=_no_number)
         except (ValueError, RecursionError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return parsed if isinstance(parsed, dict) else {}
 
 
 class UpstreamRefused(Exception):
@@ -151,14 +151,16 @@ class Samples:
         if not choices:
             raise UpstreamRefused(answer)
         self.completions.append(answer.body())
-        for each in choices:
-            logprob = logprob_of(each)
-            self.candidates.append(Candidate(each | {"logprobs": None} if likelihoods else each, logprob))
+        for choice in choices:
+            logprob = logprob_of(choice)
+            self.candidates.append(Candidate(choice | {"logprobs": None} if likelihoods else choice, logprob))
         self.arrived.set()
 
     def usage(self) -> Body:
         """That of all completions."""
-        return summed([each["usage"] for each in self.completions if isinstance(each.get("usage"), dict)])
+        return summed(
+            [completion["usage"] for completion in self.completions if isinstance(completion.get("usage"), dict)]
+        )
 
 
 class Sampler:
