@@ -107,18 +107,18 @@ def _values(config: Config, model: str, trees: Sequence[Tree]) -> list[list[dict
         return asyncio.run(values_of(trees, scorers, config.train.labels.at))
 
 
-def why_worse(found: Leads, ends: Sequence[End]) -> str:
+def why_worse(leads: Leads, ends: Sequence[End]) -> str:
     """Why a reward model is not to replace another one, "" where it may. It must not be worse in the mean error of its
     probabilities where the gateway reads values, nor in any measure by the whole of its interval. Raises UserError
     where there is nothing to compare.
     """
     decisive = (End.action if End.action in ends else End.state).value
-    lead = found[decisive][_SHOWN]
+    lead = leads[decisive][_SHOWN]
     if lead is None:
         raise UserError(
             "too few held-out trees to compare reward models on: go on recording, or raise train.held_out_trees"
         )
-    for end, measures in found.items():
+    for end, measures in leads.items():
         for name, gap in measures.items():
             if gap is not None and gap["high"] < 0:
                 return f"{name} of {end}s is worse by {-gap['value']:.3f} [{-gap['high']:.3f}, {-gap['low']:.3f}]"
@@ -175,8 +175,8 @@ def _record(own: RunDirectory, location: str) -> str:
     return _digest(text.splitlines(keepends=True))
 
 
-def _show(found: Leads, told: str) -> None:
-    for end, measures in found.items():
+def _show(leads: Leads, told: str) -> None:
+    for end, measures in leads.items():
         for name, lead in measures.items():
             if lead is not None:
                 interval = f"{lead['value']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]"

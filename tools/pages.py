@@ -111,8 +111,8 @@ def _type(hint: Any) -> str:
     return TYPES[hint]
 
 
-def _default(each: Field[Any]) -> str:
-    default = each.default if each.default_factory is NOTHING else each.default_factory()
+def _default(key: Field[Any]) -> str:
+    default = key.default if key.default_factory is NOTHING else key.default_factory()
     if default == omegaconf.MISSING or default is NOTHING:
         return "required"
     if isinstance(default, list):

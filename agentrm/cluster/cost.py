@@ -149,10 +149,10 @@ def _hours(operations: float) -> float:
     return operations / _PEAK / 3600
 
 
-def _steps(each: TaskSet, most: int | None = None) -> float:
+def _steps(task_set: TaskSet, most: int | None = None) -> float:
     """Of an episode."""
-    environment = environment_class(each.environment)
-    limits = [environment.step_limit(kind) for kind in chosen_kinds(each)]
+    environment = environment_class(task_set.environment)
+    limits = [environment.step_limit(kind) for kind in chosen_kinds(task_set)]
     return mean(limit if most is None else min(limit, most) for limit in limits) / 2
 
 
@@ -169,5 +169,5 @@ def _turn(config: Config) -> int:
     return min(_TURN, config.sampling.max_tokens)
 
 
-def _names(each: TaskSet) -> Sequence[str]:
-    return [f"{each.environment}.{kind}" for kind in chosen_kinds(each)]
+def _names(task_set: TaskSet) -> Sequence[str]:
+    return [f"{task_set.environment}.{kind}" for kind in chosen_kinds(task_set)]

@@ -11,9 +11,9 @@ from agentrm.environments.prompts import published_prompt
 from agentrm.environments.registry import base_name, environment_class
 
 
-def chosen_kinds(each: TaskSet) -> tuple[str, ...]:
+def chosen_kinds(task_set: TaskSet) -> tuple[str, ...]:
     """The kinds of a set of tasks: those that it names, else all of one provenance, official where that is here."""
-    return tuple(each.kinds) or environment_class(each.environment).usual_kinds(each.split)
+    return tuple(task_set.kinds) or environment_class(task_set.environment).usual_kinds(task_set.split)
 
 
 def tasks(sets: Sequence[TaskSet], seed: int) -> list[Task]:
@@ -96,9 +96,9 @@ def learned_sets(chosen: Tasks) -> list[TaskSet]:
     return [task_set for task_set in chosen.trees if task_set.split == "train"]
 
 
-def kind_names(each: TaskSet) -> list[str]:
+def kind_names(task_set: TaskSet) -> list[str]:
     """The kinds of a task set as ENVIRONMENT.KIND."""
-    return [f"{each.environment}.{kind}" for kind in chosen_kinds(each)]
+    return [f"{task_set.environment}.{kind}" for kind in chosen_kinds(task_set)]
 
 
 def _check_held_out(chosen: Tasks) -> None:
@@ -115,6 +115,6 @@ def _check_held_out(chosen: Tasks) -> None:
             raise UserError(f"tasks.held_out_environments holds {task_set.environment}, which tasks.trees trains on")
 
 
-def _kinds(each: TaskSet) -> list[tuple[str, str]]:
-    kinds = chosen_kinds(each)
-    return [(base_name(each.environment), kind) for kind in kinds]
+def _kinds(task_set: TaskSet) -> list[tuple[str, str]]:
+    kinds = chosen_kinds(task_set)
+    return [(base_name(task_set.environment), kind) for kind in kinds]

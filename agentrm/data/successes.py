@@ -42,10 +42,14 @@ def successes(sets: Sequence[DemonstrationSet]) -> Collection:
     return collection
 
 
-def _of(each: DemonstrationSet) -> Iterator[Tree]:
-    for tree in TreeStore(each.trees).trees():
+def _of(source: DemonstrationSet) -> Iterator[Tree]:
+    for tree in TreeStore(source.trees).trees():
         task = tree.task
-        if task.split == "train" and task.environment == each.environment and task.kind in (each.kinds or [task.kind]):
+        if (
+            task.split == "train"
+            and task.environment == source.environment
+            and task.kind in (source.kinds or [task.kind])
+        ):
             yield tree
 
 

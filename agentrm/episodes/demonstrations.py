@@ -62,8 +62,8 @@ def recorded(sets: Sequence[DemonstrationSet], opening: Opening, action_format: 
     return collection
 
 
-def _readable(each: DemonstrationSet, counts: Counter[str]) -> Iterator[Episode]:
-    for episode in reading.read(found([each.file]), Episodes(environment=each.environment), required=False):
+def _readable(source: DemonstrationSet, counts: Counter[str]) -> Iterator[Episode]:
+    for episode in reading.read(found([source.file]), Episodes(environment=source.environment), required=False):
         if isinstance(episode, Problem):
             counts["unreadable"] += 1
         elif episode.outcome is not None and episode.outcome < 1:

@@ -111,10 +111,10 @@ def spool(batch: Batch, settings: Episodes, folder: storage.Location) -> dict[st
     return counts
 
 
-def parts(found: Sequence[Batch], folder: storage.Location) -> list[Part]:
+def parts(read: Sequence[Batch], folder: storage.Location) -> list[Part]:
     """The parts that hold an episode of some spooled batches, in their order."""
     names = set()
-    for batch in found:
+    for batch in read:
         files, root = storage.filesystem(f"{folder}/spool/{batch.key}")
         for info in files.get_file_info(fs.FileSelector(root, recursive=True)):
             environment, _, rest = info.path.removeprefix(f"{root}/").partition("/")
@@ -124,7 +124,7 @@ def parts(found: Sequence[Batch], folder: storage.Location) -> list[Part]:
     return [Part(*name) for name in sorted(names)]
 
 
-def build(which: Part, found: Sequence[Batch], folder: storage.Location) -> dict[str, Any]:
+def build(which: Part, read: Sequence[Batch], folder: storage.Location) -> dict[str, Any]:
     """The trees of a part out of all spooled batches; returns the counts: `tasks`, `trees`, `states`, `episodes`,
     `problems` and the first of these in words.
     """
@@ -134,9 +134,9 @@ def build(which: Part, found: Sequence[Batch], folder: storage.Location) -> dict
     counts: dict[str, Any] = {"tasks": 0, "trees": 0, "states": 0, "episodes": 0, "problems": 0, "shown": []}
     store = TreeStore(f"{folder}/trees")
     with ExitStack() as stack:
-        streams = [stack.enter_context(stream) for stream in _spooled(which, found, folder)]
+        streams = [stack.enter_context(stream) for stream in _spooled(which, read, folder)]
         made = _trees(streams, counts)
-        store.write_part(made, which.environment, which.split, which.number, found[0].parts)
+        store.write_part(made, which.environment, which.split, which.number, read[0].parts)
     storage.write_text(told, json.dumps(counts))
     return counts
 
@@ -183,8 +183,8 @@ def _parsed(line: bytes) -> tuple[Task, Episode]:
     return Task(**its_task), Episode(**fields)
 
 
-def _spooled(which: Part, found: Sequence[Batch], folder: storage.Location) -> Iterator[io.BufferedReader]:
-    for batch in found:
+def _spooled(which: Part, read: Sequence[Batch], folder: storage.Location) -> Iterator[io.BufferedReader]:
+    for batch in read:
         path = f"{folder}/spool/{batch.key}/{which.path}"
         files, place = storage.filesystem(path)
         if files.get_file_info(place).type == fs.FileType.File:

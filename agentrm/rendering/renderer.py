@@ -429,10 +429,10 @@ class Renderer:
     def _shortened(self, conversation: Conversation, length: int) -> Rendered:
         """A conversation of `length` tokens as the rule for what exceeds the context leaves it."""
 
-        def fits(each: Conversation) -> bool:
+        def fits(beginning: Conversation) -> bool:
             # What the template does not take is no way to shorten it.
             with suppress(InputRefused):
-                return len(self._whole_ids(each)) <= self.context
+                return len(self._whole_ids(beginning)) <= self.context
             return False
 
         shorter = shortened(conversation, self._overflow, fits)

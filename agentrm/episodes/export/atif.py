@@ -22,22 +22,22 @@ def documents(trees: list[Tree]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield episode.id, _trajectory(episode)
 
 
-def _trajectory(each: Ended) -> dict[str, Any]:
-    tree = each.tree
+def _trajectory(ended: Ended) -> dict[str, Any]:
+    tree = ended.tree
     agent: dict[str, Any] = {"name": "agentrm", "version": VERSION.removeprefix("ATIF-v")}
-    if each.model:
-        agent["model_name"] = each.model
+    if ended.model:
+        agent["model_name"] = ended.model
     if tree.tools:
         agent["tool_definitions"] = list(tree.tools)
-    extra: dict[str, Any] = {"task": tree.task.id, "agentrm": described(tree, each.path)}
-    if each.outcome is not None:
-        extra["outcome"] = each.outcome
+    extra: dict[str, Any] = {"task": tree.task.id, "agentrm": described(tree, ended.path)}
+    if ended.outcome is not None:
+        extra["outcome"] = ended.outcome
     return {
         "schema_version": VERSION,
-        "session_id": each.id,
-        "trajectory_id": each.id,
+        "session_id": ended.id,
+        "trajectory_id": ended.id,
         "agent": agent,
-        "steps": [{"step_id": number, **step} for number, step in enumerate(_steps(each.nodes), 1)],
+        "steps": [{"step_id": number, **step} for number, step in enumerate(_steps(ended.nodes), 1)],
         "extra": extra,
     }
 

@@ -67,6 +67,6 @@ def skyrl(trees: list[Tree]) -> Iterator[dict[str, Any]]:
             number += 1
 
 
-def _rewards(each: Ended) -> list[float]:
-    values = [node.value for node in each.nodes]
+def _rewards(ended: Ended) -> list[float]:
+    values = [node.value for node in ended.nodes]
     return [after - before for before, after in pairwise(values)]
