@@ -352,7 +352,7 @@ def submit(
         typer.Argument(
             metavar="JOB",
             help="demonstrations, clone, trees, train, evaluate, pipeline, serve, gateway, improve, import or score "
-            "with what they are given (options behind --), or experiment and its NAME.",
+            "with what they are given (options behind --), experiment and its NAME, or reproduce and its TABLE.",
         ),
     ],
     arguments: JobArguments = None,

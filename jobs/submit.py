@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentrm.cluster.kuberay import WITH_SOURCES, entrypoint
+from agentrm.cluster.kuberay import REPRODUCE, WITH_SOURCES, entrypoint
 from agentrm.config.loading import changed, load
 from agentrm.config.schema import Config
 from agentrm.core.errors import AgentRMError, UserError
 from agentrm.environments import data_variables
-from agentrm.evaluation.experiments import EXPERIMENTS, variants
+from agentrm.evaluation.experiments import EXPERIMENTS, TABLES, variants
 from jobs.importing import told_apart
 
 if TYPE_CHECKING:
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 _EXPERIMENT = "experiment"
 _STAGES = ("demonstrations", "clone", "trees", "train", "evaluate", "pipeline", "serve", "gateway", "improve")
-JOBS = (*_STAGES, *WITH_SOURCES, _EXPERIMENT)
+# What the name after such a job may be, with the experiments that it stands for.
+_NAMES: Mapping[str, Mapping[str, Sequence[str]]] = {
+    _EXPERIMENT: {name: (name,) for name in EXPERIMENTS},
+    REPRODUCE: TABLES,
+}
+JOBS = (*_STAGES, *WITH_SOURCES, *_NAMES)
 
 _AGENT_S = 180.0
 """How long a cluster that has just started may take until it takes jobs."""
@@ -40,11 +45,11 @@ class JobFailed(AgentRMError):
 def submit(job: str, preset: str, arguments: Sequence[str], address: str, wait: bool) -> str:
     """Send the current directory and start a job there; with `wait` follow its log to the end.
 
-    Returns the job's id. `arguments` are keys with their values, after an experiment's name or, of jobs on episodes,
-    with sources and options. `address` is the
-    dashboard's, `http://host:8265`; empty: RAY_API_SERVER_ADDRESS or localhost. The job looks for official data where
-    the variables here say. Raises UserError for an unknown job or experiment, a wrong configuration, an API key in
-    plain sight or an address that does not answer, JobFailed when the job that was waited for failed.
+    Returns the job's id. `arguments` are keys with their values, after the name of an experiment or a table or, of jobs
+    on episodes, with sources and options. `address` is the dashboard's, `http://host:8265`; empty:
+    RAY_API_SERVER_ADDRESS or localhost. The job looks for official data where the variables here say. Raises UserError
+    for an unknown job, experiment or table, a wrong configuration, an API key in plain sight or an address that does
+    not answer, JobFailed when the job that was waited for failed.
     """
     checked(job, preset, arguments)
     command = entrypoint(job, preset or _default_preset(job), arguments)
@@ -57,7 +62,7 @@ def submit(job: str, preset: str, arguments: Sequence[str], address: str, wait: 
 
 def _default_preset(job: str) -> str:
     """The preset of `agentrm JOB`."""
-    return "imported" if job in WITH_SOURCES else "quickstart"
+    return "imported" if job in WITH_SOURCES else "llama3-8b" if job == REPRODUCE else "quickstart"
 
 
 def checked(job: str, preset: str, arguments: Sequence[str]) -> tuple[Config, list[str]]:
@@ -73,12 +78,14 @@ def checked(job: str, preset: str, arguments: Sequence[str]) -> tuple[Config, li
             raise UserError(f"which episodes? Name files or directories that the cluster can read after {job}")
         if any(source.startswith("--api-key") for source in sources):
             raise UserError("the cluster's list of jobs would show --api-key: score with --model there, or from here")
-    if job == _EXPERIMENT and (not keys or "=" in keys[0]):
-        raise UserError(f"which experiment? Name one of {', '.join(EXPERIMENTS)} after the job")
-    name = keys.pop(0) if job == _EXPERIMENT else ""
+    experiments: Sequence[str] = ()
+    if known := _NAMES.get(job):
+        if not keys or (name := keys.pop(0)) not in known:
+            raise UserError(f"{job} what? Name one of {', '.join(known)} after the job")
+        experiments = known[name]
     config = load(preset or _default_preset(job), keys)
-    if name:
-        for overrides in variants(name, config).values():
+    for experiment in experiments:
+        for overrides in variants(experiment, config).values():
             changed(config, overrides)
     for group, secret in (("serve", config.serve.api_key), ("gateway", config.gateway.api_key)):
         if secret and any(key.startswith(group) and secret in key for key in keys):

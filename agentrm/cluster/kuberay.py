@@ -46,6 +46,9 @@ _HEAD_CPUS = 4
 WITH_SOURCES = ("import", "score")
 """Jobs that are given episodes, and so what `agentrm` of the same name is given."""
 
+REPRODUCE = "reproduce"
+"""The job that makes one of the paper's tables; who submits it agrees to its cost."""
+
 _RETRIES = 3
 _PORTS = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "serve": 8000}
 
@@ -74,8 +77,9 @@ def ray_cluster(cluster: Description, target: Target) -> Manifest:
 
 def entrypoint(job: str, preset: str, arguments: Sequence[str]) -> str:
     """The command that runs a job on a cluster, where no more than this repository need be."""
-    module = ["jobs.cli", job] if job in WITH_SOURCES else [f"jobs.{job}"]
-    return shlex.join(["python", "-m", *module, "--preset", preset, *arguments])
+    module = ["jobs.cli", job] if job in (*WITH_SOURCES, REPRODUCE) else [f"jobs.{job}"]
+    agreed = ["--yes"] if job == REPRODUCE else []
+    return shlex.join(["python", "-m", *module, "--preset", preset, *agreed, *arguments])
 
 
 def ray_job(

@@ -31,12 +31,23 @@ def test_the_keys_of_an_import_are_checked_with_the_preset_of_its_command() -> N
         ("import", ["run=runs/mine"], "which episodes"),
         ("import", ["logs", "outcom=won"], "outcom"),
         ("score", ["logs", "--url", "http://a", "--api-key", "secret"], "would show --api-key"),
-        ("export", ["runs/mine"], "choose one of .*import, score, experiment"),
+        ("export", ["runs/mine"], "choose one of .*import, score, experiment, reproduce"),
+        ("experiment", ["run=runs/mine"], "experiment what.* reward-kinds"),
+        ("reproduce", ["tables"], "reproduce what.* main, robustness"),
     ],
 )
 def test_what_cannot_be_a_job_is_told(job: str, arguments: list[str], told: str) -> None:
     with pytest.raises(UserError, match=told):
         checked(job, "", arguments)
+
+
+def test_a_table_is_made_by_the_preset_of_its_command_and_asks_nobody() -> None:
+    assert checked("reproduce", "", ["ablation", "seed=3"])[1] == ["seed=3"]
+    command = shlex.split(entrypoint("reproduce", "quickstart", ["ablation", "run=runs/mine"]))
+    # What the job itself prints where nothing is there yet, with the option that only says so.
+    result = subprocess.run([sys.executable, *command[1:], "--plan"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "--yes" in command and "state-ablation" in result.stdout
 
 
 def test_the_command_of_an_import_makes_trees(tmp_path: Path) -> None:
