@@ -120,10 +120,19 @@ def kind_of_base(base: Path) -> ModelKind:
 
 
 def tensor_files(directory: Path) -> dict[str, Path]:
-    """The safetensors file of each tensor of a Hugging Face directory, by its name; {} where there are none."""
+    """The safetensors file of each tensor of a Hugging Face directory, by its name; {} where there are none. Raises
+    ModelError for an index that names anything else than files of the directory.
+    """
     index, single = directory / INDEX, directory / "model.safetensors"
     if index.is_file():
-        return {name: directory / file for name, file in json.loads(index.read_text())["weight_map"].items()}
+        try:
+            files = json.loads(index.read_text())["weight_map"]
+            for file in set(files.values()):
+                if Path(file).name != file or not (directory / file).is_file():
+                    raise ValueError(f"{file} is no file beside it")
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise ModelError(f"{index} does not say where the tensors are: {error}") from error
+        return {name: directory / file for name, file in files.items()}
     if not single.is_file():
         return {}
     from safetensors import safe_open

@@ -1,7 +1,7 @@
 """The policy before any training: a small Llama made from scratch, SmolLM2 from its Python package, or any causal LM.
 
-`prepare` leaves a plain Hugging Face directory: float32 safetensors, tokenizer and a chat template, which shows a fixed
-date for today's.
+`prepare` leaves a plain Hugging Face directory: safetensors, tokenizer and a chat template, which shows a fixed date
+for today's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -27,7 +28,11 @@ from agentrm import model_directory, storage
 from agentrm.config.schema import Model, Scratch
 from agentrm.core.errors import ModelError, UserError
 from agentrm.model_directory import ModelKind
+from agentrm.models import stored
 from agentrm.rendering.renderer import settle_template, settle_use
+
+# What of a repository on the hub is the model: some have the weights a second time in a form of their own.
+_FILES = ("*.json", "model*.safetensors")
 
 PAD, USER, ASSISTANT, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
 CHAT_TEMPLATE = (
@@ -154,9 +159,14 @@ def _from_hugging_face(source: str, directory: Path) -> None:
         if looks_local and (held := model_directory.kind(path)) is not ModelKind.policy:
             raise UserError(f"model.source is {source}, an {held.value} reward model: name the policy beside it")
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
+        if not looks_local:
+            path = Path(snapshot_download(name, allow_patterns=_FILES))
+        # A policy may be larger than what this process may take.
+        if stored.by_own_names(AutoModelForCausalLM, path):
+            stored.copy(path, directory)
+        else:
+            AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).save_pretrained(directory)
     except (OSError, ValueError, ModelError) as error:
         raise UserError(f"model.source is {source}, which cannot be loaded: {str(error).splitlines()[0]}") from error
     settle_template(tokenizer)
-    model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)

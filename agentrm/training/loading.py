@@ -9,8 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from agentrm.config.schema import RewardKind, Train, Training
+from agentrm.models import stored
 from agentrm.training.losses import EXPLICIT, LogRatioError, Objective, TokenCrossEntropy
-from agentrm.training.partitioned import load_partitioned, loads_in_parts
+from agentrm.training.partitioned import load_partitioned
 from agentrm.training.zero import settings
 
 
@@ -29,6 +30,6 @@ def load_objective(base: Path, training: Training) -> Objective:
 
 
 def _load(auto: Any, base: Path, training: Training) -> PreTrainedModel:
-    if training.zero_stage == 3 and loads_in_parts(auto, base):
+    if training.zero_stage == 3 and stored.by_own_names(auto, base):
         return load_partitioned(auto, base, settings(training))
     return auto.from_pretrained(base, dtype=torch.float32)

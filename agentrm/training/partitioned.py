@@ -19,18 +19,9 @@ from agentrm.model_directory import tensor_files
 from agentrm.training.importing import deepspeed
 
 
-def loads_in_parts(auto: Any, directory: Path) -> bool:
-    """Whether the files of a directory hold every parameter of the model that the `auto` class makes under its own
-    name: not where transformers joins several tensors to one, or there are other files than safetensors.
-    """
-    with torch.device("meta"):
-        model = auto.from_config(AutoConfig.from_pretrained(directory))
-    return dict(model.named_parameters()).keys() <= tensor_files(directory).keys()
-
-
 def load_partitioned(auto: Any, directory: Path, config: dict[str, Any]) -> PreTrainedModel:
-    """The model in a directory that `loads_in_parts`, in float32 and partitioned over the ranks by DeepSpeed's
-    `config`. All ranks must call this. Beside its part a rank holds one parameter at a time.
+    """The model in a directory whose tensors lie there `by_own_names`, in float32 and partitioned over the ranks by
+    DeepSpeed's `config`. All ranks must call this. Beside its part a rank holds one parameter at a time.
     """
     with no_init_weights(), deepspeed.zero.Init(config_dict_or_path=config):
         model = auto.from_config(AutoConfig.from_pretrained(directory), dtype=torch.float32)

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -136,6 +140,58 @@ def test_a_hugging_face_directory_is_taken_as_it_is(base: Path, tmp_path: Path) 
     models = [AutoModelForCausalLM.from_pretrained(path).eval() for path in (base, tmp_path / "copy")]
     assert torch.equal(*(model(ids).logits for model in models))
     assert Renderer.from_pretrained(tmp_path / "copy", 128).ids([{"role": "user", "content": "go"}])
+
+
+@pytest.fixture(scope="module")
+def sharded(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same policy in bfloat16 and in several files."""
+    directory = tmp_path_factory.mktemp("sharded")
+    AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(directory, max_shard_size="50KB")
+    AutoTokenizer.from_pretrained(base).save_pretrained(directory)
+    return directory
+
+
+def test_weights_are_copied_as_they_lie_there(sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A policy that exceeds the driver's memory must not be loaded.
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", None)
+    prepare(Model(source=str(sharded)), [], 0, tmp_path)
+    names = {file.name for file in sharded.glob("model*")}
+    assert len(names) > 2
+    assert {file.name for file in tmp_path.glob("model*")} == names
+    for name in names | {"config.json", "generation_config.json"}:
+        assert (tmp_path / name).read_bytes() == (sharded / name).read_bytes()
+
+
+def test_a_model_on_the_hub_is_its_own_files(sharded: Path, tmp_path: Path) -> None:
+    """From the hub's cache, in which files of a repository are links."""
+    cached = tmp_path / "hub" / "models--somebody--policy"
+    snapshot = cached / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0123")
+    for file in sharded.iterdir():
+        (snapshot / file.name).symlink_to(file)
+    script = (
+        "import sys; from pathlib import Path; from agentrm.config.schema import Model;"
+        "from agentrm.models.initial import prepare; prepare(Model(source='somebody/policy'), [], 0, Path(sys.argv[1]))"
+    )
+    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    subprocess.run([sys.executable, "-c", script, tmp_path / "copy"], env=environment, check=True)
+    for file in sharded.glob("model*"):
+        copied = tmp_path / "copy" / file.name
+        assert not copied.is_symlink() and copied.read_bytes() == file.read_bytes()
+
+
+def test_an_index_that_names_other_files_is_refused(sharded: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(sharded, source)
+    index = source / "model.safetensors.index.json"
+    told = json.loads(index.read_text())
+    for stray in ("../secret.safetensors", "/etc/passwd", "absent.safetensors", 3):
+        index.write_text(json.dumps(told | {"weight_map": told["weight_map"] | {"lm_head.weight": stray}}))
+        with pytest.raises(UserError, match="does not say where the tensors are"):
+            prepare(Model(source=str(source)), [], 0, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_absent_directory_is_named(tmp_path: Path) -> None:
