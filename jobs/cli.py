@@ -21,8 +21,8 @@ from agentrm.core.errors import AgentRMError, UserError
 from agentrm.environments.catalogue import describe, describe_measured
 from agentrm.environments.perturbations import MARK
 from agentrm.environments.registry import environment_class, names
-from jobs.terminal.play import play as play_task
-from jobs.terminal.tables import console, environment_table, print_quality, print_results
+from jobs.terminal.console import console
+from jobs.terminal.environments import environment_table
 
 app = typer.Typer(
     help="Reward models that make LLM agents better on tasks that nobody trained them for.",
@@ -199,9 +199,12 @@ def evaluate(
         raise UserError("--trees says where a reward model is measured: name it with --reward-models")
     if trees:
         from jobs.quality import run as measure
+        from jobs.terminal.tables import print_quality
 
         print_quality(measure(reward_models, trees, overrides or []), as_json)
     elif reward_models:
+        from jobs.terminal.tables import print_quality
+
         print_quality(_measured(reward_models), as_json)
     else:
         _job("evaluate", preset, overrides)
@@ -258,6 +261,7 @@ def pool(
     from agentrm.evaluation.metrics import summarise
     from agentrm.evaluation.pooling import EVALUATION, LIVE, pooled
     from agentrm.reports.report import by_group
+    from jobs.terminal.tables import print_results
 
     results = by_group(summarise(pooled(runs, LIVE if live else EVALUATION), ["group"]))
     if as_json:
@@ -308,6 +312,8 @@ def play(
     seed: Annotated[int, typer.Option(help="The universe of generated tasks.")] = 0,
 ) -> None:
     """Play one task in the terminal."""
+    from jobs.terminal.play import play as play_task
+
     play_task(name, kind or environment_class(name).kinds[0], split, index, seed, Console(highlight=False))
 
 

@@ -22,7 +22,8 @@ from agentrm.reports.comparison import gather, write
 from agentrm.run import RunDirectory, alike
 from jobs import clone, evaluate, train, trees
 from jobs.runtime import cluster, main
-from jobs.terminal.tables import console, print_comparison
+from jobs.terminal.console import console
+from jobs.terminal.tables import print_comparison
 
 _STAGES = {"policy": clone, "trees": trees, "reward_model": train}
 

@@ -22,7 +22,8 @@ from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.paper import paper_rows
 from agentrm.run import STAGES, RunDirectory
 from jobs import experiment, pipeline
-from jobs.terminal.tables import console, print_costs, print_paper
+from jobs.terminal.console import console
+from jobs.terminal.tables import print_costs, print_paper
 
 _EVALUATION = "evaluation"
 

@@ -34,8 +34,8 @@ from agentrm.models.scorers import open_scorer
 from agentrm.run import reward_model
 from agentrm.service.client import AsyncScoringClient, RequestRefused
 from jobs.runtime import cluster
+from jobs.terminal.console import console
 from jobs.terminal.progress import Bar, progress
-from jobs.terminal.tables import console
 
 _SHOWN = 10
 _PART = 512

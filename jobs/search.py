@@ -28,8 +28,8 @@ from agentrm.search.methods import strategy
 from agentrm.search.result import Result, Round
 from jobs.evaluate import reward_model_for
 from jobs.runtime import cluster, main
+from jobs.terminal.console import console
 from jobs.terminal.live import Live
-from jobs.terminal.tables import console
 
 
 def run(config: Config, task: str = "", method: Method = Method.beam) -> Result:

@@ -16,20 +16,27 @@ MODULES = [
 
 # Other packages are imported once, and each module of ours in a process that has none of them.
 SCRIPT = """
-import importlib, os, sys, traceback
+import gc, importlib, os, sys, traceback
 from contextlib import suppress
 packages, modules = sys.argv[1].split(), sys.argv[2].split()
+children, failed = {}, []
 
-def alone(function):
+def start(name, function, *arguments):
     child = os.fork()
     if not child:
         try:
-            function()
+            function(*arguments)
             os._exit(0)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
-    return os.waitpid(child, 0)[1] == 0
+    children[child] = name
+
+def end():
+    child, status = os.wait()
+    name = children.pop(child)
+    if status:
+        failed.append(name)
 
 def tell():
     for name in modules:
@@ -37,14 +44,23 @@ def tell():
     with open(sys.argv[3], "w") as file:
         file.write(" ".join(name for name in sys.modules if name.split(".")[0] not in packages))
 
-assert alone(tell)
+start("all of them", tell)
+end()
+assert not failed
 with open(sys.argv[3]) as file:
     others = file.read().split()
 for name in others:
     with suppress(Exception):
         importlib.import_module(name)
 assert not [name for name in sys.modules if name.split(".")[0] in packages]
-failed = [name for name in modules if not alone(lambda: importlib.import_module(name))]
+# A child that looks for garbage among all of these would copy them.
+gc.freeze()
+for name in modules:
+    if len(children) == os.cpu_count():
+        end()
+    start(name, importlib.import_module, name)
+while children:
+    end()
 sys.exit(f"cannot be imported first: {failed}" if failed else 0)
 """
 

@@ -11,13 +11,13 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tensorboardX import SummaryWriter
-
 from agentrm import storage
 from agentrm.config.schema import TrackerKind
 from agentrm.training.trackers import Tracker, open_tracker
 
 if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
+
     from agentrm.training.loop import Progress
 
 EVENTS = "tensorboard"
@@ -56,6 +56,9 @@ class Recorder:
     def __call__(self, progress: Progress) -> None:
         """Record one step."""
         if self._writer is None:
+            # It imports torch, which those that only read a fit's curves do without.
+            from tensorboardX import SummaryWriter
+
             # A resumed fit repeats the steps since its checkpoint: what an earlier attempt wrote of them is dropped.
             self._writer = SummaryWriter(str(self._events), purge_step=progress.step)
             self._trackers = [

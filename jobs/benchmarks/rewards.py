@@ -22,8 +22,8 @@ from agentrm.evaluation.rewards.benchmark import Candidate, Case, Measure, Score
 from agentrm.evaluation.rewards.suite import find, measured
 from agentrm.evaluation.rewards.values import Scoring, step_values, whole_value
 from jobs.score import Source
+from jobs.terminal.console import console
 from jobs.terminal.progress import progress
-from jobs.terminal.tables import console
 
 _SHOWN = 10
 

@@ -1,4 +1,4 @@
-"""Tables of results and environments in the terminal."""
+"""Tables of results in the terminal."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from agentrm.core.task import SPLITS
-from agentrm.environments.catalogue import Description
 from agentrm.evaluation.experiments import Experiment
 from agentrm.evaluation.metrics import CEILING, Interval
 from agentrm.evaluation.paper import COLUMNS
@@ -24,22 +22,12 @@ from agentrm.evaluation.paper import Row as PaperRow
 from agentrm.reports import quality_table
 from agentrm.reports.comparison import cells, headings, shown
 from agentrm.reports.plots import uses_reward_model
+from jobs.terminal.console import console
 
 if TYPE_CHECKING:
     from agentrm.cluster.cost import Cost
 
 Row = dict[str, Any]
-
-# Columns of a table that goes into a file, where lines do not wrap.
-FILE_WIDTH = 200
-
-
-def console() -> Console:
-    """Where tables go; those for a file keep their lines whole."""
-    terminal = Console(highlight=False)
-    if not terminal.is_terminal:
-        terminal.width = FILE_WIDTH
-    return terminal
 
 
 def print_results(metrics: Mapping[str, Mapping[str, Row]], terminal: Console) -> None:
@@ -124,26 +112,6 @@ def print_comparison(rows: Sequence[Row], experiment: Experiment, terminal: Cons
         for row in test_rows:
             table.add_row(*cells(row))
         terminal.print(table)
-
-
-def environment_table(rows: list[Description]) -> Table:
-    """The descriptions in Markdown, with the measured columns where a row has them."""
-    measured = any("step_ms" in row for row in rows)
-    figures = ("first reset ms", "reset ms", "step ms", "KB a session", "oracle solves") if measured else ()
-    shown = Table("name", "kinds", *SPLITS, "restore", "installed", *figures, box=box.MARKDOWN)
-    for row in rows:
-        tasks = [f"{row['tasks'][split]:,}" for split in SPLITS]
-        installed = "yes" if row["installed"] else "no"
-        shown.add_row(row["name"], str(len(row["kinds"])), *tasks, row["restore"], installed, *_figures(row))
-    return shown
-
-
-def _figures(row: Description) -> list[str]:
-    if "step_ms" not in row:
-        return []
-    times = [f"{value:.3g}" for value in (row["first_reset_ms"], row["reset_ms"], row["step_ms"])]
-    solved = round(row["oracle_success"] * row["measured_tasks"])
-    return [*times, f"{row['session_bytes'] / 1000:,.1f}", f"{solved} of {row['measured_tasks']}"]
 
 
 def print_quality(quality: Mapping[str, Any], as_json: bool) -> None:

@@ -83,6 +83,23 @@ def test_the_command_is_installed() -> None:
     assert result.returncode == 2 and "--fast" in result.stderr
 
 
+def test_help_and_what_only_writes_text_wait_for_no_library() -> None:
+    script = """
+import sys
+from jobs.cli import main
+with open(sys.argv.pop(1), "w") as told:
+    try:
+        main()
+    finally:
+        told.write(" ".join({"torch", "ray", "transformers", "pandas", "matplotlib", "vllm"} & set(sys.modules)))
+"""
+    render = ["cluster", "render", "--image", "a/b:c", "--preset", "llama3-8b-cluster", "run=s3://bucket/run"]
+    for arguments in (["--help"], ["train", "--help"], render):
+        command = [sys.executable, "-c", script, "/dev/stderr", *arguments]
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert result.stdout and not result.stderr, (arguments, result.stderr)
+
+
 def test_environments_as_json() -> None:
     rows = json.loads(agentrm("environments", "--json").stdout)
     assert [row["name"] for row in rows] == names()

@@ -5,7 +5,7 @@ import pytest
 from agentrm.environments.catalogue import describe, describe_measured
 from agentrm.environments.measure import TASKS, chosen_tasks, measure
 from agentrm.environments.registry import environment_class
-from jobs.terminal.tables import environment_table
+from jobs.terminal.environments import environment_table
 
 pytestmark = pytest.mark.usefixtures("tricky")
 
