@@ -32,7 +32,7 @@ from agentrm.models import stored
 from agentrm.rendering.renderer import settle_template, settle_use
 
 # What of a repository on the hub is the model: some have the weights a second time in a form of their own.
-_FILES = ("*.json", "model*.safetensors")
+_FILES = ["*.json", "model*.safetensors"]
 
 PAD, USER, ASSISTANT, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
 CHAT_TEMPLATE = (

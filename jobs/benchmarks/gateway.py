@@ -28,7 +28,7 @@ from rich.console import Console
 
 from actors.gateway import gateway
 from actors.policy_server import PREFIX
-from actors.serving import application, can_address, scorers_of
+from actors.serving import ScoringService, application, can_address, scorers_of
 from agentrm import storage
 from agentrm.config.schema import Config, Gateway
 from agentrm.core.messages import Conversation, Message, checked, text_of
@@ -59,7 +59,7 @@ def run(config: Config, clients: int = 200, seconds: float = 60.0, as_json: bool
     ]
     Random(config.seed).shuffle(states)
     with redirect_stdout(sys.stderr), cluster(config), gateway(config, reward_model, policy):
-        figures = asyncio.run(_Measurement(config, states).figures(clients, seconds))
+        figures = asyncio.run(_figures(config, states, clients, seconds))
     if as_json:
         print(json.dumps(figures, indent=2))
     else:
@@ -67,91 +67,107 @@ def run(config: Config, clients: int = 200, seconds: float = 60.0, as_json: bool
     return figures
 
 
-class _Measurement:
-    """Asks for turns of `states`."""
+async def _figures(config: Config, states: Sequence[Conversation], clients: int, seconds: float) -> dict[str, Any]:
+    """All that is measured."""
+    service = scorers_of(application(config), can_address(config.reward_engine))
+    connections = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=config.gateway.deadline_s + 60)
+    async with aiohttp.ClientSession(config.gateway.url, connector=connections, timeout=timeout) as session:
+        asking = _Asking(config, states, session, service)
+        with closing(service):
+            one, one_through = await _in_turn(asking.direct, asking.through)
+            five, five_through = await _in_turn(asking.direct_and_scored, asking.best)
+        statuses, latencies = await asking.load(clients, seconds)
+    answered = statuses.pop(200, 0)
+    return {
+        "one_ms": median(one),
+        "one_gateway_ms": median(one_through),
+        "one_added_ms": median(b - a for a, b in zip(one, one_through, strict=True)),
+        "five_and_scoring_ms": median(five),
+        "five_gateway_ms": median(five_through),
+        "five_ratio": median(five_through) / median(five),
+        "clients": clients,
+        "answered": answered,
+        "lost": sum(statuses.values()),
+        "requests_per_s": answered / seconds,
+        "load_p50_ms": median(latencies),
+    }
 
-    def __init__(self, config: Config, states: Sequence[Conversation]) -> None:
-        self._config = config
+
+class _Asking:
+    """Asks for turns of `states`, each time in other words, so that no engine has read its beginning."""
+
+    def __init__(
+        self, config: Config, states: Sequence[Conversation], session: aiohttp.ClientSession, service: ScoringService
+    ) -> None:
+        self._model = storage.name(config.run)
+        self._sampling = config.sampling
         self._states = states
-        self._numbers = count()
+        self._session = session
+        self._service = service
+        self._times_asked = count()
+
+    async def direct(self, number: int) -> None:
+        """One candidate of the policy's own server."""
+        await self._asked(PREFIX, self._new(number), number)
+
+    async def through(self, number: int) -> None:
+        """One candidate of the gateway."""
+        await self._asked("", self._new(number), number)
+
+    async def direct_and_scored(self, number: int) -> None:
+        """Several of the policy's own server, and then their values."""
+        messages = self._new(number)
+        _, answer = await self._asked(PREFIX, messages, number, n=_K)
+        said = dict.fromkeys(choice["message"]["content"] for choice in answer["choices"])
+        turns = [{"role": "assistant", "content": text} for text in said]
+        await self._service.rank([Conversation(checked([*messages, turn])) for turn in turns])
+
+    async def best(self, number: int) -> None:
+        """The best of several by the gateway."""
+        await self._asked("", self._new(number), number, k=_K)
+
+    async def load(self, clients: int, seconds: float) -> tuple[Counter[int], list[Milliseconds]]:
+        """What `clients` get of the gateway in so many seconds: how often which status, 0 for none, and when."""
+        statuses: Counter[int] = Counter()
+        latencies: list[Milliseconds] = []
+        end = time.monotonic() + seconds
+
+        async def client(number: int) -> None:
+            while time.monotonic() < end:
+                started = time.perf_counter()
+                try:
+                    status, _ = await self._asked("", self._state(number), number)
+                except (aiohttp.ClientError, TimeoutError):
+                    status = 0
+                statuses[status] += 1
+                latencies.append(1000 * (time.perf_counter() - started))
+                number += clients
+
+        await asyncio.gather(*map(client, range(clients)))
+        return statuses, latencies
+
+    def _state(self, number: int) -> Sequence[Message]:
+        return self._states[number % len(self._states)].messages
 
     def _new(self, number: int) -> list[Message]:
-        """A state that no engine has read the beginning of."""
-        first, *others = self._states[number % len(self._states)].messages
-        return [dict(first) | {"content": f"{next(self._numbers)} {text_of(first)}"}, *others]
+        first, *others = self._state(number)
+        return [dict(first) | {"content": f"{next(self._times_asked)} {text_of(first)}"}, *others]
 
-    async def figures(self, clients: int, seconds: float) -> dict[str, Any]:
-        """All that is measured."""
-        service = scorers_of(application(self._config), can_address(self._config.reward_engine))
-        connections = aiohttp.TCPConnector(limit=0)
-        timeout = aiohttp.ClientTimeout(total=self._config.gateway.deadline_s + 60)
-        base = self._config.gateway.url
-        async with aiohttp.ClientSession(base, connector=connections, timeout=timeout) as session:
-
-            async def asked(path: str, messages: Sequence[Message], seed: int, **options: Any) -> tuple[int, Any]:
-                sampling = self._config.sampling
-                body = {
-                    "model": storage.name(self._config.run),
-                    "messages": messages,
-                    "temperature": sampling.temperature,
-                    "max_tokens": sampling.max_tokens,
-                    "seed": seed,
-                    "n": options.get("n", 1),
-                }
-                headers = {"x-agentrm-k": str(options.get("k", 1))}
-                async with session.post(f"{path}/v1/chat/completions", json=body, headers=headers) as answer:
-                    return answer.status, await answer.json(content_type=None)
-
-            async def direct(number: int) -> None:
-                await asked(PREFIX, self._new(number), number)
-
-            async def through(number: int) -> None:
-                await asked("", self._new(number), number)
-
-            async def direct_and_scored(number: int) -> None:
-                messages = self._new(number)
-                _, answer = await asked(PREFIX, messages, number, n=_K)
-                said = {choice["message"]["content"]: choice["message"] for choice in answer["choices"]}
-                turns = [{"role": "assistant", "content": text} for text in said]
-                await service.rank([Conversation(checked([*messages, turn])) for turn in turns])
-
-            async def best(number: int) -> None:
-                await asked("", self._new(number), number, k=_K)
-
-            with closing(service):
-                one, one_through = await _in_turn(direct, through)
-                five, five_through = await _in_turn(direct_and_scored, best)
-
-            statuses: Counter[int] = Counter()
-            latencies: list[Milliseconds] = []
-
-            async def client(number: int) -> None:
-                end = time.monotonic() + seconds
-                while time.monotonic() < end:
-                    started = time.perf_counter()
-                    try:
-                        status, _ = await asked("", self._states[number % len(self._states)].messages, number)
-                    except (aiohttp.ClientError, TimeoutError):
-                        status = 0
-                    statuses[status] += 1
-                    latencies.append(1000 * (time.perf_counter() - started))
-                    number += clients
-
-            await asyncio.gather(*map(client, range(clients)))
-        answered = statuses.pop(200, 0)
-        return {
-            "one_ms": median(one),
-            "one_gateway_ms": median(one_through),
-            "one_added_ms": median(b - a for a, b in zip(one, one_through, strict=True)),
-            "five_and_scoring_ms": median(five),
-            "five_gateway_ms": median(five_through),
-            "five_ratio": median(five_through) / median(five),
-            "clients": clients,
-            "answered": answered,
-            "lost": sum(statuses.values()),
-            "requests_per_s": answered / seconds,
-            "load_p50_ms": median(latencies),
+    async def _asked(
+        self, path: str, messages: Sequence[Message], seed: int, n: int = 1, k: int = 1
+    ) -> tuple[int, Any]:
+        body = {
+            "model": self._model,
+            "messages": messages,
+            "temperature": self._sampling.temperature,
+            "max_tokens": self._sampling.max_tokens,
+            "seed": seed,
+            "n": n,
         }
+        headers = {"x-agentrm-k": str(k)}
+        async with self._session.post(f"{path}/v1/chat/completions", json=body, headers=headers) as answer:
+            return answer.status, await answer.json(content_type=None)
 
 
 async def _in_turn(first: Any, second: Any) -> tuple[list[Milliseconds], list[Milliseconds]]:
