@@ -93,11 +93,13 @@ class Tokens:
         """A text in parts whose ids are those of the whole: a new one begins wherever a parting token stands. The agent
         has `written` some ranges of characters.
         """
-        cuts = [0, *(match.start() for match in self._parting.finditer(text) if match.start()), len(text)]
-        return [
-            self.encode(text[start:end], any(begin < end and behind > start for begin, behind in written))
-            for start, end in pairwise(cuts)
-        ]
+        stretches, start = [], 0
+        for match in self._parting.finditer(text, 1):
+            end = match.start()
+            stretches.append(self.encode(text[start:end], _overlap(start, end, written)))
+            start = end
+        stretches.append(self.encode(text[start:], _overlap(start, len(text), written)))
+        return stretches
 
     def common(self, one: str, other: str) -> int:
         """The length of the beginning that two texts share, with special tokens in it as a whole only."""
@@ -141,6 +143,13 @@ def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
     if model.get("unk_token") in names:
         model["unk_token"] = names[model["unk_token"]]
     return Tokenizer.from_str(json.dumps(described))
+
+
+def _overlap(start: int, end: int, ranges: Sequence[tuple[int, int]]) -> bool:
+    for begin, behind in ranges:
+        if begin < end and behind > start:
+            return True
+    return False
 
 
 def any_of(texts: Iterable[str]) -> re.Pattern[str]:
