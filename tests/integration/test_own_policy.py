@@ -100,7 +100,7 @@ def url(models: Path) -> Iterator[str]:
         model=MODEL,
         policy_engine=Engine(kv_cache_gib=0.1),
         reward_engine=Engine(kv_cache_gib=0.1),
-        gateway=Gateway(port=free_port(), k=4, api_key="the-gateways", scoring_s=5.0, deadline_s=60.0),
+        gateway=Gateway(port=free_port(), k=4, likelihood=0.05, api_key="the-gateways", scoring_s=5.0, deadline_s=60.0),
         cluster=Cluster(cpus=4, object_store_gib=0.1),
     )
     with pytest.MonkeyPatch.context() as patch:
@@ -149,11 +149,15 @@ def test_a_policy_calls_several_tools_in_a_turn_and_solves_its_task_here_behind_
         assert [each.logprob for each in there] == pytest.approx([each.logprob for each in here], abs=0.02)
 
 
-def test_the_best_of_several_turns_is_the_one_of_the_highest_value(url: str) -> None:
+def test_the_best_of_several_turns_is_the_one_of_the_highest_value_and_likelihood(url: str) -> None:
     with httpx.Client(base_url=url, headers=KEY, timeout=60) as client:
-        about = client.post("/v1/chat/completions", json=ASKED | {"temperature": 2.0}).json()["agentrm"]
+        body = client.post("/v1/chat/completions", json=ASKED | {"temperature": 2.0}).json()
+        about = body["agentrm"]
         assert sum(each["count"] for each in about["candidates"]) == 4 and len(about["candidates"]) > 1
-        assert about["values"][about["chosen"]] == max(about["values"]) and not about["degraded"]
+        logprobs = [each["logprob"] for each in about["candidates"]]
+        worth = [value + 0.05 * logprob for value, logprob in zip(about["values"], logprobs, strict=True)]
+        assert max(logprobs) < 0 and about["chosen"] == worth.index(max(worth)) and not about["degraded"]
+        assert body["choices"][0]["logprobs"] is None
         assert [each["id"] for each in client.get("/v1/models").json()["data"]] == ["mine", "mine@best-of-4"]
         assert client.post(f"{PREFIX}/v1/chat/completions", json=ASKED).status_code == 401
         assert client.post("/v1/chat/completions", json=ASKED, headers={"Authorization": "no"}).status_code == 401
