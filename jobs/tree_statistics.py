@@ -27,9 +27,9 @@ def run(config: Config) -> dict[str, Statistics]:
     return by_split
 
 
-def show(statistics: dict[str, Statistics], console: Console) -> None:
+def show(by_split: dict[str, Statistics], console: Console) -> None:
     """One column per environment and split, and the histogram of the states' values."""
-    table = Table("", *statistics, box=box.SIMPLE_HEAD)
+    table = Table("", *by_split, box=box.SIMPLE_HEAD)
     for column in table.columns[1:]:
         column.justify = "right"
     for name, read in (
@@ -57,15 +57,15 @@ def show(statistics: dict[str, Statistics], console: Console) -> None:
         ("engine errors", lambda split: f"{split.engine_errors:,}"),
         ("ended by", lambda split: ", ".join(f"{why} {count:,}" for why, count in sorted(split.ended_by.items()))),
     ):
-        table.add_row(name, *(read(split) for split in statistics.values()))
+        table.add_row(name, *(read(split) for split in by_split.values()))
     for low in range(BINS):
         label = f"value {low / BINS:.1f} to {(low + 1) / BINS:.1f}"
-        table.add_row(label, *(_share(split, low) for split in statistics.values()))
+        table.add_row(label, *(_share(split, low) for split in by_split.values()))
     console.print(table)
 
 
-def _share(statistics: Statistics, low: int) -> str:
-    share = statistics.values[low] / max(statistics.states, 1)
+def _share(split: Statistics, low: int) -> str:
+    share = split.values[low] / max(split.states, 1)
     return f"{_BARS[round(share * (len(_BARS) - 1))]} {share:6.1%}"
 
 

@@ -118,7 +118,7 @@ class Tokens:
 
     def _encode(self, stretch: str, written: bool) -> Stretch:
         encoding = self._backend.encode(stretch, add_special_tokens=False)
-        # Where ids begin takes half as long to read as the ids to find.
+        # Reading where all ids begin is slow, and only the agent's words are looked for.
         starts = [start for start, _ in encoding.offsets] if written else ()
         return Stretch(stretch, tuple(encoding.ids), array("i", starts))
 
@@ -145,7 +145,7 @@ def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
 
 
 def _overlap(start: int, end: int, ranges: Sequence[tuple[int, int]]) -> bool:
-    # A generator would cost a tenth of what a new state's ids do.
+    # This runs for each stretch of each new state, where a generator's start is felt.
     for begin, behind in ranges:  # noqa: SIM110
         if begin < end and behind > start:
             return True

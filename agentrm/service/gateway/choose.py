@@ -137,11 +137,9 @@ def _ordered(
     known += [None] * (len(candidates) - len(known))
     if not why:
         worth = list(values)
-        if all(candidate.logprob is not None for candidate in candidates):
-            worth = [
-                value + likelihood * (candidate.logprob or 0.0)
-                for value, candidate in zip(values, candidates, strict=True)
-            ]
+        logprobs = [candidate.logprob for candidate in candidates if candidate.logprob is not None]
+        if len(logprobs) == len(candidates):
+            worth = [value + likelihood * logprob for value, logprob in zip(values, logprobs, strict=True)]
         numbers.sort(key=lambda number: -worth[number])
     repeats = [number for number in numbers for _ in range(candidates[number].count - 1)]
     best = sorted((numbers + repeats)[:n], key=numbers.index)
