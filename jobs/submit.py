@@ -80,8 +80,11 @@ def checked(job: str, preset: str, arguments: Sequence[str]) -> tuple[Config, li
             raise UserError("the cluster's list of jobs would show --api-key: score with --model there, or from here")
     experiments: Sequence[str] = ()
     if known := _NAMES.get(job):
-        if not keys or (name := keys.pop(0)) not in known:
-            raise UserError(f"{job} what? Name one of {', '.join(known)} after the job")
+        noun = "table" if job == REPRODUCE else job
+        if not keys or "=" in keys[0]:
+            raise UserError(f"which {noun}? Name one of {', '.join(known)} after {job}")
+        if (name := keys.pop(0)) not in known:
+            raise UserError(f"no {noun} {name!r}: choose one of {', '.join(known)}")
         experiments = known[name]
     config = load(preset or _default_preset(job), keys)
     for experiment in experiments:

@@ -32,8 +32,10 @@ def test_the_keys_of_an_import_are_checked_with_the_preset_of_its_command() -> N
         ("import", ["logs", "outcom=won"], "outcom"),
         ("score", ["logs", "--url", "http://a", "--api-key", "secret"], "would show --api-key"),
         ("export", ["runs/mine"], "choose one of .*import, score, experiment, reproduce"),
-        ("experiment", ["run=runs/mine"], "experiment what.* reward-kinds"),
-        ("reproduce", ["tables"], "reproduce what.* main, robustness"),
+        ("experiment", ["run=runs/mine"], "which experiment.* reward-kinds"),
+        ("experiment", ["painting", "seed=1"], "no experiment 'painting'"),
+        ("reproduce", [], "which table.* main, robustness"),
+        ("reproduce", ["tables"], "no table 'tables': choose one of main, robustness"),
     ],
 )
 def test_what_cannot_be_a_job_is_told(job: str, arguments: list[str], told: str) -> None:
