@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import queue
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from math import nan
@@ -100,21 +101,26 @@ class EngineLoop:
         adapters: Sequence[Path] = (),
     ) -> None:
         set_environment()
-        import torch
-        from vllm import LLM
-        from vllm.exceptions import VLLMClientError
+        with _all_stays():
+            import torch
+            from vllm import LLM
+            from vllm.exceptions import VLLMClientError
+            from vllm.lora.request import LoRARequest
+            from vllm.model_executor.models import registry
 
         self._refusals = (VLLMClientError, ValueError, TypeError)
         if engine.eager and not engine.gpus:
             # Else the sampler's few compiled functions take a second of the first request, and save nothing.
             torch.compiler.set_stance("force_eager")
-        from vllm.lora.request import LoRARequest
-
+        if not engine.gpus:
+            # The first engine of a machine would import everything once more in another process to look at its model's
+            # class, lest CUDA be initialised in this one.
+            registry._run_in_subprocess = lambda look: look()
         self._adapters = {
             path: LoRARequest(str(path), number, str(path)) for number, path in enumerate(adapters, start=1)
         }
         arguments = engine_arguments(directory, engine, context, seed) | (_lora(adapters) if adapters else {})
-        with alone_on_gpu(engine):
+        with alone_on_gpu(engine), _all_stays():
             self._llm = LLM(runner=runner, **arguments)
         self._core = self._llm.llm_engine
         self.vocabulary: int = self._core.model_config.get_vocab_size()
@@ -180,6 +186,19 @@ class EngineLoop:
                 continue
             waiting[name] = future
         return True
+
+
+@contextmanager
+def _all_stays() -> Iterator[None]:
+    """A block whose many objects are all kept: looking for garbage among them is a fifth of an engine's start."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collecting:
+            gc.enable()
 
 
 def _lora(adapters: Sequence[Path]) -> dict[str, Any]:

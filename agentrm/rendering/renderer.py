@@ -25,7 +25,7 @@ from agentrm.model_directory import VALUES, settings, write_settings
 from agentrm.rendering.overflow import shortened
 from agentrm.rendering.steps import WORDS, Key, Piece, Shape, Steps, key_of
 from agentrm.rendering.template import ChatTemplate, fixed_day
-from agentrm.rendering.tokens import Stretch, Tokens
+from agentrm.rendering.tokens import Tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -155,12 +155,13 @@ _START = _Tail()
 
 
 class _Turn(NamedTuple):
-    """What a step adds: ids that are final, which of them the agent wrote, and the new tail. `appends`: the ids of the
-    old tail begin this; `end`: index of the agent's last token, counted from the first of the old tail.
+    """What a step adds: ids that are final, the ranges of ids that the agent `written` has, which may go on into the
+    tail, and the new tail. `appends`: the ids of the old tail begin this; `end`: index of the agent's last token,
+    counted from the first of the old tail.
     """
 
     ids: tuple[int, ...]
-    agent: tuple[bool, ...]
+    written: list[tuple[int, int]]
     tail: _Tail
     appends: bool
     end: int
@@ -460,10 +461,10 @@ class Renderer:
             if number:
                 actions.append(len(ids) + turn.end)
             ids += turn.ids
-            agent += turn.agent
+            agent += _flags(len(turn.ids), turn.written)
             states.append(len(ids) + len(turn.tail.ids) - 1)
-        rest, marks, _ = self._read(walk.tail.text, walk.tail.written)
-        return Rendered(ids + rest, agent + marks, states, actions)
+        rest = self._tokens.encoded(walk.tail.text, walk.tail.written)
+        return Rendered(ids + rest.ids, agent + _flags(len(rest.ids), rest.written), states, actions)
 
     def _walk(self, conversation: Conversation) -> _Walk | None:
         """A conversation step by step; None where its template writes it otherwise."""
@@ -539,22 +540,14 @@ class Renderer:
         whole = tail.text + piece.text
         shift = len(tail.text)
         written = (*tail.written, (shift + piece.begin, shift + piece.end))
-        *settled, last = self._tokens.stretches(whole, written)
-        ids, agent, ends = _marked(settled, written)
-        cut = len(whole) - len(last.text)
-        end = ends[-1]
-        if written[-1][1] > cut:
-            end = len(ids) + last.marks(written[-1][0] - cut, written[-1][1] - cut)[1] - 1
+        ids, marks, cut, settled = self._tokens.encoded(whole, written)
         still_open = tuple((max(begin - cut, 0), behind - cut) for begin, behind in written if behind > cut)
-        held = tail.ids
-        appends = tuple(ids[: len(held)]) == held if len(ids) >= len(held) else (*ids, *last.ids)[: len(held)] == held
-        return _Turn(tuple(ids), tuple(agent), self._tail(last.text, last.ids, still_open), appends, end)
+        appends = tuple(ids[: len(tail.ids)]) == tail.ids
+        following = self._tail(whole[cut:], tuple(ids[settled:]), still_open)
+        return _Turn(tuple(ids[:settled]), marks, following, appends, marks[-1][1] - 1)
 
     def _encoded(self, text: str) -> list[int]:
-        return [token for stretch in self._tokens.stretches(text) for token in stretch.ids]
-
-    def _read(self, text: str, written: Sequence[tuple[int, int]]) -> tuple[list[int], list[bool], list[int]]:
-        return _marked(self._tokens.stretches(text, written), written)
+        return self._tokens.encoded(text).ids
 
     def _text(self, conversation: Conversation, *, opened: bool = False) -> str:
         return self._template.text(conversation.messages, conversation.tools, opened=opened)
@@ -563,7 +556,8 @@ class Renderer:
         """A conversation whose template changes what is there when more follows: each state is compared with it."""
         text = self._text(conversation)
         self._warn_of_what_is_missing(text, conversation.messages, conversation.tools)
-        ids, agent, ends = self._read(text, self._steps.written(text, conversation.messages))
+        ids, written, *_ = self._tokens.encoded(text, self._steps.written(text, conversation.messages))
+        ends = [after - 1 for _, after in written]
         states: list[int | None] = []
         for number in range(len(ends)):
             state: list[int] = []
@@ -573,7 +567,7 @@ class Renderer:
             states.append(len(state) - 1 if state and ids[: len(state)] == state else None)
         states.append(len(ids) - 1)
         actions = [None if after is None else end for end, after in zip(ends, states[1:], strict=True)]
-        return Rendered(ids, agent, states, actions)
+        return Rendered(ids, _flags(len(ids), written), states, actions)
 
     def _prompt(self, conversation: Conversation) -> list[int]:
         walk = self._walk(conversation)
@@ -600,9 +594,9 @@ class Renderer:
     def _turn_alone(self, conversation: Conversation, number: int) -> Rendered:
         """One of the agent's turns as the last of its conversation."""
         asked, turn = self._asked_and_turn(conversation, number)
-        ids, agent, _ = self._read(asked + turn, [(len(asked), len(asked + turn))])
+        ids, written, *_ = self._tokens.encoded(asked + turn, [(len(asked), len(asked + turn))])
         self._fits(len(ids))
-        return Rendered(ids, agent, [], [])
+        return Rendered(ids, _flags(len(ids), written), [], [])
 
     def _asked_and_turn(self, conversation: Conversation, number: int) -> tuple[str, str]:
         """What a policy is asked for a turn with, and what it is to write."""
@@ -666,23 +660,9 @@ def _counted(text: str, taken: int) -> str:
     return f"{text.strip()}\nActions taken: {taken}".strip()
 
 
-def _marked(
-    stretches: Sequence[Stretch], written: Sequence[tuple[int, int]]
-) -> tuple[list[int], list[bool], list[int]]:
-    """The ids of stretches, which of them begin in one of some ranges of characters, and the last id of each."""
-    ids: list[int] = []
-    agent: list[bool] = []
-    ends = [-1] * len(written)
-    place = 0
-    for stretch in stretches:
-        marks = [False] * len(stretch.ids)
-        after_it = place + len(stretch.text)
-        for number, (begin, behind) in enumerate(written):
-            if begin < after_it and behind > place:
-                first, after = stretch.marks(begin - place, behind - place)
-                marks[first:after] = [True] * (after - first)
-                ends[number] = len(ids) + after - 1
-        ids += stretch.ids
-        agent += marks
-        place = after_it
-    return ids, agent, ends
+def _flags(count: int, ranges: Sequence[tuple[int, int]]) -> list[bool]:
+    """Of so many ids, whether each lies in one of some ranges."""
+    flags = [False] * count
+    for first, after in ranges:
+        flags[first:after] = [True] * (min(after, count) - first)
+    return flags

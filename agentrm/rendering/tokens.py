@@ -29,13 +29,19 @@ _OF_THOUGHTS = re.compile(r"think|thought|reason", re.IGNORECASE)
 class Stretch(NamedTuple):
     """The ids of a stretch of text, and the character at which each begins where the agent wrote some of it."""
 
-    text: str
     ids: tuple[int, ...]
     starts: array[int]
 
-    def marks(self, begin: int, end: int) -> tuple[int, int]:
-        """The range of ids that begin in a range of characters."""
-        return bisect_left(self.starts, begin), bisect_left(self.starts, end)
+
+class Encoded(NamedTuple):
+    """A text's ids, and of each range of its characters that was `written` by the agent that of the ids which begin in
+    it. The last stretch begins at character `cut` and at id `settled`.
+    """
+
+    ids: list[int]
+    written: list[tuple[int, int]]
+    cut: int
+    settled: int
 
 
 class Tokens:
@@ -88,17 +94,24 @@ class Tokens:
         """Text whose hidden parts read as they were."""
         return self._shown(text) if f"[<{self._key}" in text else text
 
-    def stretches(self, text: str, written: Sequence[tuple[int, int]] = ()) -> list[Stretch]:
-        """A text in parts whose ids are those of the whole: a new one begins wherever a parting token stands. The agent
-        has `written` some ranges of characters.
+    def encoded(self, text: str, written: Sequence[tuple[int, int]] = ()) -> Encoded:
+        """A text in stretches whose ids are those of the whole: a new one begins wherever a parting token stands. The
+        agent has `written` some ranges of characters.
         """
-        stretches, start = [], 0
-        for match in self._parting.finditer(text, 1):
-            end = match.start()
-            stretches.append(self.encode(text[start:end], _overlap(start, end, written)))
+        ids: list[int] = []
+        marks = [(0, 0)] * len(written)
+        cut = settled = start = 0
+        for end in (*[match.start() for match in self._parting.finditer(text, 1)], len(text)):
+            inside = [n for n, (begin, behind) in enumerate(written) if begin < end and behind > start]
+            stretch = self.encode(text[start:end], bool(inside))
+            cut, settled = start, len(ids)
+            for n in inside:
+                begin, behind = written[n]
+                first = marks[n][0] if begin < start else settled + bisect_left(stretch.starts, begin - start)
+                marks[n] = first, settled + bisect_left(stretch.starts, behind - start)
+            ids += stretch.ids
             start = end
-        stretches.append(self.encode(text[start:], _overlap(start, len(text), written)))
-        return stretches
+        return Encoded(ids, marks, cut, settled)
 
     def common(self, one: str, other: str) -> int:
         """The length of the beginning that two texts share, with special tokens in it as a whole only."""
@@ -120,7 +133,7 @@ class Tokens:
         encoding = self._backend.encode(stretch, add_special_tokens=False)
         # Reading where all ids begin is slow, and only the agent's words are looked for.
         starts = [start for start, _ in encoding.offsets] if written else ()
-        return Stretch(stretch, tuple(encoding.ids), array("i", starts))
+        return Stretch(tuple(encoding.ids), array("i", starts))
 
 
 def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
@@ -142,14 +155,6 @@ def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
     if model.get("unk_token") in names:
         model["unk_token"] = names[model["unk_token"]]
     return Tokenizer.from_str(json.dumps(described))
-
-
-def _overlap(start: int, end: int, ranges: Sequence[tuple[int, int]]) -> bool:
-    # This runs for each stretch of each new state, where a generator's start is felt.
-    for begin, behind in ranges:  # noqa: SIM110
-        if begin < end and behind > start:
-            return True
-    return False
 
 
 def any_of(texts: Iterable[str]) -> re.Pattern[str]:
