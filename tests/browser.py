@@ -17,8 +17,8 @@ from websockets.sync.client import ClientConnection, connect
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-_STARTS_WITHIN_S = 60
-_SHOWS_WITHIN_S = 60
+_STARTS_WITHIN_S = 180
+_SHOWS_WITHIN_S = 180
 
 
 class Page:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle, pairwise
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -26,6 +27,8 @@ _SCORED, _BASELINE, _CEILING = "#3b82f6", "#94a3b8", "#f59e0b"
 _SERIES = (_SCORED, _CEILING, "#10b981", "#8b5cf6")
 _LABEL = 0.14
 """Inches that a label takes in a figure."""
+_WIDEST = 32
+"""Characters of a label beside a panel."""
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "agentrm",
@@ -60,9 +63,10 @@ def colour(method: str) -> str:
 @mpl.rc_context(STYLE)
 def outcome_bars(groups: Mapping[str, Sequence[Row]]) -> str:
     """Mean outcome with its interval, one panel per group and one bar per method."""
-    figure, axes = _panels(groups, height=0.6 + 0.32 * max(len(rows) for rows in groups.values()))
+    labels = {name: [_lines(str(row["method"])) for row in rows] for name, rows in groups.items()}
+    figure, axes = _panels(groups, height=_height(labels.values(), 0.32))
     for axis, (name, rows) in zip(axes, groups.items(), strict=True):
-        _bars(axis, [str(row["method"]) for row in rows], rows)
+        _bars(axis, labels[name], rows)
         _label(axis, name, rows)
     axes[0].invert_yaxis()
     return svg(figure)
@@ -74,11 +78,12 @@ def headline_bars(groups: Mapping[str, Sequence[Row]]) -> str:
     in which it chooses, and the oracle's choice.
     """
     told = {name: _headline(rows) for name, rows in groups.items()}
-    figure, axes = _panels(groups, height=0.6 + 0.38 * max(map(len, told.values())), shared=False)
+    labels = {name: [_lines(label) for label, _ in rows] for name, rows in told.items()}
+    figure, axes = _panels(groups, height=_height(labels.values(), 0.38), shared=False)
     for axis, (name, rows) in zip(axes, told.items(), strict=True):
         places = range(len(rows))
         _bars(axis, places, [row for _, row in rows])
-        axis.set_yticks(places, [label for label, _ in rows])
+        axis.set_yticks(places, labels[name])
         axis.invert_yaxis()
         _label(axis, name, groups[name])
     return svg(figure)
@@ -93,6 +98,18 @@ def _bars(axis: Axes, places: Sequence[str] | Sequence[int], rows: Sequence[Row]
     ]
     axis.barh(places, values, color=[colour(str(row["method"])) for row in rows], height=0.62)
     axis.errorbar(values, places, xerr=errors, fmt="none", ecolor=INK, elinewidth=1, capsize=2.5)
+
+
+def _lines(label: str) -> str:
+    """A label of a bar, as wide as a panel can spare."""
+    return "\n".join(fill(line, _WIDEST) for line in label.splitlines())
+
+
+def _height(labels: Iterable[Sequence[str]], bar: float) -> float:
+    """Inches of panels whose bars take so many each, or as many as the longest of their labels has lines."""
+    several = [*labels]
+    most = max(label.count("\n") + 1 for panel in several for label in panel)
+    return 0.6 + max(bar, _LABEL * most + 0.1) * max(map(len, several))
 
 
 def _label(axis: Axes, group: str, rows: Sequence[Row]) -> None:
@@ -136,7 +153,9 @@ def outcome_against_tokens(groups: Mapping[str, Sequence[Row]]) -> str:
             method = str(row["method"])
             tokens, outcome = _number(row, "policy_tokens"), _number(row, "outcome")
             axis.scatter(tokens, outcome, color=colour(method), s=36, zorder=3)
-            axis.annotate(method, (tokens + 0.04 * reach, place), fontsize=8, va="center")
+            label = axis.annotate(method, (tokens + 0.04 * reach, place), fontsize=8, va="center")
+            # Room for a long name beside the panel would leave the panel none.
+            label.set_in_layout(False)
         axis.set_title(name, loc="left")
         axis.set_ylim(0, 1)
         axis.set_xlim(0, 1.9 * reach)

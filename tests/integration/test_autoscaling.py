@@ -23,7 +23,7 @@ from tests.integration.heads import end
 from tests.processes import in_new_process
 from tests.servers import free_port
 
-_DEADLINE_S = 120
+_DEADLINE_S = 300
 
 
 @ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1)

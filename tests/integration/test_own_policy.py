@@ -150,7 +150,7 @@ def test_a_policy_calls_several_tools_in_a_turn_and_solves_its_task_here_behind_
 
 
 def test_the_best_of_several_turns_is_the_one_of_the_highest_value_and_likelihood(url: str) -> None:
-    with httpx.Client(base_url=url, headers=KEY, timeout=60) as client:
+    with httpx.Client(base_url=url, headers=KEY, timeout=180) as client:
         body = client.post("/v1/chat/completions", json=ASKED | {"temperature": 2.0}).json()
         about = body["agentrm"]
         assert sum(each["count"] for each in about["candidates"]) == 4 and len(about["candidates"]) > 1

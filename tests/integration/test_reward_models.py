@@ -70,7 +70,8 @@ def test_an_implicit_model_learns_and_finds_its_reference(tmp_path: Path) -> Non
 
 def test_an_ensemble_holds_members_that_learned_in_another_order(tmp_path: Path) -> None:
     # Batches too small for all trees at once, or there is but one order.
-    overrides = ("train.ensemble.members=2", "train.ensemble.penalty=0.5", "train.tokens_per_batch=64")
+    several = ("train.ensemble.members=2", "train.ensemble.penalty=0.5")
+    overrides = (*several, "train.tokens_per_batch=64", "train.epochs=2")
     model, metrics = trained(tmp_path / "run", *overrides)
     members, penalty = ensemble.described(model)
     assert members == [model, model / "members" / "1"] and penalty == 0.5

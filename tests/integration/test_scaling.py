@@ -77,7 +77,7 @@ async def work(fleet: Fleet, number: int, seconds: float) -> int:
 
 
 async def until(sizes: set[int], fleet: Fleet) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(fleet.names) not in sizes:
         assert time.monotonic() < deadline, f"{len(fleet.names)} members serve"
         await asyncio.sleep(0.05)
@@ -96,7 +96,7 @@ def test_a_fleet_grows_with_its_load_to_the_maximum_and_shrinks_when_idle() -> N
             await until({1}, fleet)
             assert fleet.names == first
             ended = names - set(fleet.names)
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 300
             while any(_lives(name) for name in ended):
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.1)
@@ -138,7 +138,7 @@ def test_a_member_that_leaves_clears_away_what_it_has(tmp_path: Path) -> None:
             assert len(list(tmp_path.iterdir())) == 3
             started = set(fleet.names)
             load = 0.0
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 300
             while any(_lives(name) for name in started if name not in fleet.names) or len(fleet.names) > 1:
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.1)

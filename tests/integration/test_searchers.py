@@ -31,7 +31,7 @@ from jobs.evaluate import Work, evaluate
 SETTINGS = Evaluate(n=3, width=2, branches=2, concurrency=3)
 LABELS = methods(SETTINGS)
 TASKS: list[Work] = [(Task("maze", "corridor", "test", number), "held-in") for number in range(80)]
-_DEADLINE_S = 60
+_DEADLINE_S = 300
 
 
 def fleet(size: Size, folder: Path) -> Fleet:

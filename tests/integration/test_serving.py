@@ -82,7 +82,7 @@ def served(config: Config, directory: Path) -> Iterator[ServedRewardModel]:
 
 @pytest.fixture
 def client(served: ServedRewardModel, config: Config) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://127.0.0.1:{config.serve.port}", headers=KEY, timeout=60) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{config.serve.port}", headers=KEY, timeout=180) as client:
         yield client
 
 
@@ -282,7 +282,9 @@ async def test_an_update_to_two_replicas_loses_no_request_and_spreads_tasks(
         assert old and all(values == pytest.approx(expected, abs=1e-3) for values in old)
         assert all(signs[-20:])
         states = _states(20)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{config.serve.port}", headers=KEY, timeout=60) as http:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{config.serve.port}", headers=KEY, timeout=180
+        ) as http:
             usage = [(await http.post("/v1/score", json={"conversations": [each]})).json()["usage"] for each in states]
             cut = {"input": "go to the red ball " * 400, "truncate_prompt_tokens": -1, "truncation_side": "left"}
             assert (await http.post("/classify", json=cut)).json()["usage"]["prompt_tokens"] == CONTEXT
@@ -358,7 +360,7 @@ def test_the_rendered_service_runs_on_serve_and_has_the_secrets_key(
         url = f"http://127.0.0.1:{config.serve.port}/again/v1/score"
         body = {"conversations": CONVERSATIONS}
         assert httpx.post(url, json=body).status_code == 401
-        answer = httpx.post(url, json=body, headers={"Authorization": "Bearer from-secret"}, timeout=60).json()
+        answer = httpx.post(url, json=body, headers={"Authorization": "Bearer from-secret"}, timeout=180).json()
         assert answer["scores"] == pytest.approx(expected, abs=1e-3)
     finally:
         serve.delete(rendered["applications"][0]["name"])

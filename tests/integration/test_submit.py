@@ -48,6 +48,12 @@ def agentrm(user: dict[str, str], *arguments: str) -> subprocess.CompletedProces
     return subprocess.run(command, env=user, capture_output=True, text=True, timeout=300)
 
 
+def log(user: dict[str, str], name: str) -> str:
+    """The log of a job so far; this follows it until it ends."""
+    agentrm(user, "job", "stop", name)
+    return agentrm(user, "job", "logs", name).stdout
+
+
 def test_a_job_runs_on_the_cluster_with_the_users_data_and_its_log_is_here(
     head: dict[str, str], tmp_path: Path
 ) -> None:
@@ -73,7 +79,7 @@ def test_a_job_is_stopped(head: dict[str, str], tmp_path: Path) -> None:
     assert found.returncode == 0, found.stderr
     name = found.stdout.strip()
     assert agentrm(head, "job", "stop", name).returncode == 0
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while (state := agentrm(head, "job", "status", name).stdout.strip()) != "STOPPED":
         assert state in ("PENDING", "RUNNING") and time.monotonic() < deadline
         time.sleep(0.5)
@@ -87,15 +93,16 @@ def test_a_service_answers_until_its_job_is_stopped(head: dict[str, str], tmp_pa
     found = agentrm(head, "submit", "serve", "--preset", TINY, *keys, "--no-wait")
     assert found.returncode == 0 and KEY not in found.stderr, found.stderr
     name = found.stdout.strip()
-    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
+    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 300
     while not answers(address):
-        assert agentrm(head, "job", "status", name).stdout.strip() in ("PENDING", "RUNNING")
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+        assert agentrm(head, "job", "status", name).stdout.strip() in ("PENDING", "RUNNING"), log(head, name)
+        assert time.monotonic() < deadline, log(head, name)
+        # Each question is a process that takes seconds of what the service starts with.
+        time.sleep(3)
     with ScoringClient(address, api_key=KEY) as client:
         assert len(client.score([[{"role": "user", "content": "Your task: go to the red ball."}]])) == 1
     assert agentrm(head, "job", "stop", name).returncode == 0
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while answers(address):
         assert time.monotonic() < deadline
         time.sleep(0.5)

@@ -88,7 +88,7 @@ def test_a_killed_worker_comes_back_to_the_same_bits_from_checkpoints_at_a_uri(
     killed: list[int] = []
 
     def kill_after_the_first_checkpoint() -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not any(name.startswith("checkpoint_") for name in storage.names(f"{work}/fit")):
             assert time.monotonic() < deadline
             time.sleep(0.01)
