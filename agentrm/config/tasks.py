@@ -18,25 +18,31 @@ def chosen_kinds(task_set: TaskSet) -> tuple[str, ...]:
 
 def tasks(sets: Sequence[TaskSet], seed: int) -> list[Task]:
     """The tasks of some task sets: each kind's in turn, as long as it has more. Raises UserError for too few tasks."""
-    chosen: list[Task] = []
-    for task_set in sets:
-        cls = environment_class(task_set.environment)
-        for kind in chosen_kinds(task_set):
-            cls.require(kind, task_set.split, task_set.official)
-        sizes = {kind: cls.size(kind, task_set.split) for kind in chosen_kinds(task_set)}
-        candidates = [
-            cls.task(kind, task_set.split, index, seed)
-            for index in range(task_set.offset, min(max(sizes.values()), task_set.offset + task_set.count))
-            for kind, size in sizes.items()
-            if index < size
-        ]
-        if len(candidates) < task_set.count:
-            raise UserError(
-                f"{task_set.environment} has {len(candidates)} tasks of these kinds in {task_set.split} from index "
-                f"{task_set.offset}, not {task_set.count}: lower count or offset, or add kinds"
-            )
-        chosen += candidates[: task_set.count]
-    return chosen
+    return [
+        environment_class(task_set.environment).task(kind, task_set.split, index, seed)
+        for task_set in sets
+        for kind, index in _places(task_set)
+    ]
+
+
+def _places(task_set: TaskSet) -> list[tuple[str, int]]:
+    """The kind and index of each task of a set. Raises UserError for too few."""
+    cls = environment_class(task_set.environment)
+    for kind in chosen_kinds(task_set):
+        cls.require(kind, task_set.split, task_set.official)
+    sizes = {kind: cls.size(kind, task_set.split) for kind in chosen_kinds(task_set)}
+    places = [
+        (kind, index)
+        for index in range(task_set.offset, min(max(sizes.values()), task_set.offset + task_set.count))
+        for kind, size in sizes.items()
+        if index < size
+    ]
+    if len(places) < task_set.count:
+        raise UserError(
+            f"{task_set.environment} has {len(places)} tasks of these kinds in {task_set.split} from index "
+            f"{task_set.offset}, not {task_set.count}: lower count or offset, or add kinds"
+        )
+    return places[: task_set.count]
 
 
 def check(config: Config) -> None:
@@ -64,7 +70,7 @@ def check(config: Config) -> None:
                 )
             for kind in chosen_kinds(task_set) if config.model.prompts else ():
                 published_prompt(config.model.prompts, task_set.environment, kind)
-        tasks(sets, chosen.seed)
+            _places(task_set)
     _check_held_out(chosen)
     trees = learned_sets(chosen)
     known = {name for learned in trees for name in kind_names(learned)} | {learned.environment for learned in trees}

@@ -138,11 +138,11 @@ def _group_rows(key: dict[str, str], group: pd.DataFrame, settings: Settings) ->
     failed = group["task"].nunique() - len(tasks)
     if not tasks:
         return
-    usable = usable[usable["task"].isin(tasks)]
+    played = {method: rows.set_index("task").loc[tasks] for method, rows in usable.groupby("method")}
     bootstrap = Bootstrap(len(tasks), settings.resamples, settings.confidence, settings.seed)
 
     def values(method: str, column: str) -> np.ndarray:
-        return usable[usable["method"] == method].set_index("task").loc[tasks, column].to_numpy(float)
+        return played[method][column].to_numpy(float)
 
     ceilings = [method for method in methods if method.startswith(CEILING)]
     for method in methods:
