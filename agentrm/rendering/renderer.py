@@ -517,8 +517,8 @@ class Renderer:
             return remembered[key]
         begun = None
         with suppress(InputRefused):
-            text = self._template.text(opening, tools)
-            if (shape := self._steps.begin(opening, tools, key[1])) is not None:
+            if (read := self._steps.begin(opening, tools, key[1])) is not None:
+                shape, text = read
                 self._warn_of_what_is_missing(text, opening, tools)
                 begun = shape, self._add(_START, Piece(text, 0, 0))
         if len(self._begun) >= _OPENINGS:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -60,17 +60,20 @@ class _Base:
 
 
 class _Wrap(NamedTuple):
-    """What a template writes around the words of a step's messages, where it looks for nothing in them; the agent wrote
-    from `begin` on, until `behind` characters after its words.
+    """What a template writes around the words of some messages, where it looks for nothing in them. Of a step the agent
+    wrote from `begin` on, until `behind` characters after its words.
     """
 
     parts: list[str]
     begin: int
     behind: int
 
+    def text(self, words: Sequence[str]) -> str:
+        """What the template writes of messages with other words."""
+        return self.parts[0] + "".join(word + part for word, part in zip(words, self.parts[1:], strict=True))
+
     def __call__(self, words: Sequence[str]) -> Piece:
-        text = self.parts[0] + "".join(word + part for word, part in zip(words, self.parts[1:], strict=True))
-        return Piece(text, self.begin, len(self.parts[0]) + len(words[0]) + self.behind)
+        return Piece(self.text(words), self.begin, len(self.parts[0]) + len(words[0]) + self.behind)
 
 
 WORDS = 2
@@ -97,15 +100,25 @@ class Steps:
         self._tokens = tokens
         self._shapes: dict[Key, Shape] = {}
         self._bases: dict[Key, _Base | None] = {}
-        self._wraps: dict[tuple[_Base, Key], _Wrap | None] = {}
+        self._wraps: dict[tuple[_Base, Key, int], _Wrap | None] = {}
 
-    def begin(self, messages: Sequence[Message], tools: Sequence[Tool], offered: str) -> Shape | None:
-        """The shape of an opening with tools, which `offered` names; None where no step can be read off."""
+    def begin(self, messages: Sequence[Message], tools: Sequence[Tool], offered: str) -> tuple[Shape, str] | None:
+        """The shape and the text of an opening with tools, which `offered` names; None where no step can be read off.
+        Raises InputRefused.
+        """
         kind = self._kind(messages)
         if (offered, kind) not in self._bases:
             self._bases[offered, kind] = self._find_base(messages, tools)
         base = self._bases[offered, kind]
-        return None if base is None else self._shape(base, frozenset(), kind, 0)
+        if base is None:
+            return None
+
+        def write(opening: Sequence[Message]) -> Piece:
+            return Piece(self._template.text(opening, tools), 0, 0)
+
+        wrap = self._wrap((base, kind, len(messages)), messages, write)
+        text = write(messages).text if wrap is None else wrap.text(_words(messages))
+        return self._shape(base, frozenset(), kind, 0), text
 
     def follow(
         self, shape: Shape, messages: Sequence[Message], place: int, end: int, number: int
@@ -154,28 +167,40 @@ class Steps:
 
     def _piece(self, base: _Base, step: Sequence[Message], kind: Key) -> Piece | None:
         """What a step adds behind the short conversation; None where it changes that."""
-        known = base, kind
-        if known not in self._wraps:
-            self._wraps[known] = self._find_wrap(base, step)
-        wrap, words = self._wraps[known], [message["content"] for message in step]
-        # A turn that begins with more of what asks for it begins later.
-        if wrap is None or words[0][:1] in base.opening[wrap.begin : wrap.begin + 1]:
-            return self._find_piece(base, step)
-        return wrap(words)
 
-    def _find_wrap(self, base: _Base, step: Sequence[Message]) -> _Wrap | None:
-        """What the template writes around words in which it looks for nothing."""
-        words = [message["content"] for message in step if self._plain(message)]
-        if len(words) < len(step):
-            return None
-        marked = [message | {"content": f"mark{i}mark"} for i, message in enumerate(step)]
-        marks = [message["content"] for message in marked]
-        piece, own = self._find_piece(base, marked), self._find_piece(base, step)
+        def write(messages: Sequence[Message]) -> Piece | None:
+            return self._find_piece(base, messages)
+
+        wrap = self._wrap((base, kind, len(step)), step, write)
+        # A turn that begins with more of what asks for it begins later.
+        if wrap is None or step[0]["content"][:1] in base.opening[wrap.begin : wrap.begin + 1]:
+            return write(step)
+        return wrap(_words(step))
+
+    def _wrap(
+        self,
+        known: tuple[_Base, Key, int],
+        messages: Sequence[Message],
+        write: Callable[[Sequence[Message]], Piece | None],
+    ) -> _Wrap | None:
+        """What `write` has around the words of messages of a kind and number, if the template looks for nothing in
+        them.
+        """
+        if known not in self._wraps:
+            self._wraps[known] = self._find_wrap(messages, write) if all(map(self._plain, messages)) else None
+        return self._wraps[known]
+
+    def _find_wrap(
+        self, messages: Sequence[Message], write: Callable[[Sequence[Message]], Piece | None]
+    ) -> _Wrap | None:
+        marks = [f"mark{i}mark" for i in range(len(messages))]
+        piece = write([message | {"content": mark} for message, mark in zip(messages, marks, strict=True)])
         if piece is None or any(piece.text.count(mark) != 1 for mark in marks):
             return None
         parts = re.split("|".join(marks), piece.text)
         wrap = _Wrap(parts, piece.begin, piece.end - len(parts[0]) - len(marks[0]))
-        return wrap if wrap(words) == own else None
+        own = write(messages)
+        return wrap if own is not None and wrap.text(_words(messages)) == own.text else None
 
     def _plain(self, message: Message) -> bool:
         content = message["content"]
@@ -248,6 +273,10 @@ class Steps:
             (match[0], match.start() == 0, match.end() == len(text)) for match in self._template.sought.finditer(text)
         }
         return (text[0].isspace(), text[-1].isspace(), not text.strip(), *sorted(names))
+
+
+def _words(messages: Sequence[Message]) -> list[str]:
+    return [message["content"] for message in messages]
 
 
 def _first_words(message: Message) -> str:

@@ -150,6 +150,19 @@ def test_every_state_has_the_ids_of_the_template(name: str, given_: Conversation
             check_turns(made_, given_, made_.turns(given_))
 
 
+@pytest.mark.filterwarnings("ignore:the chat template")
+@pytest.mark.parametrize("name", NAMES)
+def test_as_many_turns_of_the_user_in_a_row_as_there_are(name: str) -> None:
+    words = made(name, "bytes")
+    fresh = Renderer(words, 100_000)
+    turn: Message = {"role": "assistant", "content": "go on"}
+    for count in (1, 2, 4, 3):
+        several = [user(f"seen {number}") for number in range(count)]
+        for messages in (several, [user("start"), turn, *several], [*several, turn, *several]):
+            given_ = Conversation(messages)
+            assert ours(fresh, given_) in theirs(words, given_)
+
+
 def check_cover(made: Renderer, states: Sequence[Conversation], covering: Sequence[Rendered]) -> None:
     """Each state is a beginning of exactly one sequence."""
     for number, state in enumerate(states):
