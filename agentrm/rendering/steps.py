@@ -254,9 +254,9 @@ class Steps:
         for message in messages:
             kind: Key = message["role"], self._looks(text_of(message))
             if len(message) > 2 or not isinstance(message["content"], str):
-                others = [json.dumps(message.get(name, "")) for name in ("reasoning_content", "tool_calls")]
-                calls = len(message.get("tool_calls", ()))
-                kind += type(message["content"]), tuple(sorted(message)), min(calls, 2), *map(self._looks, others)
+                calls = message.get("tool_calls", ())
+                others = message.get("reasoning_content") or "", json.dumps(calls)
+                kind += type(message["content"]), tuple(sorted(message)), min(len(calls), 2), *map(self._looks, others)
             if kinds[-1:] == [kind]:
                 kinds.append("more")
             elif kinds[-2:] != [kind, "more"]:

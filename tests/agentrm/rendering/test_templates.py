@@ -163,6 +163,21 @@ def test_as_many_turns_of_the_user_in_a_row_as_there_are(name: str) -> None:
             assert ours(fresh, given_) in theirs(words, given_)
 
 
+@pytest.mark.filterwarnings("ignore:the chat template")
+@pytest.mark.parametrize("name", NAMES)
+def test_thoughts_of_nothing_tell_nothing_of_others(name: str) -> None:
+    words = made(name, "bytes")
+    fresh = Renderer(words, 100_000)
+    call = ToolCall("look_up", "{}", "abcdefgh1").message()
+    answer: Message = {"role": "tool", "content": "1815", "tool_call_id": "abcdefgh1", "name": "look_up"}
+    for thought in ("", "\n", "why", " why\n"):
+        turn: Message = {"role": "assistant", "content": "I look it up", "tool_calls": [call]}
+        turn["reasoning_content"] = thought
+        said: Message = {"role": "assistant", "content": "in 1815"}
+        for state in beginnings(Conversation([user("go"), turn, answer, said, user("and then?")], [LOOK_UP])):
+            assert ours(fresh, state) in theirs(words, state)
+
+
 def check_cover(made: Renderer, states: Sequence[Conversation], covering: Sequence[Rendered]) -> None:
     """Each state is a beginning of exactly one sequence."""
     for number, state in enumerate(states):
