@@ -29,44 +29,30 @@ START = State.begin(Task("toy", "any", "train", 0), "go to the ball")
 LATER = START.extend(Proposal("go to ball", "go to ball", "", -1.0, 3, False), Observation("the ball is near"))
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
     model = Model(source="scratch", context=CONTEXT, scratch=Scratch(vocabulary=300, hidden=64, layers=1, heads=2))
-    prepare(model, ["go to the ball"] * 9, 0, tmp_path / "policy")
-    build(tmp_path / "policy", tmp_path / "reward_model")
-    weights = load_file(tmp_path / "reward_model" / "model.safetensors")
+    prepare(model, ["go to the ball"] * 9, 0, root / "policy")
+    build(root / "policy", root / "reward_model")
+    weights = load_file(root / "reward_model" / "model.safetensors")
     weights["score.weight"] = torch.linspace(-1, 1, 64)[None]
-    save_file(weights, tmp_path / "reward_model" / "model.safetensors", {"format": "pt"})
-    return tmp_path / "reward_model"
+    save_file(weights, root / "reward_model" / "model.safetensors", {"format": "pt"})
+    return root / "reward_model"
 
 
-def scores(directory: Path) -> list[float]:
+def answers(directory: Path) -> tuple[list[float], str, list[float]]:
+    """What fits of three states, why a longer request is refused, and the answer to the next one."""
     engine = ScoringEngine(directory, Engine(kv_cache_gib=0.05), CONTEXT)
-    try:
+
+    async def ask() -> tuple[list[float], str, list[float]]:
         too_long = State.begin(START.task, "ball " * CONTEXT)
         renderer = Renderer.from_pretrained(directory, CONTEXT)
         states = [state.conversation().messages for state in (START, too_long, LATER)]
-        return asyncio.run(score_what_fits(engine.score_ids, renderer, states))
-    finally:
-        engine.close()
-
-
-def test_scores_are_those_of_transformers_and_what_does_not_fit_ranks_last(directory: Path) -> None:
-    found = in_new_process(scores, directory)
-    renderer = Renderer.from_pretrained(directory, CONTEXT)
-    model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
-    first, last = raw_values(model, [renderer.ids(state.conversation().messages) for state in (START, LATER)])
-    assert found == [pytest.approx(first, abs=1e-4), -math.inf, pytest.approx(last, abs=1e-4)]
-    assert abs(first - last) > 1e-3
-
-
-def outlived(directory: Path) -> tuple[str, list[float]]:
-    engine = ScoringEngine(directory, Engine(kv_cache_gib=0.05), CONTEXT)
-
-    async def ask() -> tuple[str, list[float]]:
+        found = await score_what_fits(engine.score_ids, renderer, states)
         with pytest.raises(InputRefused) as refused:
             await engine.score_ids([[5] * (CONTEXT + 1)])
-        return str(refused.value), await engine.score_ids([[5] * CONTEXT])
+        return found, str(refused.value), await engine.score_ids([[5] * CONTEXT])
 
     try:
         return asyncio.run(ask())
@@ -74,8 +60,24 @@ def outlived(directory: Path) -> tuple[str, list[float]]:
         engine.close()
 
 
-def test_an_engine_outlives_what_it_refuses(directory: Path) -> None:
-    message, found = in_new_process(outlived, directory)
+@pytest.fixture(scope="module")
+def answered(directory: Path) -> tuple[list[float], str, list[float]]:
+    return in_new_process(answers, directory)
+
+
+def test_scores_are_those_of_transformers_and_what_does_not_fit_ranks_last(
+    directory: Path, answered: tuple[list[float], str, list[float]]
+) -> None:
+    found, _, _ = answered
+    renderer = Renderer.from_pretrained(directory, CONTEXT)
+    model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
+    first, last = raw_values(model, [renderer.ids(state.conversation().messages) for state in (START, LATER)])
+    assert found == [pytest.approx(first, abs=1e-4), -math.inf, pytest.approx(last, abs=1e-4)]
+    assert abs(first - last) > 1e-3
+
+
+def test_an_engine_outlives_what_it_refuses(answered: tuple[list[float], str, list[float]]) -> None:
+    _, message, found = answered
     assert str(CONTEXT) in message
     assert len(found) == 1
 
