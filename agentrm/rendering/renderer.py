@@ -155,9 +155,9 @@ _START = _Tail()
 
 
 class _Turn(NamedTuple):
-    """What a step adds: ids that are final, the ranges of ids that the agent `written` has, which may go on into the
-    tail, and the new tail. `appends`: the ids of the old tail begin this; `end`: index of the agent's last token,
-    counted from the first of the old tail.
+    """What a step adds: ids that are final, and the new tail. `written`: the ranges of ids that the agent wrote, which
+    may go on into the new tail; `appends`: the ids of the old tail begin this; `end`: index of the agent's last token.
+    All count from the first id of the old tail.
     """
 
     ids: tuple[int, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import cycle, pairwise
 from textwrap import fill
 from typing import Any
@@ -105,11 +105,10 @@ def _lines(label: str) -> str:
     return "\n".join(fill(line, _WIDEST) for line in label.splitlines())
 
 
-def _height(labels: Iterable[Sequence[str]], bar: float) -> float:
+def _height(labels: Collection[Sequence[str]], bar: float) -> float:
     """Inches of panels whose bars take so many each, or as many as the longest of their labels has lines."""
-    several = [*labels]
-    most = max(label.count("\n") + 1 for panel in several for label in panel)
-    return 0.6 + max(bar, _LABEL * most + 0.1) * max(map(len, several))
+    most = max((label.count("\n") + 1 for panel in labels for label in panel), default=0)
+    return 0.6 + max(bar, _LABEL * most + 0.1) * max(map(len, labels))
 
 
 def _label(axis: Axes, group: str, rows: Sequence[Row]) -> None:
