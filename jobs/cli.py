@@ -17,7 +17,7 @@ from rich.table import Table
 
 from agentrm.config.loading import load
 from agentrm.config.schema import Method
-from agentrm.core.errors import AgentRMError, UserError
+from agentrm.core.errors import AgentRMError, UserError, chosen
 from agentrm.environments.catalogue import describe, describe_measured
 from agentrm.environments.perturbations import MARK
 from agentrm.environments.registry import environment_class, names
@@ -231,9 +231,8 @@ def experiment(
     """Run one of the paper's experiments on top of a run, or what is missing of it; print its table."""
     from agentrm.evaluation.experiments import EXPERIMENTS
 
-    if not listed and not name:
-        raise UserError(f"which experiment? Name one of {', '.join(EXPERIMENTS)}; --list says what they compare")
     if not listed:
+        chosen("experiment", name, EXPERIMENTS, hint="; --list says what they compare")
         _job("experiment", preset, overrides, experiment=name)
     for label, about in EXPERIMENTS.items():
         typer.echo(f"{label}: {about.question}\n  In the paper: {about.paper}")

@@ -16,7 +16,7 @@ import typer
 
 from agentrm.cluster.cost import Cost, cost
 from agentrm.config.schema import Config
-from agentrm.core.errors import UserError
+from agentrm.core.errors import UserError, chosen
 from agentrm.evaluation.experiments import EXPERIMENTS, TABLES
 from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.paper import paper_rows
@@ -33,8 +33,7 @@ def run(config: Config, table: str, *, only_plan: bool, agreed: bool) -> Mapping
     `agreed`, and print the table. Raises UserError for an unknown table, as the experiments do, and where nobody can be
     asked.
     """
-    if table not in TABLES:
-        raise UserError(f"no table {table!r}: choose one of {', '.join(TABLES)}")
+    names = chosen("table", table, TABLES)
     costs = missing(config, table)
     print_costs(costs, console())
     if only_plan:
@@ -43,11 +42,11 @@ def run(config: Config, table: str, *, only_plan: bool, agreed: bool) -> Mapping
         if not sys.stdin.isatty():
             raise UserError("nobody is here to agree to that: add --yes, or --plan to see it alone")
         typer.confirm("Start?", abort=True)
-    if not TABLES[table]:
+    if not names:
         pipeline.run(config)
         episodes = pq.read_table(RunDirectory.open(config).path(_EVALUATION) / "episodes.parquet")
         print_paper(paper_rows(episodes, Settings.of(config)), console())
-    for name in TABLES[table]:
+    for name in names:
         experiment.run(config, name)
         print(f"In the paper: {EXPERIMENTS[name].paper}")
     return costs

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from agentrm.cluster.kuberay import REPRODUCE, WITH_SOURCES, entrypoint
 from agentrm.config.loading import changed, load
 from agentrm.config.schema import Config
-from agentrm.core.errors import AgentRMError, UserError
+from agentrm.core.errors import AgentRMError, UserError, chosen
 from agentrm.environments import data_variables
 from agentrm.evaluation.experiments import EXPERIMENTS, TABLES, variants
 from jobs.importing import told_apart
@@ -80,12 +80,8 @@ def checked(job: str, preset: str, arguments: Sequence[str]) -> tuple[Config, li
             raise UserError("the cluster's list of jobs would show --api-key: score with --model there, or from here")
     experiments: Sequence[str] = ()
     if known := _NAMES.get(job):
-        noun = "table" if job == REPRODUCE else job
-        if not keys or "=" in keys[0]:
-            raise UserError(f"which {noun}? Name one of {', '.join(known)} after {job}")
-        if (name := keys.pop(0)) not in known:
-            raise UserError(f"no {noun} {name!r}: choose one of {', '.join(known)}")
-        experiments = known[name]
+        named = bool(keys) and "=" not in keys[0]
+        experiments = chosen("table" if job == REPRODUCE else job, keys.pop(0) if named else "", known)
     config = load(preset or _default_preset(job), keys)
     for experiment in experiments:
         for overrides in variants(experiment, config).values():

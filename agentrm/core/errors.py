@@ -3,6 +3,11 @@
 A failed rollout is data (it is counted under its boundary); a failed command ends with one line and `exit_code`.
 """
 
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
 
 def reason(error: BaseException) -> str:
     """The last line of an error's text, or its type without one: Ray writes the remote traceback before it."""
@@ -43,3 +48,13 @@ class InputRefused(ModelError):
 
 class ContextOverflow(InputRefused):
     """A conversation is longer than the model's context."""
+
+
+def chosen(noun: str, name: str, among: Mapping[str, T], hint: str = "") -> T:
+    """What a user chose by its name. Raises UserError with all names where it is empty or none of them."""
+    known = f"{', '.join(among)}{hint}"
+    if not name:
+        raise UserError(f"which {noun}? Name one of {known}")
+    if name not in among:
+        raise UserError(f"no {noun} {name!r}: choose one of {known}")
+    return among[name]

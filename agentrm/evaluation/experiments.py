@@ -13,7 +13,7 @@ from agentrm import storage
 from agentrm.config.schema import Config, RewardKind, TaskSet, is_endpoint
 from agentrm.config.tasks import kind_names, learned_sets
 from agentrm.core.actions import ActionFormat
-from agentrm.core.errors import UserError
+from agentrm.core.errors import UserError, chosen
 from agentrm.environments.perturbations import MARK
 from agentrm.environments.registry import environment_class
 
@@ -77,9 +77,7 @@ def variants(name: str, config: Config) -> Variants:
 
     Raises UserError for an unknown experiment, and for one that this configuration has no variants for.
     """
-    if name not in EXPERIMENTS:
-        raise UserError(f"no experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
-    return EXPERIMENTS[name].variants(config)
+    return chosen("experiment", name, EXPERIMENTS).variants(config)
 
 
 def several_environments(config: Config) -> bool:
