@@ -22,7 +22,9 @@ _BARS = " ▁▂▃▄▅▆▇█"
 
 def run(config: Config) -> dict[str, Statistics]:
     """Print the statistics; returns them by "environment, split"."""
-    by_split = statistics(TreeStore(RunDirectory.open(config).require("trees", "trees")))
+    by_split = statistics(
+        TreeStore(RunDirectory.open(config).require("trees", "trees")), config.train.labels.min_visits
+    )
     show(by_split, Console(highlight=False))
     return by_split
 
@@ -36,8 +38,9 @@ def show(by_split: dict[str, Statistics], console: Console) -> None:
         ("trees", lambda split: f"{split.trees:,}"),
         ("rollouts per tree", lambda split: f"{split.rollouts / split.trees:.1f}"),
         ("states", lambda split: f"{split.states:,}"),
-        ("visits per label", lambda split: f"{split.visits / max(split.states, 1):.2f}"),
-        ("labels of several visits", lambda split: f"{split.revisited / max(split.states, 1):.0%}"),
+        ("labels", lambda split: f"{split.labels:,}"),
+        ("visits per label", lambda split: f"{split.visits / max(split.labels, 1):.2f}"),
+        ("labels of several visits", lambda split: f"{split.revisited / max(split.labels, 1):.0%}"),
         ("trees that branch below the root", lambda split: f"{split.deep / split.trees:.0%}"),
         ("depth of selection, mean of the deepest", lambda split: f"{split.deepest / split.trees:.1f}"),
         (

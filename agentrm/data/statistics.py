@@ -38,8 +38,9 @@ _COLUMNS = (
 class Statistics:
     """Sums over the trees of one environment and split.
 
-    `states`: nodes with a value, the roots included, each of which is a label; `visits`: the returns that these values
-    are means of, and `revisited` the states with more than one. `rollouts`: returns backed up to the roots.
+    `states`: nodes with a value, the roots included. Those that a reward model learns from are `labels`; `visits`: the
+    returns that their values are means of, and `revisited` the labels with more than one. `rollouts`: returns backed up
+    to the roots.
     `branching[d]` counts nodes of depth d with more than one child: what selection has reached and expanded, for a
     rollout leaves one action at a node (several only where a child is rolled out more than once); `deepest` sums over
     trees the largest such depth, and `deep` counts the trees that branch below their root.
@@ -53,6 +54,7 @@ class Statistics:
 
     trees: int = 0
     states: int = 0
+    labels: int = 0
     visits: int = 0
     revisited: int = 0
     rollouts: int = 0
@@ -73,16 +75,18 @@ class Statistics:
     branching: Counter[int] = field(default_factory=Counter)
     ended_by: Counter[str] = field(default_factory=Counter)
 
-    def add(self, table: pa.Table) -> None:
-        """Count the rows of one tree."""
+    def add(self, table: pa.Table, min_visits: int) -> None:
+        """Count the rows of one tree, see `train.labels.min_visits`."""
         root = {name: table[name][0].as_py() for name in _COLUMNS}
         visits, depth = table["visits"].to_numpy(), table["depth"].to_numpy()
         visited = visits > 0
         values = table["value"].to_numpy()[visited]
         self.trees += 1
+        labelled = visits[visited & ((visits >= min_visits) | table["outcome"].is_valid().to_numpy())]
         self.states += len(values)
-        self.visits += int(visits.sum())
-        self.revisited += int((visits > 1).sum())
+        self.labels += len(labelled)
+        self.visits += int(labelled.sum())
+        self.revisited += int((labelled > 1).sum())
         self.rollouts += root["visits"]
         several = np.flatnonzero(np.bincount(table["parent"].to_numpy()[1:], minlength=len(table)) > 1)
         self.branching.update(depth[several].tolist())
@@ -101,9 +105,11 @@ class Statistics:
             setattr(self, name, getattr(self, name) + root[name])
 
 
-def statistics(store: TreeStore) -> dict[str, Statistics]:
-    """By "environment, split", in the order of their names. Raises UserError as `TreeStore.trees` does."""
+def statistics(store: TreeStore, min_visits: int = 1) -> dict[str, Statistics]:
+    """By "environment, split", in the order of their names; labels have so many visits, or are the ends of episodes.
+    Raises UserError as `TreeStore.trees` does.
+    """
     totals: dict[str, Statistics] = {}
     for table in store.tables(_COLUMNS):
-        totals.setdefault(f"{table['environment'][0]}, {table['split'][0]}", Statistics()).add(table)
+        totals.setdefault(f"{table['environment'][0]}, {table['split'][0]}", Statistics()).add(table, min_visits)
     return dict(sorted(totals.items()))

@@ -36,6 +36,9 @@ def test_sums_by_hand(tmp_path: Path) -> None:
     assert maze.ended_by == {"iterations": 1, "tokens": 1}
     assert (found["babyai, train"].trees, found["babyai, train"].states) == (1, 0)
     assert not found["babyai, train"].branching
+    assert (maze.labels, maze.visits, maze.revisited) == (5, 10, 3)
+    several = statistics(store, min_visits=2)["maze, train"]
+    assert (several.states, several.labels, several.visits, several.revisited) == (5, 4, 9, 3)
 
 
 def test_shape_by_hand(tmp_path: Path) -> None:
