@@ -451,7 +451,7 @@ class Renderer:
     def _closed(self, walk: _Walk) -> Rendered:
         """All of a conversation that was read step by step."""
         ids: list[int] = []
-        agent: list[bool] = []
+        said: list[tuple[int, int]] = []
         states: list[int | None] = []
         actions: list[int | None] = []
         for number, turn in enumerate(walk.turns):
@@ -460,11 +460,16 @@ class Renderer:
                 actions = [end if (end or 0) < len(ids) else None for end in actions]
             if number:
                 actions.append(len(ids) + turn.end)
+            start = len(ids)
             ids += turn.ids
-            agent += _flags(len(turn.ids), turn.written)
+            said += [(start + first, min(start + after, len(ids))) for first, after in turn.written]
             states.append(len(ids) + len(turn.tail.ids) - 1)
-        rest = self._tokens.encoded(walk.tail.text, walk.tail.written)
-        return Rendered(ids + rest.ids, agent + _flags(len(rest.ids), rest.written), states, actions)
+        tail = walk.tail
+        if tail.written:
+            written = self._tokens.encoded(tail.text, tail.written).written
+            said += [(len(ids) + first, len(ids) + after) for first, after in written]
+        ids += tail.ids
+        return Rendered(ids, _flags(len(ids), said), states, actions)
 
     def _walk(self, conversation: Conversation) -> _Walk | None:
         """A conversation step by step; None where its template writes it otherwise."""
@@ -664,5 +669,5 @@ def _flags(count: int, ranges: Sequence[tuple[int, int]]) -> list[bool]:
     """Of so many ids, whether each lies in one of some ranges."""
     flags = [False] * count
     for first, after in ranges:
-        flags[first:after] = [True] * (min(after, count) - first)
+        flags[first:after] = [True] * (after - first)
     return flags
