@@ -30,6 +30,8 @@ _WIDTHS = (2, 3, 4, 5)
 _MEMBERS = 3
 _LONGER = 3
 """How many times the epochs of the small policy the stronger one is cloned for, where it starts from nothing."""
+_GENTLER = 0.1
+"""The share of the learning rate of such a start at which what it has made is improved."""
 WHOLE, GENERAL, SPECIALISED = "whole", "general", "specialised"
 POLICY_OF, REWARD_MODEL_OF = "policy-", "reward-model-"
 
@@ -145,7 +147,12 @@ def _improved(config: Config, units: Sequence[str]) -> list[str]:
         for environment, _, kind in parts
     ]
     epochs = config.clone.epochs or 1
-    return [f"model.source={base}/policy", f"clone.epochs={epochs}", f"tasks.demonstrations={_listed(sets)}"]
+    # At the rate that teaches a policy from scratch, one that has learned forgets.
+    rate = config.clone.learning_rate * (_GENTLER if config.model.source == "scratch" else 1)
+    return [
+        *(f"model.source={base}/policy", f"clone.epochs={epochs}", f"clone.learning_rate={rate}"),
+        f"tasks.demonstrations={_listed(sets)}",
+    ]
 
 
 def _generalist(config: Config) -> Variants:

@@ -74,6 +74,9 @@ def test_policies_are_improved_by_their_own_successes(base: Config) -> None:
     assert (given.environment, given.kinds) == ("webshop", ["beauty_small"])
     assert given.trees.endswith("runs/quickstart/trees")
     assert len(found["specialised-all"].tasks.demonstrations) == 2
+    assert own.clone.learning_rate == pytest.approx(base.clone.learning_rate / 10)
+    learned = configs("specialised", changed(base, ["model.source=/models/learned"]))["specialised-all"]
+    assert learned.clone.learning_rate == base.clone.learning_rate
     alone = configs("policy-against-reward-model", base)
     untrained = {name for name, each in alone.items() if not any(method.scored for method in each.evaluate.methods)}
     assert untrained == {"general", "policy-webshop.beauty_small", "policy-webshop.electronics_small"}
