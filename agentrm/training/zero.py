@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,17 +43,17 @@ def initialize(objective: Objective, training: Training, universal: bool = False
     config = settings(training)
     if universal:
         config["checkpoint"] = {"load_universal": True}
+    if training.zero_stage == 3:
+        # DeepSpeed's own sizes are billions of numbers, with which what is partitioned is soon whole on every rank.
+        largest = max(math.prod(_dimensions(p)) for p in objective.parameters())
+        sizes = ("reduce_bucket_size", "stage3_prefetch_bucket_size", "stage3_max_live_parameters")
+        config["zero_optimization"] |= {**dict.fromkeys(sizes, largest), "stage3_max_reuse_distance": 0}
     if training.gradient_checkpointing:
         objective.model.gradient_checkpointing_enable()
     trained = [p for p in objective.parameters() if p.requires_grad]
-
-    def dimensions(parameter: torch.Tensor) -> int:
-        # A parameter that is partitioned already is empty here.
-        return len(getattr(parameter, "ds_shape", parameter.shape))
-
     groups = [
-        {"params": [p for p in trained if dimensions(p) > 1], "weight_decay": training.weight_decay},
-        {"params": [p for p in trained if dimensions(p) <= 1], "weight_decay": 0.0},
+        {"params": [p for p in trained if len(_dimensions(p)) > 1], "weight_decay": training.weight_decay},
+        {"params": [p for p in trained if len(_dimensions(p)) <= 1], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(
         # Adapters are matrices only, and DeepSpeed takes no group without parameters.
@@ -62,6 +63,11 @@ def initialize(objective: Objective, training: Training, universal: bool = False
     )
     engine, *_ = deepspeed.initialize(model=objective, optimizer=optimizer, dist_init_required=False, config=config)
     return engine
+
+
+def _dimensions(parameter: torch.Tensor) -> tuple[int, ...]:
+    # A parameter that is partitioned already is empty here.
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def full_weights(engine: deepspeed.DeepSpeedEngine, frozen: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
