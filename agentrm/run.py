@@ -123,9 +123,7 @@ class RunDirectory:
         run = cls(location, config)
         run.write_metrics("versions", _versions())
         if config.reuse:
-            other = cls.existing(config.reuse)
-            if not other_data(other.metrics("data"), used_data(config.tasks)):
-                run.borrow(other, alike(other.config, config))
+            run.borrow(cls.existing(config.reuse), run.reusable())
         return run
 
     @classmethod
@@ -198,6 +196,17 @@ class RunDirectory:
                 else:
                     target = os.path.relpath(other.at(stage.folder), self.location)
                     Path(self.at(stage.folder)).symlink_to(target)
+
+    def reusable(self) -> list[str]:
+        """The folders of the finished stages of the run that `reuse` names which this one would write alike. Raises
+        UserError where there is no such run.
+        """
+        if not self.config.reuse:
+            return []
+        other = RunDirectory.existing(self.config.reuse)
+        if other_data(other.metrics("data"), used_data(self.config.tasks)):
+            return []
+        return [folder for folder in alike(other.config, self.config) if other.finished(folder)]
 
     def work(self, stage: str) -> str:
         """The location of what outlives crashes until a stage is finished."""

@@ -69,7 +69,10 @@ def missing(config: Config, table: str) -> dict[str, dict[str, Cost]]:
     for name, (own, needed) in runs.items():
         directory = RunDirectory(own.run, own)
         order = [*(stage.folder for stage in STAGES), _EVALUATION]
-        lacking = [folder for folder in order if folder in needed and not directory.finished(folder)]
+        lent = directory.reusable()
+        lacking = [
+            folder for folder in order if folder in needed and folder not in lent and not directory.finished(folder)
+        ]
         if directory.finished(_EVALUATION) or not lacking:
             continue
         costs[name] = {folder: cost(own, folder) for folder in lacking}

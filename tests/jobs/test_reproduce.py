@@ -51,6 +51,15 @@ def test_what_is_there_costs_nothing(config: Config) -> None:
     assert stages(config, "main") == {}
 
 
+def test_what_another_run_lends_costs_nothing(config: Config, tmp_path: Path) -> None:
+    directory = RunDirectory.open(config)
+    for folder in ("policy", "trees"):
+        Path(directory.at(folder)).mkdir()
+    borrowing = [f"run={tmp_path / 'wider'}", f"reuse={config.run}"]
+    assert stages(load("quickstart", borrowing), "main") == {"the run itself": ALL[2:]}
+    assert stages(load("quickstart", [*borrowing, "trees.iterations=2"]), "main") == {"the run itself": ALL[1:]}
+
+
 def test_a_plan_is_printed_and_nobody_is_asked_in_vain(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     found = reproduce.run(config, "kinds", only_plan=True, agreed=False)
     told = capsys.readouterr().out
