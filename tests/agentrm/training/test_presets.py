@@ -117,9 +117,9 @@ def case(request: pytest.FixtureRequest, bases: dict[str, Path]) -> Case:
 
 
 def test_every_preset_with_a_pretrained_model_is_here() -> None:
-    # The quickstart is the tests' own form, what was imported is no pipeline, and weak to strong is llama3-8b whose
-    # evaluation has another policy.
-    others = {"quickstart", "imported", "weak-to-strong-32b", "weak-to-strong-70b"}
+    # The quickstart and its study are the tests' own form, what was imported is no pipeline, and weak to strong is
+    # llama3-8b whose evaluation has another policy.
+    others = {"quickstart", "cpu-study", "imported", "weak-to-strong-32b", "weak-to-strong-70b"}
     assert {name.partition(",")[0] for name in CASES} == {*presets()} - others
 
 
