@@ -122,8 +122,8 @@ class RunDirectory:
                 storage.write_text(f"{location}/config.yaml", resolved(config))
         run = cls(location, config)
         run.write_metrics("versions", _versions())
-        if config.reuse:
-            run.borrow(cls.existing(config.reuse), run.reusable())
+        if (lender := run.lender()) is not None:
+            run.borrow(lender, alike(lender.config, config))
         return run
 
     @classmethod
@@ -197,16 +197,12 @@ class RunDirectory:
                     target = os.path.relpath(other.at(stage.folder), self.location)
                     Path(self.at(stage.folder)).symlink_to(target)
 
-    def reusable(self) -> list[str]:
-        """The folders of the finished stages of the run that `reuse` names which this one would write alike. Raises
-        UserError where there is no such run.
-        """
+    def lender(self) -> RunDirectory | None:
+        """The run that `reuse` names, if its tasks are of the same data. Raises UserError where there is none."""
         if not self.config.reuse:
-            return []
+            return None
         other = RunDirectory.existing(self.config.reuse)
-        if other_data(other.metrics("data"), used_data(self.config.tasks)):
-            return []
-        return [folder for folder in alike(other.config, self.config) if other.finished(folder)]
+        return None if other_data(other.metrics("data"), used_data(self.config.tasks)) else other
 
     def work(self, stage: str) -> str:
         """The location of what outlives crashes until a stage is finished."""

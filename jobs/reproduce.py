@@ -20,7 +20,7 @@ from agentrm.core.errors import UserError, chosen
 from agentrm.evaluation.experiments import EXPERIMENTS, TABLES
 from agentrm.evaluation.metrics import Settings
 from agentrm.evaluation.paper import paper_rows
-from agentrm.run import STAGES, RunDirectory
+from agentrm.run import STAGES, RunDirectory, alike
 from jobs import experiment, pipeline
 from jobs.terminal.console import console
 from jobs.terminal.tables import print_costs, print_paper
@@ -69,7 +69,8 @@ def missing(config: Config, table: str) -> dict[str, dict[str, Cost]]:
     for name, (own, needed) in runs.items():
         directory = RunDirectory(own.run, own)
         order = [*(stage.folder for stage in STAGES), _EVALUATION]
-        lent = directory.reusable()
+        lender = directory.lender()
+        lent = [] if lender is None else [folder for folder in alike(lender.config, own) if lender.finished(folder)]
         lacking = [
             folder for folder in order if folder in needed and folder not in lent and not directory.finished(folder)
         ]
