@@ -2,15 +2,20 @@
 
 That shows statistics and metrics to every network, on ports that a second service on the machine could not share, and
 lets all users of the machine command HAProxy through a socket. Serve needs neither page: it counts by the socket.
+
+HAProxy ends with the process that started it, so that a cluster that is killed leaves nobody listening on its port.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1
 _PAGES = re.compile(r"^(frontend prometheus|listen stats)\n(?:[ \t]+.*\n?)*", re.MULTILINE)
 
 
@@ -25,6 +30,7 @@ def main() -> None:
     # The variable named this program; what is wanted now is what it stands before.
     os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)
     binary = get_haproxy_binary()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     os.execv(binary, [binary, *arguments])
 
 

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import psutil
 import pytest
 from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 
 from actors.haproxy import closed
+from tests.servers import free_port
+
+CONFIGURATION = """
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 1s
+    timeout server 1s
+frontend prometheus
+    bind *:9101
+listen stats
+    bind *:8404
+frontend http_frontend
+    bind 127.0.0.1:{port}
+"""
+STARTS = "import subprocess, sys; subprocess.run(sys.argv[1:])"
 
 
 def test_the_pages_of_the_installed_ray_are_left_out() -> None:
@@ -17,3 +40,25 @@ def test_the_pages_of_the_installed_ray_are_left_out() -> None:
 def test_another_configuration_is_refused() -> None:
     with pytest.raises(ValueError, match="found 0 of its 2 pages"):
         closed("global\n    maxconn 4096\n")
+
+
+def test_it_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    port = free_port()
+    file = tmp_path / "haproxy.cfg"
+    file.write_text(CONFIGURATION.format(port=port))
+    command = [Path(sysconfig.get_path("scripts"), "agentrm-haproxy"), "-db", "-f", file]
+    with subprocess.Popen([sys.executable, "-c", STARTS, *command]) as parent:
+        while not (listening := _listening(parent.pid, port)):
+            assert parent.poll() is None
+            time.sleep(0.05)
+        parent.kill()
+    psutil.wait_procs(listening, timeout=60)
+    assert not any(each.is_running() for each in listening)
+
+
+def _listening(parent: int, port: int) -> list[psutil.Process]:
+    return [
+        each
+        for each in psutil.Process(parent).children(recursive=True)
+        if any(socket.laddr.port == port for socket in each.net_connections("inet"))
+    ]
