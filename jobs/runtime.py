@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import secrets
 import socket
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = ["cluster", "execute", "main", "progress"]
 _INTERRUPTED = 130
 _CONNECT_S = 10
 _START_S = 180
+_PORTS = range(20_000, 30_000)
 
 _LOCAL = {
     # Ray starts workers at niceness 15, so that the driver and Ray itself would interrupt the engines.
@@ -68,7 +70,7 @@ def cluster(config: Config) -> Iterator[None]:
                     "local",
                     num_cpus=config.cluster.cpus,
                     object_store_memory=int(config.cluster.object_store_gib * 2**30),
-                    runtime_env={"env_vars": _haproxy_files(files) | variables},
+                    runtime_env={"env_vars": _proxy_of_its_own(files) | variables},
                     include_dashboard=False,
                     log_to_driver=False,
                     logging_level="error",
@@ -174,8 +176,10 @@ def _worker_environment(config: Config) -> dict[str, str]:
     return variables | {key: value for key, value in os.environ.items() if key.startswith(handed)} | data_variables()
 
 
-def _haproxy_files(directory: str) -> dict[str, str]:
-    """Serve's variables for where HAProxy's files lie: on a machine with several users not all in one place."""
+def _proxy_of_its_own(directory: str) -> dict[str, str]:
+    """Serve's variables for where HAProxy's files lie and what it asks while a replica is gone: with Serve's defaults
+    clusters on one machine write into each other's files, and answer each other's requests.
+    """
     files = {
         "CONFIG_FILE_LOC": "haproxy.cfg",
         "SOCKET_PATH": "admin.sock",
@@ -183,4 +187,15 @@ def _haproxy_files(directory: str) -> dict[str, str]:
         "SERVER_STATE_FILE": "server-state",
         "METRICS_SOCKET_PATH": "metrics.sock",
     }
-    return {f"RAY_SERVE_HAPROXY_{name}": str(Path(directory, file)) for name, file in files.items()}
+    return {
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
+        **{f"RAY_SERVE_HAPROXY_{name}": str(Path(directory, file)) for name, file in files.items()},
+    }
+
+
+def _free_port() -> int:
+    """A port that nothing listens on, and that Linux gives to no connection before it is used."""
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise UserError(f"all ports from {_PORTS[0]} to {_PORTS[-1]} of this machine are taken")

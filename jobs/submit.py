@@ -69,8 +69,7 @@ def checked(job: str, preset: str, arguments: Sequence[str]) -> tuple[Config, li
     """The configuration of a job for a cluster, by the preset or else the command's own, and the keys among its
     arguments. Raises UserError as `submit` does.
     """
-    if job not in JOBS:
-        raise UserError(f"no job {job!r}: choose one of {', '.join(JOBS)}")
+    chosen("job", job, dict.fromkeys(JOBS))
     keys = list(arguments)
     if job in WITH_SOURCES:
         sources, keys = told_apart(arguments)

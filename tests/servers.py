@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 import uvicorn
 from fastapi import FastAPI
 
+# Below those that Linux gives to connections, which would take one between its finding and its use.
+_PORTS = range(12_000, 30_000)
+
 
 def free_ports(count: int) -> list[int]:
     """Different ports that nothing listens on: all are held until the last is found."""
+    found: list[int] = []
     with ExitStack() as held:
-        found = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in found]
+        while len(found) < count:
+            port = secrets.choice(_PORTS)
+            with suppress(OSError):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+                found.append(port)
+    return found
 
 
 def free_port() -> int:

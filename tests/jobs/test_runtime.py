@@ -72,6 +72,8 @@ def test_a_cluster_ends_with_its_block_and_hands_over_errors(
         assert seen["RAY_raylet_start_wait_time_s"] == "180"
         assert seen["RAY_AUTH_MODE"] == "token"
         assert seen["JERICHO_ROMS"] == str(Path("roms").absolute())
+        # What Serve asks for all clusters of a machine by default.
+        assert seen["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] != "8500"
         assert execute(lambda _: ray.get(fail.remote()), "quickstart") == 2
         assert capsys.readouterr().err == "error: the file x is missing: make it\n"
     assert not ray.is_initialized()
