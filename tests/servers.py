@@ -13,8 +13,9 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-# Below those that Linux gives to connections, which would take one between its finding and its use.
-_PORTS = range(12_000, 30_000)
+# Below those that Linux gives to connections, which would take one between its finding and its use, and above those that
+# `ray start` gives to workers.
+_PORTS = range(20_000, 30_000)
 
 
 def free_ports(count: int) -> list[int]:
