@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-# Below those that Linux gives to connections, which would take one between its finding and its use, and above those that
+# Below those that Linux gives to connections, one of which would take it before it is used, and above those that
 # `ray start` gives to workers.
 _PORTS = range(20_000, 30_000)
 
