@@ -364,6 +364,20 @@ def shared(engine: Engine, models: int) -> Engine:
     return replace(engine, gpu_memory_utilization=engine.gpu_memory_utilization / models)
 
 
+def joined(readings: Sequence[Sequence[Reading]], penalty: float) -> list[Reading]:
+    """The readings of the same inputs by each member of an ensemble as one: the lower confidence of their values."""
+    values = iter(lower_confidence([[v for reading in own for v in reading.values] for own in readings], penalty))
+    return [
+        replace(
+            own[0],
+            values=list(islice(values, len(own[0].values))),
+            cached=min(reading.cached for reading in own),
+            labels=[],
+        )
+        for own in zip(*readings, strict=True)
+    ]
+
+
 class EnsembleEngine:
     """Several engines that read the same token ids, by the lower confidence of their values."""
 
@@ -388,19 +402,7 @@ class EnsembleEngine:
         places: Sequence[Sequence[int]] | None = None,
     ) -> list[Reading]:
         """See `ScoringEngine`. `cached` are the tokens that no member computed again."""
-        readings = await self._read(ids, every_token, known, places)
-        together = iter(
-            lower_confidence([[v for reading in own for v in reading.values] for own in readings], self._penalty)
-        )
-        return [
-            replace(
-                own[0],
-                values=list(islice(together, len(own[0].values))),
-                cached=min(reading.cached for reading in own),
-                labels=[],
-            )
-            for own in zip(*readings, strict=True)
-        ]
+        return joined(await self._read(ids, every_token, known, places), self._penalty)
 
     async def _read(
         self,

@@ -26,7 +26,7 @@ from agentrm.core.protocols import CostedValue
 from agentrm.model_directory import ModelKind
 from agentrm.models import ensemble, implicit
 from agentrm.models.baselines import score_what_fits
-from agentrm.models.engine import EnsembleEngine, Reading, scoring_engines, shared
+from agentrm.models.engine import EnsembleEngine, Reading, joined, scoring_engines, shared
 from agentrm.rendering.renderer import Renderer, read_alike
 
 
@@ -263,16 +263,7 @@ class EnsembleScorer:
 
     async def read(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
         """See `Scorer`. `cached` are the tokens that no member computed again."""
-        readings = await asyncio.gather(*(member.read(inputs, per) for member in self._members))
-        return [
-            replace(
-                own[0],
-                values=self._together([reading.values for reading in own]),
-                cached=min(reading.cached for reading in own),
-                labels=[],
-            )
-            for own in zip(*readings, strict=True)
-        ]
+        return joined(await asyncio.gather(*(member.read(inputs, per) for member in self._members)), self._penalty)
 
     async def rank(self, conversations: Sequence[Conversation]) -> list[float]:
         """See `Scorer`. A value's cost is that of all members."""
@@ -285,7 +276,7 @@ class EnsembleScorer:
                 sum(score.cached for score in cost),
                 max((score.left_out for score in cost), default=0),
             )
-            for value, cost in zip(self._together(scores), costs, strict=True)
+            for value, cost in zip(ensemble.lower_confidence(scores, self._penalty), costs, strict=True)
         ]
 
     @property
@@ -297,9 +288,6 @@ class EnsembleScorer:
         """See `Scorer`."""
         for member in self._members:
             member.close()
-
-    def _together(self, values: Sequence[Sequence[float]]) -> list[float]:
-        return ensemble.lower_confidence(values, self._penalty)
 
 
 def check_actions(directory: Path) -> None:

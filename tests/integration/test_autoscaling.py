@@ -19,7 +19,7 @@ from ray.util import get_node_ip_address
 from actors import scaling
 from actors.fleet import Fleet, Size
 from actors.scaling import scaled
-from tests.integration.heads import end
+from tests.integration.heads import home
 from tests.processes import in_new_process
 from tests.servers import free_port
 
@@ -83,10 +83,9 @@ def settings(port: int) -> dict[str, object]:
 
 
 @pytest.fixture
-def address(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A head with the autoscaler. `ray stop` would end every Ray of the machine, so its processes are ended by id."""
-    home, port = tmp_path_factory.mktemp("ray"), free_port()
-    (home / "autoscaling.json").write_text(json.dumps(settings(port)))
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A head with the autoscaler."""
+    port = free_port()
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     environment = {
@@ -96,13 +95,12 @@ def address(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
     }
-    command = ["ray", "start", "--head", f"--port={port}", f"--temp-dir={home}", "--num-cpus=1"]
-    command += [f"--autoscaling-config={home / 'autoscaling.json'}", "--include-dashboard=false"]
-    subprocess.run(command, env={**os.environ, **environment}, check=True, stdout=subprocess.DEVNULL)
-    try:
+    with home() as directory:
+        (directory / "autoscaling.json").write_text(json.dumps(settings(port)))
+        command = ["ray", "start", "--head", f"--port={port}", f"--temp-dir={directory}", "--num-cpus=1"]
+        command += [f"--autoscaling-config={directory / 'autoscaling.json'}", "--include-dashboard=false"]
+        subprocess.run(command, env={**os.environ, **environment}, check=True, stdout=subprocess.DEVNULL)
         yield f"{get_node_ip_address()}:{port}"
-    finally:
-        end(home)
 
 
 def nodes() -> int:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from agentrm.service.client import ScoringClient
-from tests.integration.heads import end
+from tests.integration.heads import home
 from tests.jobs.test_cli import agentrm as in_this_process
 from tests.reward_models import write_reward_model
 from tests.servers import free_port, free_ports
@@ -29,18 +29,17 @@ _BLOCKS = """(define (problem p) (:domain blocksworld-4ops) (:objects b1 b2) ; 1
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def head() -> Iterator[dict[str, str]]:
     """The environment of a user of this head."""
-    home, (port, dashboard, agent, agent_grpc) = tmp_path_factory.mktemp("ray"), free_ports(4)
+    port, dashboard, agent, agent_grpc = free_ports(4)
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "AGENTRM_API_KEY": KEY}
-    command = ["ray", "start", "--head", f"--port={port}", f"--temp-dir={home}", "--num-cpus=4"]
+    command = ["ray", "start", "--head", f"--port={port}", "--num-cpus=4"]
     command += [f"--dashboard-port={dashboard}", "--object-store-memory=100000000"]
     command += [f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}"]
-    subprocess.run(command, env={**os.environ, **token}, check=True, stdout=subprocess.DEVNULL)
-    try:
+    with home() as directory:
+        command.append(f"--temp-dir={directory}")
+        subprocess.run(command, env={**os.environ, **token}, check=True, stdout=subprocess.DEVNULL)
         yield {**os.environ, **token, "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
-    finally:
-        end(home)
 
 
 def agentrm(user: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
