@@ -365,7 +365,9 @@ def shared(engine: Engine, models: int) -> Engine:
 
 
 def joined(readings: Sequence[Sequence[Reading]], penalty: float) -> list[Reading]:
-    """The readings of the same inputs by each member of an ensemble as one: the lower confidence of their values."""
+    """The readings of the same inputs by each member of an ensemble as one: the lower confidence of their values, and
+    as `cached` the tokens that no member computed again.
+    """
     values = iter(lower_confidence([[v for reading in own for v in reading.values] for own in readings], penalty))
     return [
         replace(
@@ -401,7 +403,7 @@ class EnsembleEngine:
         known: bool = False,
         places: Sequence[Sequence[int]] | None = None,
     ) -> list[Reading]:
-        """See `ScoringEngine`. `cached` are the tokens that no member computed again."""
+        """See `ScoringEngine`."""
         return joined(await self._read(ids, every_token, known, places), self._penalty)
 
     async def _read(

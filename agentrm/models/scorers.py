@@ -262,7 +262,7 @@ class EnsembleScorer:
         self._penalty = penalty
 
     async def read(self, inputs: Sequence[Input], per: Per = Per.input) -> list[Reading]:
-        """See `Scorer`. `cached` are the tokens that no member computed again."""
+        """See `Scorer`."""
         return joined(await asyncio.gather(*(member.read(inputs, per) for member in self._members)), self._penalty)
 
     async def rank(self, conversations: Sequence[Conversation]) -> list[float]:
