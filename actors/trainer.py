@@ -156,6 +156,9 @@ def _worker(settings: dict[str, Any]) -> None:
     base = storage.fetch(settings["base"])
     if not on_gpu:
         torch.set_num_threads(1)
+        # Products with numbers below 1e-38, of which attention and its gradients get more as a fit goes on, take a CPU
+        # many times as long.
+        torch.set_flush_denormal(True)
     latest = train.get_checkpoint()
     resume = None if latest is None else _files(latest)
     if resume is not None and (resume / _MODEL).is_dir():
