@@ -33,7 +33,7 @@ from agentrm.evaluation.evaluator import methods
 from agentrm.evaluation.results import Results
 from agentrm.failures import Failures
 from agentrm.models.scorers import check_actions
-from agentrm.reports.report import write_report
+from agentrm.reports.report import context_notes, write_report
 from agentrm.run import RunDirectory
 from jobs.attempts import Advance, Do, attempts
 from jobs.runtime import cluster, main, progress
@@ -80,6 +80,8 @@ def _run(config: Config, directory: RunDirectory) -> None:
     with directory.writing("evaluation") as output:
         metrics = write_report(table, output, config, directory)
         directory.write_metrics("evaluate", metrics)
+    for note in context_notes(table.to_pandas()):
+        print(note, file=sys.stderr)
 
 
 def test_tasks(config: Config) -> list[Work]:

@@ -92,7 +92,7 @@ def write_report(episodes: pa.Table, output: Path, config: Config, directory: Ru
     quality = directory.metrics("train").get("held_out", {})
     frame = episodes.to_pandas()
     notes = _notes(config, episodes) + judge_notes(frame) + refusal_notes(frame)
-    notes += shortening_notes(frame) + quality_table.verdicts(quality)
+    notes += context_notes(frame) + quality_table.verdicts(quality)
     (output / "report.md").write_text(_markdown(groups, paper, facts, notes, quality))
     (output / "outcomes.svg").write_text(standalone(headline_bars(groups)))
     losses = fit_losses(directory)
@@ -243,16 +243,23 @@ def refusal_notes(episodes: pd.DataFrame) -> list[str]:
     return [f"The policy's model refused to go on in some states, where those episodes ended: {text}."]
 
 
-def shortening_notes(episodes: pd.DataFrame) -> list[str]:
-    """One sentence where the reward model read states in part, since they exceed its context."""
-    if "shortened_states" not in episodes.columns or not episodes["shortened_states"].sum():
-        return []
-    counts = episodes.groupby("method", sort=False)[["shortened_states", "scored_states"]].sum()
-    text = ", ".join(
-        f"{shortened:,.0f} of {scored:,.0f} in {method}"
-        for method, shortened, scored in counts[counts["shortened_states"] > 0].itertuples()
-    )
-    return [f"The reward model read these states in part, since they exceed its context: {text}."]
+def context_notes(episodes: pd.DataFrame) -> list[str]:
+    """One sentence each where the reward model read states in part, or not at all, since they exceed its context."""
+    told = {
+        "shortened_states": "read these states in part, since they exceed its context",
+        "unread_states": "read nothing of these states, which exceed its context, and preferred all others",
+    }
+    notes = []
+    for column, what in told.items():
+        if column not in episodes.columns or not episodes[column].sum():
+            continue
+        counts = episodes.groupby("method", sort=False)[[column, "scored_states"]].sum()
+        text = ", ".join(
+            f"{count:,.0f} of {scored:,.0f} in {method}"
+            for method, count, scored in counts[counts[column] > 0].itertuples()
+        )
+        notes.append(f"The reward model {what}: {text}.")
+    return notes
 
 
 def fit_losses(directory: RunDirectory) -> dict[str, Sequence[tuple[int, float]]]:

@@ -258,6 +258,7 @@ class Exploration:
             (scores,) = await self._together([self._reward_model.score([self.tree.state(index) for index in paid])])
             for index, score in zip(paid, scores or [], strict=scores is not None):
                 self.tree.nodes[index].estimate = float(score)
+                self.cost.unread_states += score == -inf
                 if isinstance(score, CostedValue):
                     self.cost.reward_tokens += score.tokens - score.cached
                     self.cost.cached_tokens += score.cached

@@ -16,7 +16,7 @@ class Cost:
     """Tokens the policy sampled, states the reward model scored, distinct environment steps, and wall seconds.
 
     Of the scored states' tokens `reward_tokens` were computed, `cached_tokens` were found in the reward model's cache;
-    of `shortened_states` the reward model read a part, as they exceed its context.
+    of `shortened_states`, which exceed its context, the reward model read a part, and none of `unread_states`.
     """
 
     policy_tokens: int = 0
@@ -24,6 +24,7 @@ class Cost:
     reward_tokens: int = 0
     cached_tokens: int = 0
     shortened_states: int = 0
+    unread_states: int = 0
     environment_steps: int = 0
     seconds: float = 0.0
 

@@ -220,7 +220,9 @@ async def test_a_search_counts_the_states_that_are_read_in_part() -> None:
     assert (await cost(Overflow.drop_middle, 10**6)).cost.shortened_states == 0
     short = await cost(Overflow.drop_middle, int(long.score) - 1)
     assert 0 < short.cost.shortened_states < short.cost.scored_states and short.score is not None
-    assert short.score < long.score
+    assert short.score < long.score and short.cost.unread_states == 0
+    refused = await cost(Overflow.refuse, int(long.score) - 1)
+    assert 0 < refused.cost.unread_states < refused.cost.scored_states and refused.cost.shortened_states == 0
 
 
 def test_the_steps_that_stay_are_whole_runs() -> None:

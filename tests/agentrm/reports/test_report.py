@@ -258,8 +258,11 @@ def test_states_that_were_read_in_part_are_told(config: Config, directory: RunDi
     # Five tasks of five scored states each.
     told = "read these states in part, since they exceed its context: 10 of 25 in beam 5x5."
     assert told in (output / "report.md").read_text()
+    write_report(episodes().append_column("unread_states", shortened), output, config, directory)
+    told = "read nothing of these states, which exceed its context, and preferred all others: 10 of 25 in beam 5x5."
+    assert told in (output / "report.md").read_text()
     write_report(episodes(), output, config, directory)
-    assert "read these states in part" not in (output / "report.md").read_text()
+    assert "exceed its context" not in (output / "report.md").read_text()
 
 
 def test_the_console_shows_every_method(config: Config, directory: RunDirectory, output: Path) -> None:
