@@ -70,10 +70,7 @@ class _Wrap(NamedTuple):
 
     def text(self, words: Sequence[str]) -> str:
         """What the template writes of messages with other words."""
-        pieces = [self.parts[0]]
-        for word, part in zip(words, self.parts[1:], strict=True):
-            pieces += (word, part)
-        return "".join(pieces)
+        return self.parts[0] + "".join(word + part for word, part in zip(words, self.parts[1:], strict=True))
 
     def __call__(self, words: Sequence[str]) -> Piece:
         return Piece(self.text(words), self.begin, len(self.parts[0]) + len(words[0]) + self.behind)

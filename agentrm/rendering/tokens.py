@@ -23,14 +23,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _LONGEST_NAME = 32
-_UNREAD = array("i")
 _OF_THOUGHTS = re.compile(r"think|thought|reason", re.IGNORECASE)
 
 
 class Stretch(NamedTuple):
     """The ids of a stretch of text, and the character at which each begins where the agent wrote some of it."""
 
-    ids: list[int]
+    ids: tuple[int, ...]
     starts: array[int]
 
 
@@ -101,17 +100,11 @@ class Tokens:
         """
         ids: list[int] = []
         marks = [(0, 0)] * len(written)
-        first_written = min((begin for begin, _ in written), default=len(text))
-        last_written = max((behind for _, behind in written), default=0)
         cut = settled = start = 0
         for end in (*[match.start() for match in self._parting.finditer(text, 1)], len(text)):
-            cut, settled = start, len(ids)
-            if end <= first_written or start >= last_written:
-                ids += self.encode(text[start:end], False).ids
-                start = end
-                continue
             inside = [n for n, (begin, behind) in enumerate(written) if begin < end and behind > start]
             stretch = self.encode(text[start:end], bool(inside))
+            cut, settled = start, len(ids)
             for n in inside:
                 begin, behind = written[n]
                 first = marks[n][0] if begin < start else settled + bisect_left(stretch.starts, begin - start)
@@ -139,8 +132,8 @@ class Tokens:
     def _encode(self, stretch: str, written: bool) -> Stretch:
         encoding = self._backend.encode(stretch, add_special_tokens=False)
         # Reading where all ids begin is slow, and only the agent's words are looked for.
-        starts = array("i", [start for start, _ in encoding.offsets]) if written else _UNREAD
-        return Stretch(encoding.ids, starts)
+        starts = [start for start, _ in encoding.offsets] if written else ()
+        return Stretch(tuple(encoding.ids), array("i", starts))
 
 
 def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Tokenizer:
