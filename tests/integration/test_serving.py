@@ -299,8 +299,7 @@ async def test_an_update_to_two_replicas_loses_no_request_and_spreads_tasks(
             answers = [await scorers._ask("read", replica, [Conversation(each)], Per.input) for each in states[-20:]]
             held.append([score.cached > 4 * 32 for _, (score,) in answers])
         assert len(held) == 2 and all(map(any, zip(*held, strict=True)))
-        # Replicas have names by chance, and tasks go by them: one of 2,400 times a replica has no more than two of 20.
-        assert all(sum(each) > 2 for each in held)
+        assert all(sum(each) > 6 for each in held)
         assert _running(updated) == 2
 
         # Serve adds the third by itself half a minute after its load has grown, and takes it away after ten.
