@@ -17,9 +17,9 @@ install: $(INSTALLED)  ## Everything into .venv, once (2 to 5 minutes); TORCH_IN
 quickstart: $(INSTALLED)  ## The whole pipeline on this machine's CPU
 	agentrm pipeline --preset quickstart
 
-test: $(INSTALLED)  ## All tests: those that start clusters one after the other, the others two at a time
+test: $(INSTALLED)  ## All tests, two files at a time; those that start clusters after the others
 	pytest -n 2 --dist loadfile --ignore tests/integration
-	pytest tests/integration
+	pytest -n 2 --dist loadfile tests/integration
 
 lint: $(INSTALLED)  ## ruff, mypy and the layers
 	ruff check

@@ -117,6 +117,9 @@ class ScoringService:
         self._handle = handle
         self._several = several
         self._router = PrefixRouter()
+        if several:
+            # Else it would hear of the replicas only after its first call.
+            handle._init_router()
 
     async def read(self, inputs: list[Input], per: Per) -> list[Reading]:
         """One `Reading` per input. Raises InputRefused, Busy, and ModelError without an answer."""
@@ -150,8 +153,9 @@ class ScoringService:
         """The ids of those that run, where there may be several; none before the handle was first used."""
         if not self._several:
             return []
-        # Serve's public functions do not say.
-        router = self._handle._init_router()._asyncio_router.request_router
+        # Serve's public functions do not say. Its property would make a router in this thread, beside the one that
+        # Serve's own thread may be making.
+        router = self._handle._init_router()._asyncio_router._request_router
         return [] if router is None else [replica.unique_id for replica in list(router.curr_replicas)]
 
     async def _spread(self, method: str, inputs: Sequence[Input], *arguments: Any) -> list[Any]:

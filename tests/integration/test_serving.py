@@ -282,6 +282,12 @@ async def test_an_update_to_two_replicas_loses_no_request_and_spreads_tasks(
         assert old and all(values == pytest.approx(expected, abs=1e-3) for values in old)
         assert all(signs[-20:])
         states = _states(20)
+        # Serve tells each handle of the replicas some time after they run.
+        while len(replicas := scorers._replicas()) != 2:
+            await scorers.read([Conversation(states[0])], Per.input)
+        for replica in replicas:
+            while len(set((await scorers._ask("place", replica, [str(n) * 128 for n in range(8)]))[1])) < 2:
+                await asyncio.sleep(0.05)
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{config.serve.port}", headers=KEY, timeout=180
         ) as http:
@@ -293,12 +299,10 @@ async def test_an_update_to_two_replicas_loses_no_request_and_spreads_tasks(
         # Of prompts as short as these, few blocks are an episode's own.
         assert cached / tokens > _cached_by_one([renderer.ids(each) for each in states]) - 0.05
         held = []
-        # A handle knows of replicas once it was used.
-        await scorers.read([Conversation(states[0])], Per.input)
-        for replica in scorers._replicas():
+        for replica in replicas:
             answers = [await scorers._ask("read", replica, [Conversation(each)], Per.input) for each in states[-20:]]
             held.append([score.cached > 4 * 32 for _, (score,) in answers])
-        assert len(held) == 2 and all(map(any, zip(*held, strict=True)))
+        assert all(map(any, zip(*held, strict=True)))
         assert all(sum(each) > 6 for each in held)
         assert _running(updated) == 2
 
