@@ -348,7 +348,8 @@ def _several(engine: Engine) -> bool:
 
 def scorers_of(name: str, several: bool) -> ScoringService:
     """The replicas of the application `name`; `several`: there may be more than one whose calls can be addressed."""
-    return ScoringService(serve.get_deployment_handle(_DEPLOYMENT, app_name=name), several)
+    # Serve keeps one handle for each name, which would go on as it did for a service before an update, or be closed.
+    return ScoringService(DeploymentHandle(_DEPLOYMENT, name), several)
 
 
 def model_name(config: Config) -> str:

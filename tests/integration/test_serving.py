@@ -272,6 +272,8 @@ async def test_an_update_to_two_replicas_loses_no_request_and_spreads_tasks(
     Renderer.from_pretrained(directory, CONTEXT).tokenizer.save_pretrained(tmp_path)
     updated = replace(config, reward_engine=replace(config.reward_engine, replicas=2, max_replicas=3))
     found: list[list[float]] = []
+    # What this process knows of the one replica is not to go on.
+    await served.score([State.begin(Task("toy", "any", "train", 0), CONVERSATIONS[0][0]["content"])])
     async with load(config, found):
         update = deployed(updated, tmp_path, http=True)
         scorers = await asyncio.to_thread(update.__enter__)
@@ -300,6 +302,9 @@ async def test_an_update_to_two_replicas_loses_no_request_and_spreads_tasks(
         assert cached / tokens > _cached_by_one([renderer.ids(each) for each in states]) - 0.05
         held = []
         for replica in replicas:
+            unseen = [Conversation([{"role": "user", "content": f"{replica} " * 20}])]
+            (_, (once,)), (_, (again,)) = [await scorers._ask("read", replica, unseen, Per.input) for _ in range(2)]
+            assert once.cached == 0 and again.cached > 32
             answers = [await scorers._ask("read", replica, [Conversation(each)], Per.input) for each in states[-20:]]
             held.append([score.cached > 4 * 32 for _, (score,) in answers])
         assert all(map(any, zip(*held, strict=True)))
